@@ -1,0 +1,41 @@
+# Two commands on a bare machine: `make quickstart` and `make test`. Both make .venv once and use it again.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help setup quickstart test slow lint clean
+
+help:
+	@echo "make quickstart   set up, then the whole tour on embedded digits (minutes)"
+	@echo "make test         set up, then lint, types and the tests"
+	@echo "make slow         the tests that take longer"
+	@echo "make clean        remove .venv and caches; data and runs stay"
+
+# Made anew only when the dependencies change; the package itself is installed editable.
+$(VENV)/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "drawbench needs Python 3.11 or newer, this is " + sys.version.split()[0])'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+setup: $(VENV)/installed
+
+quickstart: setup
+	$(BIN)/drawbench quickstart
+
+test: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+slow: setup
+	$(BIN)/python -m pytest -m slow
+
+lint: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -1,0 +1,268 @@
+"""The classification experiment: digits in clutter, a network that names them, its error on the test file."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drawbench import config as configs
+from drawbench import evaluation, models, streams
+from drawbench.config import Classify
+from drawbench.data import scenes, sources, store
+from drawbench.data.scenes import Scene
+from drawbench.errors import Problem
+from drawbench.runs import Run
+from drawbench.training import Reporter, StopFlag, Trainer, plan
+
+CLASSES = 10
+CHUNK = 1000  # scenes made at a time where they are not stored
+
+
+def scene_of(data: configs.SceneData) -> Scene:
+    """The scene that settings describe.
+
+    Raises:
+        Problem: it cannot be rendered.
+    """
+    try:
+        return Scene(canvas=data.canvas, digits=data.digits, clutter=data.clutter, clutter_size=data.clutter_size)
+    except ValueError as error:
+        raise Problem(str(error)) from error
+
+
+def build(config: Classify) -> nn.Module:
+    """The network with the initial weights of its seed."""
+    with streams.seeded(config.training.seed, "weights"):
+        return models.build_classifier(config.model, CLASSES)
+
+
+def device_of(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu`` or ``cuda`` means here.
+
+    Raises:
+        Problem: CUDA is asked for and not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise Problem("--device cuda was asked for, but this torch finds no CUDA device; use --device auto or cpu, and see: drawbench doctor")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+class FreshScenes:
+    """Training images made as they are needed: sample ``n`` is a function of (seed, n)."""
+
+    def __init__(self, digits: sources.Digits, scene: Scene, seed: int):
+        self.digits, self.scene, self.seed = digits, scene, seed
+
+    def __len__(self) -> int:
+        return len(self.digits.images)
+
+    def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """Samples ``first .. first + count - 1``: uint8 (B, H, W), int64 (B,)."""
+        index = torch.arange(first, first + count)
+        made = scenes.fresh(self.digits, self.scene, index, self.seed, "train")
+        return made.images, made.labels[:, 0].long()
+
+
+class StoredScenes:
+    """The images of ``train.npz``, in a new random order every epoch."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray, seed: int):
+        self.images, self.labels, self.seed = torch.from_numpy(images), torch.from_numpy(labels).long(), seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
+        """As :meth:`FreshScenes.batch`."""
+        which = scenes.targets(torch.arange(first, first + count), len(self), self.seed, "train")
+        return self.images[which], self.labels[which]
+
+
+class ClassificationTask:
+    """A :class:`drawbench.training.Task`: cross-entropy of the last answer, selected by validation error."""
+
+    selected_by = "validation_error"
+
+    def __init__(self, model: nn.Module, train: FreshScenes | StoredScenes, validation: Any, config: Classify, device: torch.device):
+        self.model, self.train, self.validation, self.device = model, train, validation, device
+        self.intermediate = config.training.intermediate
+        self.images_per_epoch = len(train)
+
+    def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
+        images, labels = self.train.batch(first, count)
+        return images.to(self.device), labels.to(self.device)
+
+    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
+        images, labels = batch
+        logits = self.model(evaluation.as_input(images, self.device)).logits
+        final = F.cross_entropy(logits[:, -1], labels)
+        wrong = (logits[:, -1].argmax(dim=-1) != labels).float().mean()
+        total = final
+        if self.intermediate and logits.shape[1] > 1:
+            earlier = logits[:, :-1]
+            total = final + self.intermediate * F.cross_entropy(earlier.flatten(0, 1), labels.repeat_interleave(earlier.shape[1]))
+        return total, {"loss": float(final), "error": 100 * float(wrong)}
+
+    def validate(self, model: nn.Module, check: Callable[[], None]) -> dict[str, float]:
+        probabilities = evaluation.predict(model, self.validation.images, check=check)
+        labels = torch.from_numpy(self.validation.labels).long()
+        loss = F.nll_loss(probabilities[:, -1].double().clamp_min(1e-38).log(), labels)
+        return {"validation_loss": float(loss), "validation_error": evaluation.score(probabilities, self.validation.labels).percent}
+
+
+# -------------------------------------------------------------------------------------------------------------- the whole
+
+
+class Experiment:
+    """Everything that a classification run needs: its data, found or made, and the steps from training to the result.
+
+    Args:
+        config: with ``source`` possibly ``auto``; :attr:`config` has the source that was found.
+        sources_root, datasets_root: folders of original files and of generated data sets; the second may be a data set itself.
+        reporter: is told what goes on.
+    """
+
+    def __init__(self, config: Classify, sources_root: Path, datasets_root: Path, reporter: Reporter, *, download: bool = True):
+        if config.data.digits != 1:
+            raise Problem(f"a classifier names one digit, but the data set has {config.data.digits} in each image; use --digits 1")
+        self.scene = scene_of(config.data)
+        self.device = device_of(config.training.device)
+        threads = config.training.threads or torch.get_num_threads()
+        torch.set_num_threads(threads)
+        self.source = sources.load(config.data.source, sources_root, download=download, warn=reporter.say)
+        self.config: Classify = configs.replace(config, source=self.source.name, threads=threads)
+        self.reporter = reporter
+        self.folder = prepare_data(self.config.data, self.source, datasets_root, reporter)
+
+    def task(self) -> ClassificationTask:
+        """The task with a freshly initialised network."""
+        train: FreshScenes | StoredScenes
+        if self.config.training.fixed_train:
+            stored = store.load(self.folder, "train")
+            train = StoredScenes(stored.images, stored.labels, self.config.training.seed)
+        else:
+            train = FreshScenes(self.source.splits["train"], self.scene, self.config.training.seed)
+        validation = store.load(self.folder, "validation")
+        return ClassificationTask(build(self.config).to(self.device), train, validation, self.config, self.device)
+
+    def plan(self) -> None:
+        """Fix the number of steps in the configuration; may measure the machine for a minute at most."""
+        self.config = plan(self.task(), self.config, self.reporter.say)
+
+    def train(self, run: Run, flag: StopFlag) -> Trainer:
+        """Train, or go on training, to the end; see :meth:`drawbench.training.Trainer.fit`."""
+        trainer = Trainer(self.task(), run, self.reporter)
+        trainer.restore()
+        trainer.fit(flag)
+        return trainer
+
+    def test(self, run: Run, flag: StopFlag) -> tuple[evaluation.Score, nn.Module]:
+        """Score the best weights of a run on the test file."""
+        model = load_model(run).to(self.device)
+        test = store.load(self.folder, "test")
+        return evaluation.score(evaluation.predict(model, test.images, check=flag.check), test.labels), model
+
+
+def prepare_data(data: configs.SceneData, source: sources.Source, root: Path, reporter: Reporter) -> Path:
+    """The folder of the data set that settings describe, made if it is not there."""
+    scene = scene_of(data)
+    folder = store.default_folder(root, scene, data.dataset, source.name, data.data_seed)
+    if not (folder / "card.json").is_file():
+        reporter.say(f"Making {folder} (once; drawbench make-data does the same).")
+    store.write(folder, scene, source, data.dataset, data.data_seed, progress=lambda done, total: reporter.progress(done, total, {}))
+    return folder
+
+
+def load_model(run: Run) -> nn.Module:
+    """The network of a run with its best weights, ready to measure.
+
+    Raises:
+        Problem: the run is not a classifier's, has no weights yet, or they are damaged or do not fit.
+    """
+    if run.config.task != "classify":
+        raise Problem(f"{run.folder} is a run of {run.config.task!r}, not of a classifier")
+    model = build(run.config)
+    tensors, _ = run.load_best()
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise Problem(f"the weights in {run.folder} do not fit the model of its config.json: {error}") from error
+    return model.eval()
+
+
+def result(config: Classify, score: evaluation.Score, trainer: Trainer, command: str) -> dict[str, Any]:
+    """The content of ``result.json``."""
+    low, high = score.interval
+    training, data = config.training, config.data
+    best = next(row for row in trainer.rows if row["validation_error"] == trainer.best)
+    return {
+        "task": config.task,
+        "model": config.model.model,
+        "dataset": store.default_folder(Path(), scene_of(data), data.dataset, data.source, data.data_seed).name,
+        "source": data.source,
+        "metric": "test_error_percent",
+        "value": score.percent,
+        "low": low,
+        "high": high,
+        "n": score.n,
+        "errors": score.errors,
+        "seed": training.seed,
+        "steps": training.steps,
+        "images_seen": training.steps * training.batch,
+        "train_seconds": round(trainer.seconds, 1),
+        "glimpses": config.model.glimpses,
+        "parameters": sum(parameter.numel() for parameter in trainer.task.model.parameters()),
+        "clutter": "fixed" if training.fixed_train else "fresh",
+        "validation_error": best["validation_error"],
+        "best_step": best["step"],
+        "chance_error": 100 * (1 - 1 / CLASSES),
+        "majority_error": score.majority,
+        "per_class_error": score.per_class,
+        "errors_after_glimpse": score.errors_after.tolist(),
+        "confusion": score.confusion.tolist(),
+        "command": command,
+    }
+
+
+# ------------------------------------------------------------------------------------- outside the training conditions
+
+
+def against_scenes(
+    model: nn.Module, source: sources.Source, base: configs.SceneData, condition: str, values: list[int], check: Callable[[], None]
+) -> list[dict[str, Any]]:
+    """Test error where one thing about the scenes differs from training: the same test digits in the same order, other surroundings.
+
+    Args:
+        condition: ``"clutter"`` or ``"canvas"``.
+        values: of the condition.
+
+    Returns:
+        A row for each value: the condition, ``error``, ``low``, ``high`` (95 %), percent, and ``n``.
+    """
+    part, rows = source.splits["test"], []
+    for value in values:
+        scene = scene_of(configs.SceneData(**{**vars(base), condition: value}))
+        answers, labels = [], []
+        for first in range(0, len(part), CHUNK):
+            # The name and numbers of the stored test file: in the trained condition these are its very images.
+            index = torch.arange(first, min(first + CHUNK, len(part)))
+            made = scenes.fresh(part, scene, index, base.data_seed, "set", "test")
+            answers.append(evaluation.predict(model, made.images, check=check))
+            labels.append(made.labels[:, 0])
+        rows.append({condition: value, **_measured(evaluation.score(torch.cat(answers), torch.cat(labels).numpy()))})
+    return rows
+
+
+def against_glimpses(model: nn.Module, test: store.Scenes, values: list[int], check: Callable[[], None]) -> list[dict[str, Any]]:
+    """Test error when the model looks more or less often than in training; rows as :func:`against_scenes`."""
+    probabilities = evaluation.predict(model, test.images, glimpses=max(values), check=check)
+    return [{"glimpses": value, **_measured(evaluation.score(probabilities[:, :value], test.labels))} for value in values]
+
+
+def _measured(score: evaluation.Score) -> dict[str, Any]:
+    low, high = score.interval
+    return {"error": score.percent, "low": low, "high": high, "n": score.n}

@@ -1,0 +1,65 @@
+"""The command line. The only place that parses or prints; each command's module is imported when it is called, torch with it."""
+
+import importlib
+import sys
+
+import click
+
+from drawbench.errors import Problem
+
+# name -> one line for the list of commands; the module is drawbench.cli.<name> with "-" as "_".
+COMMANDS = {
+    "quickstart": "The whole tour on embedded digits: no network, no data, minutes on two cores.",
+    "make-data": "Make cluttered or two-digit MNIST.",
+    "classify": "Train and test a classifier on cluttered MNIST.",
+    "evaluate": "Measure a run again, also outside its training conditions.",
+    "resume": "Go on with a run exactly where it stopped.",
+    "plot": "Curves, glimpses and films of runs; the attention explained.",
+    "doctor": "What is here, what is missing, and how to get it.",
+}
+
+
+class Commands(click.Group):
+    """Loads a command's module when it is called, and turns problems into one sentence and an exit status."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f"drawbench.cli.{name.replace('-', '_')}").command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):  # without importing any of them
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context):
+        try:
+            return super().invoke(ctx)
+        except click.exceptions.Exit:
+            raise
+        except (Problem, OSError, KeyboardInterrupt) as error:
+            if isinstance(error, BrokenPipeError) or ctx.meta.get("drawbench.debug"):
+                raise
+            if isinstance(error, KeyboardInterrupt):
+                click.echo("Stopped.", err=True)
+                sys.exit(130)
+            raise click.ClickException(str(error)) from error
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DRAWBENCH", "max_content_width": 110},
+)
+@click.version_option(package_name="drawbench", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Train, measure, compare and see visual attention.
+
+    The DRAW paper (Gregor et al. 2015) as a toolkit. Start with: drawbench quickstart
+    """
+
+
+def main() -> None:
+    """The entry point of the ``drawbench`` command."""
+    cli(prog_name="drawbench")

@@ -1,0 +1,64 @@
+"""``drawbench make-data``."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from drawbench.cli import console, options
+from drawbench.config import MakeData
+
+# What a data set is unless a recipe or a flag says otherwise.
+RECIPES = {"cluttered": "cluttered-100", "mnist2": "mnist2"}
+
+
+@click.command(
+    "make-data",
+    epilog="""\b
+Examples:
+  drawbench make-data cluttered                        100x100, 8 pieces, as in the paper
+  drawbench make-data cluttered --recipe cluttered-60  60x60, 4 pieces
+  drawbench make-data mnist2 --source digits           two embedded digits: needs no network
+""",
+)
+@click.argument("dataset", type=click.Choice(list(RECIPES)))
+@options.recipe()
+@options.settings(MakeData, skip=("dataset",))
+@click.option("--count", type=click.IntRange(1), multiple=True, help="Images of train, validation and test (give it three times).  [default: the digits there are]")
+@click.option("--out", type=options.folder, help="The folder to make.  [default: one named after the data set, in --datasets]")
+@options.FORCE
+@options.DATASETS
+@options.SOURCES
+@options.common
+def command(dataset: str, recipe: str | None, given: dict[str, Any], count: tuple[int, ...], out: Path | None, force: bool, datasets: Path, sources: Path | None, as_json: bool) -> None:
+    """Make a data set of digits on a canvas: cluttered, or mnist2 (two digits)."""
+    from drawbench import figures
+    from drawbench.classify import scene_of
+    from drawbench.data import sources as origins
+    from drawbench.data import store
+
+    config = options.configure(MakeData, recipe or RECIPES[dataset], {**given, "dataset": dataset})
+    if count and len(count) != len(origins.SPLITS):
+        raise click.UsageError(f"--count is given once for each of {', '.join(origins.SPLITS)}: 3 times, not {len(count)}")
+    screen = console.Console()
+    scene = scene_of(config.data)
+    source = origins.load(config.data.source, origins.sources_root(sources), warn=screen.say)
+    folder = out or store.default_folder(datasets, scene, dataset, source.name, config.data.data_seed)
+    counts = dict(zip(origins.SPLITS, count, strict=True)) if count else None
+    card = store.write(
+        folder,
+        scene,
+        source,
+        dataset,
+        config.data.data_seed,
+        counts=counts,
+        force=force,
+        progress=lambda done, total: screen.progress(done, total, {}),
+    )
+    screen.close()
+    sample = store.load(folder, "train")
+    figures.save(figures.montage(sample.images[:64], sample.labels[:64]), folder, "montage")
+    lines = [f"{folder}: {scene.canvas}x{scene.canvas}, {scene.digits} digit(s), {scene.clutter} pieces of clutter, digits from {source.name}."]
+    lines += [f"  {name}.npz  {n:,} images" for name, n in card["counts"].items()]
+    lines += [f"  montage.png, card.json", "Next: drawbench classify --glimpses 8" if scene.digits == 1 else f"Next: look at {folder / 'montage.png'}"]
+    console.emit({"folder": str(folder), **card}, "\n".join(lines), as_json)

@@ -1,0 +1,89 @@
+"""Options shared by commands, and options made from the settings of :mod:`drawbench.config`."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from drawbench import config as configs
+from drawbench.errors import Problem
+
+folder = click.Path(path_type=Path, file_okay=False)
+FORCE = click.option("--force", is_flag=True, help="Replace what is there.")
+RUNS = click.option("--runs", type=folder, default=Path("results/runs"), show_default=True, help="Folder of run folders.")
+RUN_ARGUMENT = click.argument("run", type=click.Path(path_type=Path))
+SOURCES = click.option(
+    "--sources",
+    type=folder,
+    envvar="DRAWBENCH_SOURCES",
+    help="Where original files lie or are downloaded to.  [default: datasets/sources; env: DRAWBENCH_SOURCES]",
+)
+DATASETS = click.option("--datasets", type=folder, default=Path("datasets"), show_default=True, help="Folder of generated data sets.")
+
+
+def _remember_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    ctx.meta["drawbench.debug"] = value
+
+
+def common(command: Callable) -> Callable:
+    """``--json`` and ``--debug``."""
+    command = click.option("--debug", is_flag=True, expose_value=False, callback=_remember_debug, help="Show the traceback of a problem.")(command)
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on standard output.")(command)
+
+
+def _option(field: dataclasses.Field) -> Callable:
+    """The click option of one setting; its value is None where it was not given."""
+    kind = configs.value_type(field)
+    name = "--" + field.name.replace("_", "-")
+    help = field.metadata["help"]
+    if field.default is not None:
+        shown = {True: "yes", False: "no"}.get(field.default, field.default) if kind is bool else field.default
+        help += f"  [default: {shown}]"
+    if kind is bool:
+        return click.option(f"{name}/--no-{field.name.replace('_', '-')}", field.name, default=None, help=help)
+    choices = field.metadata["choices"]
+    return click.option(name, field.name, type=click.Choice(choices) if choices else kind, default=None, help=help)
+
+
+def settings(kind: type, skip: tuple[str, ...] = ()) -> Callable:
+    """Decorator: an option for every setting of a configuration class; the function gets those that were given, as ``given``.
+
+    A flag goes before the environment, which click settles; :func:`configure` puts both before the recipe and the defaults.
+    """
+    fields = {name: field for name, field in configs.settings(kind).items() if name not in skip}
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def collect(**values: Any):
+            chosen = {name: values.pop(name) for name in fields}
+            return function(given={name: value for name, value in chosen.items() if value is not None}, **values)
+
+        for field in reversed(fields.values()):
+            collect = _option(field)(collect)
+        return collect
+
+    return decorate
+
+
+def recipe(default: str | None = None) -> Callable:
+    """``--recipe``."""
+    help = f"Settings of an experiment: {', '.join(configs.recipes())}, or a TOML file."
+    return click.option("--recipe", metavar="FILE|NAME", default=default, show_default=bool(default), help=help)
+
+
+def configure(kind: type, recipe: str | None, given: dict[str, Any]) -> Any:
+    """The configuration of a command from its recipe and the settings given, as wrong usage where they are wrong."""
+    try:
+        return configs.merge(kind, _sections_for(kind, configs.load_recipe(recipe)) if recipe else {}, given)
+    except Problem as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _sections_for(kind: type, recipe: dict[str, Any]) -> dict[str, Any]:
+    """The recipe's sections that a command uses: making data takes only the data section of a training recipe."""
+    known = {name for task in configs.TASKS.values() for name in configs.sections(task)}
+    mine = configs.sections(kind)
+    return {name: section for name, section in recipe.items() if name in mine or name not in known}

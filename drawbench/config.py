@@ -1,0 +1,242 @@
+"""The one list of settings.
+
+A configuration is a frozen dataclass of sections (data, model, training), each a frozen dataclass of plain numbers and words. The
+same fields make the command line's options, the keys of a recipe and the content of a run's ``config.json``, so a setting is added
+by adding one line here. This module imports nothing heavy: ``--help`` reads it.
+
+Precedence: flag > environment > recipe > default.
+"""
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, ClassVar
+
+from drawbench.errors import Problem
+
+
+def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    """A field with its help text and the values it allows; ``low`` and ``high`` are included in them."""
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
+
+
+def _allowed_types(field: dataclasses.Field) -> tuple[type, ...]:
+    """The types that a field's annotation names: ``int | None`` gives (int, NoneType)."""
+    return typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
+
+
+def value_type(field: dataclasses.Field) -> type:
+    """The type of a field when it is not None."""
+    return next(kind for kind in _allowed_types(field) if kind is not type(None))
+
+
+class _Checked:
+    """Checks types and ranges as soon as a section is made, wherever the values came from."""
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            self._check(field, getattr(self, field.name))
+
+    def _check(self, field: dataclasses.Field, value: Any) -> None:
+        allowed = _allowed_types(field)
+        if type(value) is int and float in allowed:
+            value = float(value)
+            object.__setattr__(self, field.name, value)
+        if type(value) not in allowed:  # not isinstance: True is an int to Python, but not to a user
+            expected = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in allowed)
+            raise Problem(f"{field.name} must be {expected}, got {value!r}")
+        if value is None:
+            return
+        low, high, choices = (field.metadata.get(name) for name in ("low", "high", "choices"))
+        if choices and value not in choices:
+            raise Problem(f"{field.name} must be one of {', '.join(choices)}, got {value!r}{_nearest(str(value), choices)}")
+        if isinstance(value, float) and value != value:
+            raise Problem(f"{field.name} must be a number, got nan")
+        if low is not None and value < low:
+            raise Problem(f"{field.name} must be at least {low}, got {value}")
+        if high is not None and value > high:
+            raise Problem(f"{field.name} must be at most {high}, got {value}")
+
+
+SOURCES = ("auto", "mnist", "fashion", "kmnist", "digits")
+
+
+@dataclass(frozen=True)
+class SceneData(_Checked):
+    """A generated data set of digits on a canvas."""
+
+    dataset: str = setting("cluttered", "Which generated data set.", choices=("cluttered", "mnist2"))
+    source: str = setting("auto", "Where the digits come from; auto takes MNIST, or the embedded digits where it cannot be had.", choices=SOURCES)
+    canvas: int = setting(100, "Side of the square image, pixels.", low=28, high=4096)
+    digits: int = setting(1, "Whole digits per image.", low=1, high=64)
+    clutter: int = setting(8, "Distractor pieces per image.", low=0, high=4096)
+    clutter_size: int = setting(8, "Side of a distractor piece, pixels.", low=1, high=28)
+    data_seed: int = setting(0, "Seed of the generated files; all models compared use the same one.", low=0)
+
+
+CLASSIFIERS = ("draw",)
+
+
+@dataclass(frozen=True)
+class ClassifierModel(_Checked):
+    """A network that names the digit."""
+
+    model: str = setting("draw", "Which classifier; draw is the paper's glimpse LSTM.", choices=CLASSIFIERS)
+    glimpses: int = setting(8, "Looks at the image before the answer.", low=1, high=1024)
+    patch: int = setting(12, "Side of a glimpse, in filters.", low=1, high=512)
+    hidden: int = setting(256, "LSTM units.", low=1, high=65536)
+    window_map: str = setting(
+        "bounded", "How the LSTM state sets the window: squashed smoothly, or the paper's bare linear map.", choices=("bounded", "linear")
+    )
+
+
+@dataclass(frozen=True)
+class Training(_Checked):
+    """How a model is trained, whatever it is."""
+
+    steps: int | None = setting(None, "Updates to train.", low=1)
+    epochs: float | None = setting(None, "Passes over the training digits.", low=1e-6)
+    time_budget: float | None = setting(None, "Minutes to train; a short measurement turns them into steps.", low=0.01)
+    batch: int = setting(128, "Images per update.", low=1)
+    learning_rate: float = setting(1e-3, "Highest rate of Adam; a cosine takes it to zero.", low=0.0)
+    warmup: int = setting(300, "Updates over which the rate rises to its highest.", low=0)
+    clip: float = setting(1.0, "Largest gradient norm of an update.", low=1e-9)
+    average: float = setting(0.999, "Decay of the running average of the weights, which is what is measured; 0 takes the last ones.", low=0.0, high=0.999999)
+    precision: str = setting("float32", "Type of the matrix products in training; measuring is always float32.", choices=("float32", "bfloat16"))
+    evaluate_every: int | None = setting(None, "Updates between validations (a fortieth of the training if not given).", low=1)
+    save_every: int = setting(500, "Updates between checkpoints.", low=1)
+    seed: int = setting(0, "Seed of weights, order, clutter and noise.", low=0)
+    threads: int | None = setting(None, "CPU threads (all cores if not given).", low=1)
+    device: str = setting("auto", "Where to train; auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda"))
+
+
+@dataclass(frozen=True)
+class ClassifyTraining(Training):
+    """Training, and what only a classifier has."""
+
+    fixed_train: bool = setting(False, "Train on the stored images of train.npz, not on fresh clutter.")
+    intermediate: float = setting(0.0, "Weight of the loss of the answers before the last glimpse.", low=0.0)
+
+
+@dataclass(frozen=True)
+class MakeData:
+    """Settings of ``drawbench make-data``."""
+
+    task: ClassVar[str] = "make-data"
+    data: SceneData = SceneData()
+
+
+@dataclass(frozen=True)
+class Classify:
+    """Settings of ``drawbench classify``."""
+
+    task: ClassVar[str] = "classify"
+    data: SceneData = SceneData()
+    model: ClassifierModel = ClassifierModel()
+    training: ClassifyTraining = ClassifyTraining()
+
+
+TASKS = {kind.task: kind for kind in (MakeData, Classify)}
+
+
+def sections(kind: type) -> dict[str, type]:
+    """The sections of a configuration class, by name."""
+    return {field.name: field.type for field in dataclasses.fields(kind)}
+
+
+def settings(kind: type) -> dict[str, dataclasses.Field]:
+    """Every setting of a configuration class by its name, which is unique across its sections."""
+    return {field.name: field for section in sections(kind).values() for field in dataclasses.fields(section)}
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Plain nested dictionaries with the task's name, for ``config.json``."""
+    return {"task": config.task, **dataclasses.asdict(config)}
+
+
+def from_dict(values: dict[str, Any]) -> Any:
+    """The configuration that :func:`to_dict` wrote, checked.
+
+    Raises:
+        Problem: an unknown task, section or key (the nearest is suggested), or a wrong type or value.
+    """
+    if not isinstance(values, dict):
+        raise Problem(f"a configuration must be a table of sections, got {type(values).__name__}")
+    task = values.get("task")
+    if task not in TASKS:
+        raise Problem(f"unknown task {task!r}; known are {', '.join(TASKS)}")
+    kind = TASKS[task]
+    return merge(kind, {name: section for name, section in values.items() if name != "task"}, {})
+
+
+def merge(kind: type, recipe: dict[str, Any], given: dict[str, Any]) -> Any:
+    """A configuration from defaults, a recipe's sections over them, and given settings (flat, by name) over those.
+
+    Raises:
+        Problem: an unknown section or key, or a wrong type or value.
+    """
+    known = sections(kind)
+    for name, section in recipe.items():
+        if name not in known:
+            raise Problem(f"unknown section {name!r}{_nearest(name, known)}")
+        if not isinstance(section, dict):
+            raise Problem(f"{name} must be a section with keys, got {section!r}")
+    for name in given:
+        if name not in settings(kind):
+            raise Problem(f"unknown setting {name!r}{_nearest(name, settings(kind))}")
+    built = {}
+    for name, section in known.items():
+        fields = {field.name for field in dataclasses.fields(section)}
+        values = dict(recipe.get(name, {}))
+        for key in values:
+            if key not in fields:
+                raise Problem(f"unknown key {key!r} in section [{name}]{_nearest(key, fields)}")
+        values.update({key: value for key, value in given.items() if key in fields})
+        built[name] = section(**values)
+    return kind(**built)
+
+
+def replace(config: Any, **changes: Any) -> Any:
+    """The same configuration with some settings changed, by name, whatever their section."""
+    return merge(type(config), dataclasses.asdict(config), changes)
+
+
+def recipes() -> list[str]:
+    """The names of the recipes that come with the package."""
+    folder = resources.files("drawbench") / "recipes"
+    return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
+
+
+def load_recipe(name: str) -> dict[str, Any]:
+    """The sections of a recipe: the name of one in the package, or the path of a TOML file.
+
+    Raises:
+        Problem: there is no such recipe, or it is not TOML.
+    """
+    if name in recipes():
+        text = (resources.files("drawbench") / "recipes" / f"{name}.toml").read_text(encoding="utf-8")
+    else:
+        path = Path(name)
+        if not path.is_file():
+            raise Problem(f"there is no recipe {name!r}{_nearest(name, recipes())}; give a TOML file or one of {', '.join(recipes())}")
+        if path.stat().st_size > 1 << 20:
+            raise Problem(f"recipe {name} is over 1 MB: a recipe is a short TOML file")
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise Problem(f"recipe {name} cannot be read: {error}") from error
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise Problem(f"recipe {name} is not valid TOML: {error}") from error
+
+
+def _nearest(word: str, known: typing.Iterable[str]) -> str:
+    """``; did you mean ...?`` where a known word is close."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -1,0 +1,184 @@
+"""Curves and the confusion matrix."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from drawbench.figures.style import BLUE, LINES, WIDTH, array, settle, styled
+
+_REFERENCE_DASHES = ((0, (6, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 3)))
+
+
+def _count_unit(largest: float) -> tuple[float, str]:
+    """What to count in, so that ticks have few digits: divisor and words."""
+    if largest >= 2e6:
+        return 1e6, " (millions)"
+    return (1e3, " (thousands)") if largest >= 2e3 else (1.0, "")
+
+
+def _log_where_it_helps(axes: Axes, numbers: Iterable[float]) -> None:
+    """A log axis where the values span more than a factor of five, with plain numbers at its ticks."""
+    values = np.fromiter(numbers, dtype=float)
+    values = values[np.isfinite(values)]
+    if len(values) == 0 or values.min() <= 0:
+        axes.set_ylim(bottom=0)
+        return
+    if values.max() / values.min() <= 5:
+        return
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _draw_references(axes: Axes, references: Mapping[str, float], x: np.ndarray, y: np.ndarray) -> None:
+    """Horizontal lines with their names, each name at the end where the curve (x, y) is farther away."""
+    for (name, value), dashes in zip(references.items(), _REFERENCE_DASHES * len(references), strict=False):
+        axes.axhline(value, color="0.35", linewidth=0.9, linestyle=dashes, zorder=1.5)
+        to_left, to_right = (abs(np.log(max(end, 1e-3) / max(value, 1e-3))) for end in (y[np.argmin(x)], y[np.argmax(x)]))
+        place, align = (0.01, "left") if to_left >= to_right else (0.99, "right")
+        label = f"{name}: {value:.4g} %"
+        axes.annotate(label, (place, value), (0, 2), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
+                      ha=align, va="bottom", fontsize=7, color="0.2")  # fmt: skip
+
+
+@styled
+def learning_curves(metrics: pd.DataFrame, references: Mapping[str, float] | None = None) -> Figure:
+    """How a run went: training loss, learning rate and validation error against the images seen.
+
+    Args:
+        metrics: one row for each evaluation, with ``images_seen``, ``train_loss`` (nats), ``validation_error`` (percent) and
+            ``learning_rate``; missing values are skipped.
+        references: name -> error in percent, drawn as horizontal lines, such as chance or the paper's result.
+
+    Returns:
+        Two panels; error and loss on a log axis where they span more than a factor of five.
+
+    Raises:
+        ValueError: no rows.
+    """
+    if metrics.empty:
+        raise ValueError("there is nothing to plot: the metrics have no rows yet, so wait for the first evaluation")
+    divisor, unit = _count_unit(metrics["images_seen"].max())
+    figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
+    places = figure.add_gridspec(2, 2, height_ratios=(3, 1), width_ratios=(1, 1.15))
+    loss, rate, error = (figure.add_subplot(places[where]) for where in (np.s_[0, 0], np.s_[1, 0], np.s_[:, 1]))
+
+    for axes, column in ((loss, "train_loss"), (rate, "learning_rate"), (error, "validation_error")):
+        rows = metrics.dropna(subset=[column])
+        few = len(rows) <= 30
+        axes.plot(rows["images_seen"] / divisor, rows[column], color=BLUE, marker="o" if few else None, markersize=2.5, clip_on=False)
+        axes.set_xlim(left=0)
+    _log_where_it_helps(loss, metrics["train_loss"])
+    loss.set(ylabel="training loss (nats)")
+    loss.tick_params(labelbottom=False)
+    rate.set(ylabel="learning\nrate", xlabel=f"images seen{unit}")
+    rate.set_ylim(bottom=0)
+    rate.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
+    rate.yaxis.set_major_locator(MaxNLocator(2))
+    rate.yaxis.get_offset_text().set_fontsize(6)
+    loss.sharex(rate)
+
+    rows = metrics.dropna(subset=["validation_error"])
+    if len(rows):
+        x, y = rows["images_seen"].to_numpy() / divisor, rows["validation_error"].to_numpy()
+        _draw_references(error, references or {}, x, y)
+        best = int(np.argmin(y))
+        error.plot(x[best], y[best], marker="*", markersize=9, color="black", zorder=5, clip_on=False)
+        error.set_title(f"\N{BLACK STAR} best: {y[best]:.2f} %", loc="right", weight="bold")
+    _log_where_it_helps(error, [*metrics["validation_error"], *(references or {}).values()])
+    error.set(ylabel="validation error (%)", xlabel=f"images seen{unit}")
+    return settle(figure)
+
+
+@styled
+def error_curve(
+    frame: pd.DataFrame,
+    xlabel: str,
+    trained_at: float | None = None,
+    references: Mapping[str, float] | None = None,
+) -> Figure:
+    """Test error against a condition, such as the number of clutter pieces.
+
+    Args:
+        frame: columns ``condition``, ``error``, ``low``, ``high`` (percent, 95 % interval) and optionally ``model``.
+        xlabel: what the condition is.
+        trained_at: the condition of training, marked by a vertical line.
+        references: name -> error in percent, drawn as horizontal lines.
+
+    Raises:
+        ValueError: no rows.
+    """
+    if frame.empty:
+        raise ValueError("there is nothing to plot: the frame of errors has no rows")
+    figure = Figure(figsize=(4.5, 2.9), layout="constrained")
+    axes = figure.add_subplot()
+    groups = list(frame.groupby("model", sort=False)) if "model" in frame else [("", frame)]
+    for (name, rows), line in zip(groups, LINES * len(groups), strict=False):
+        rows = rows.sort_values("condition")
+        spread = np.clip([rows["error"] - rows["low"], rows["high"] - rows["error"]], 0, None)
+        axes.errorbar(rows["condition"], rows["error"], spread, **line, elinewidth=0.8, capsize=2, label=name)
+    if trained_at is not None:
+        axes.axvline(trained_at, color="0.35", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1.5)
+        axes.annotate("trained here", (trained_at, 1), (2, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
+                      rotation=90, ha="left", va="top", fontsize=7, color="0.2")  # fmt: skip
+    means = frame.groupby("condition")["error"].mean()
+    _draw_references(axes, references or {}, means.index.to_numpy(dtype=float), means.to_numpy())
+    _log_where_it_helps(axes, [*frame["low"], *frame["high"], *(references or {}).values()])
+    axes.set(xlabel=xlabel, ylabel="test error (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=bool((frame["condition"] % 1 == 0).all())))
+    if len(groups) > 1:
+        axes.legend()
+    return settle(figure)
+
+
+@styled
+def confusion(matrix, names: Sequence[str] | None = None) -> Figure:
+    """Which classes are taken for which.
+
+    Shade is the rate within a true class, on a scale of the errors alone: the diagonal, ten times any error, would leave
+    everything else white. Diagonal cells are outlined instead and give the share that is right.
+
+    Args:
+        matrix: (K, K) counts, row = true class, column = answer, as scikit-learn has it.
+        names: of the classes; 0 .. K-1 if not given.
+
+    Raises:
+        ValueError: not square, or not as many names as classes.
+    """
+    matrix = array(matrix)
+    classes = len(matrix)
+    names = [str(n) for n in range(classes)] if names is None else list(names)
+    if matrix.shape != (classes, classes) or len(names) != classes:
+        raise ValueError(f"a confusion matrix is square with a name for each row, got shape {matrix.shape} and {len(names)} names")
+    rates = 100 * matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    errors = np.where(np.eye(classes, dtype=bool), np.nan, rates)
+    top = max(np.nanmax(errors, initial=0), 1e-9)
+
+    figure = Figure(figsize=(5.0, 4.5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.grid(False)
+    shades = axes.imshow(errors, cmap="Blues", vmin=0, vmax=top)
+    for true in range(classes):
+        for answer in range(classes):
+            count, rate = matrix[true, answer], rates[true, answer]
+            if true == answer:
+                axes.text(answer, true, f"{count}\n{rate:.1f} %", ha="center", va="center", fontsize=6, weight="bold")
+                axes.add_patch(Rectangle((answer - 0.5, true - 0.5), 1, 1, fill=False, edgecolor="black", linewidth=1, zorder=3))
+            elif count:
+                colour = "white" if rate > 0.55 * top else "black"
+                axes.text(answer, true, f"{count}\n{rate:.1f} %", ha="center", va="center", fontsize=6, color=colour)
+    axes.set(xticks=range(classes), yticks=range(classes), xticklabels=names, yticklabels=names)
+    axes.set(xlabel="answer", ylabel="true class")
+    axes.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
+    axes.grid(True, which="minor", color="0.8", linewidth=0.5)
+    axes.tick_params(which="both", length=0)
+    axes.set_title(f"{int(matrix.sum() - np.trace(matrix))} errors in {int(matrix.sum())} images; shares are of the row")
+    figure.colorbar(shades, ax=axes, label="taken for another class (% of the true class)", fraction=0.045, pad=0.02)
+    return settle(figure)

@@ -1,0 +1,336 @@
+"""Run folders and checkpoints.
+
+A run folder holds everything about one training: ``config.json``, ``environment.json``, ``metrics.csv``, ``result.json``,
+checkpoints and ``figures/``. Whatever is written replaces the old file in one step, so a reader (or a run that was killed) finds
+the old content or the new, never half of it.
+
+A checkpoint is a plain safetensors file: tensors and text, nothing that could run. Its text carries a SHA-256 over all of its
+content, which is checked before a single value is used.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as safetensors_load
+from safetensors.torch import save as safetensors_save
+from torch import Tensor
+
+from drawbench import config as configs
+from drawbench.errors import Problem
+
+FORMAT = "drawbench checkpoint 1"
+LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
+
+
+# ---------------------------------------------------------------------------------------------------------------- files
+
+
+def write_atomically(path: Path, content: bytes) -> None:
+    """Replace a file's content in one step; on return it is on the disk.
+
+    Raises:
+        Problem: the disk is full, the folder is read-only or gone; the old file is untouched.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise Problem(f"cannot write {path}: {error.strerror or error}; what was there before is untouched") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON that a person can read, atomically."""
+    write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path, largest: int = 16 << 20) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        Problem: it is missing, too large, or not JSON.
+    """
+    try:
+        if path.stat().st_size > largest:
+            raise Problem(f"{path} is larger than {largest >> 20} MB, which no such file should be")
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise Problem(f"{path} is missing") from error
+    except OSError as error:
+        raise Problem(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise Problem(f"{path} is not valid JSON: {error}") from error
+
+
+# ---------------------------------------------------------------------------------------------------------- checkpoints
+
+
+def _digest(tensors: dict[str, Tensor], facts: str) -> str:
+    """SHA-256 over names, types, shapes and values of all tensors, and over the facts."""
+    total = hashlib.sha256(facts.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        total.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        total.update(tensor.contiguous().view(torch.uint8).numpy() if tensor.ndim else tensor.reshape(1).view(torch.uint8).numpy())
+    return total.hexdigest()
+
+
+def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+    """Write tensors and facts (anything JSON can hold), with their hash, atomically."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    text = json.dumps(facts, sort_keys=True)
+    metadata = {"format": FORMAT, "facts": text, "sha256": _digest(tensors, text)}
+    write_atomically(path, safetensors_save(tensors, metadata=metadata))
+
+
+def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read what :func:`save_checkpoint` wrote.
+
+    Raises:
+        Problem: the file is missing, cut off, altered in any bit, or not one of ours.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise Problem(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
+    try:
+        tensors = safetensors_load(content)
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
+    except (SafetensorError, ValueError, KeyError, AttributeError, RecursionError) as error:
+        raise Problem(f"checkpoint {path} is damaged or not a checkpoint: {error}") from error
+    if metadata.get("format") != FORMAT:
+        raise Problem(f"{path} is a safetensors file, but not a checkpoint of drawbench ({FORMAT!r})")
+    if metadata.get("sha256") != _digest(tensors, metadata.get("facts", "")):
+        raise Problem(f"checkpoint {path} is damaged: its content does not match its SHA-256")
+    return tensors, json.loads(metadata["facts"])
+
+
+# ----------------------------------------------------------------------------------------------------------- run folder
+
+
+class Run:
+    """A run folder. Make one with :meth:`create`, find one with :meth:`open`."""
+
+    def __init__(self, folder: Path, config: Any):
+        self.folder = folder
+        self.config = config
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def figures(self) -> Path:
+        return self.folder / "figures"
+
+    @classmethod
+    def create(cls, folder: Path, config: Any, *, command: str = "", force: bool = False) -> "Run":
+        """Make a run folder.
+
+        Args:
+            command: the command line, for the record.
+            force: empty a folder that holds a run of ours; anything else is never touched.
+
+        Raises:
+            Problem: the folder holds something and may not be emptied.
+        """
+        refuse_taken(folder, force)
+        if (folder / "config.json").is_file():
+            _empty(folder)
+        try:
+            (folder / "figures").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise Problem(f"cannot make the run folder {folder}: {error.strerror or error}; choose a writable one with --runs DIR") from error
+        run = cls(folder, config)
+        run.save_config(config)
+        write_json(folder / "environment.json", {**environment(), "command": command})
+        return run
+
+    @classmethod
+    def open(cls, folder: Path) -> "Run":
+        """An existing run folder.
+
+        Raises:
+            Problem: there is none, or its configuration is not valid.
+        """
+        if not folder.is_dir():
+            raise Problem(f"there is no run folder {folder}")
+        if not (folder / "config.json").is_file():
+            raise Problem(f"{folder} is not a run folder: it has no config.json")
+        try:
+            return cls(folder, configs.from_dict(read_json(folder / "config.json")))
+        except Problem as error:
+            raise Problem(f"{folder / 'config.json'}: {error}") from error
+
+    def save_config(self, config: Any) -> None:
+        self.config = config
+        write_json(self.folder / "config.json", configs.to_dict(config))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder against a second process. The system releases the lock of a process that dies."""
+        try:
+            file = open(self.folder / ".lock", "w")
+        except OSError as error:
+            raise Problem(f"cannot write in {self.folder}: {error.strerror or error}") from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise Problem(f"another process is working on {self.folder}; wait for it or stop it") from error
+            for stray in self.folder.glob(".*.tmp"):  # left by a writer that was killed: the lock says it is gone
+                stray.unlink(missing_ok=True)
+            yield
+
+    # -- state of training
+
+    def save_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Save the state to go on from; the one before is kept beside it until the next save."""
+        last, previous = self.folder / LAST, self.folder / PREVIOUS
+        fresh = self.folder / f".fresh-{LAST}"
+        save_checkpoint(fresh, tensors, facts)
+        try:
+            if last.exists():
+                os.replace(last, previous)
+            os.replace(fresh, last)
+        except OSError as error:
+            raise Problem(f"cannot write {last}: {error.strerror or error}") from error
+
+    def load_state(self, warn) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """The newest sound state, or None if none was ever saved.
+
+        A damaged one is passed over, and ``warn`` is told.
+
+        Raises:
+            Problem: there are states, but none is sound.
+        """
+        found = [path for path in (self.folder / LAST, self.folder / PREVIOUS) if path.exists()]
+        for path in found:
+            try:
+                return load_checkpoint(path)
+            except Problem as error:
+                warn(f"{error}; taking the one before")
+        if found:
+            raise Problem(f"no checkpoint in {self.folder} is sound; start again with --force")
+        return None
+
+    def save_best(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        save_checkpoint(self.folder / BEST, tensors, facts)
+
+    def load_best(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The weights that did best on validation."""
+        if not (self.folder / BEST).exists():
+            raise Problem(f"{self.folder} has no {BEST} yet; train it first: drawbench resume {self.folder}")
+        return load_checkpoint(self.folder / BEST)
+
+    # -- measurements
+
+    def write_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Write ``metrics.csv``, one row per validation."""
+        import pandas
+
+        write_atomically(self.folder / "metrics.csv", pandas.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode())
+
+    def metrics(self):
+        """``metrics.csv`` as a pandas frame.
+
+        Raises:
+            Problem: it is missing or not a table.
+        """
+        import pandas
+
+        try:
+            return pandas.read_csv(self.folder / "metrics.csv")
+        except FileNotFoundError as error:
+            raise Problem(f"{self.folder} has no metrics.csv yet; train it first: drawbench resume {self.folder}") from error
+        except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
+            raise Problem(f"{self.folder / 'metrics.csv'} is not a table: {error}") from error
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        write_json(self.folder / "result.json", result)
+
+    def result(self) -> dict[str, Any]:
+        """``result.json``."""
+        return read_json(self.folder / "result.json")
+
+
+def refuse_taken(folder: Path, force: bool) -> None:
+    """Nothing, if a run may be made in ``folder``.
+
+    Raises:
+        Problem: it holds a run and ``force`` is not set, or it holds something else.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if not (folder / "config.json").is_file():
+        raise Problem(f"{folder} is there and is not a run folder; choose another with --run NAME")
+    if not force:
+        raise Problem(
+            f"{folder} holds a run already; go on with it: drawbench resume {folder}, "
+            "choose another name with --run NAME, or replace it with --force"
+        )
+
+
+OURS = ("config.json", "environment.json", "metrics.csv", "result.json", "timing.csv", LAST, PREVIOUS, BEST, ".lock")
+
+
+def _empty(folder: Path) -> None:
+    """Remove the files that a run writes, and no others."""
+    for path in [folder / name for name in OURS] + [p for p in (folder / "figures").glob("*") if p.is_file()]:
+        path.unlink(missing_ok=True)
+
+
+def environment() -> dict[str, Any]:
+    """What a reader needs to know about the machine to repeat a run."""
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "platform": platform.platform(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _commit() -> str | None:
+    """The commit of the checkout the package lies in, marked if files were changed; None outside a checkout."""
+    folder = Path(__file__).parent
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
+        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
+        return answer.stdout.strip() or None
+    return None
+
+
+def command_line() -> str:
+    """The command as typed, for the record."""
+    import shlex
+
+    return shlex.join(["drawbench", *sys.argv[1:]])

@@ -1,0 +1,104 @@
+"""All randomness, named.
+
+Nothing in drawbench reaches for a global generator. A random number is a pure function of a seed, a name and, where many are
+needed at once, of an index, never of what ran before. That is what makes stop-and-resume exact and lets the number of processes
+and the evaluation batch size change without changing a result.
+
+Two kinds are offered:
+
+* :func:`stream` gives an ordinary ``torch.Generator`` for things drawn once (initial weights, the order of an epoch);
+* :func:`integers` gives counter-based integers for each index of a tensor: row ``n`` is the same whether it is asked for alone,
+  in a batch of 128, on a GPU or in another process.
+"""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+_MASK_64 = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def _signed(word: int) -> int:
+    """The same 64 bits as a signed integer, which is what torch's int64 holds."""
+    word &= _MASK_64
+    return word - (1 << 64) if word >> 63 else word
+
+
+def key(seed: int, *name: str | int) -> int:
+    """A 64-bit key for ``(seed, *name)``; different names give unrelated keys.
+
+    >>> key(0, "order", 3) == key(0, "order", 3)
+    True
+    >>> key(0, "order", 3) == key(0, "order", 4)
+    False
+    """
+    words = repr((int(seed), *name)).encode()
+    return int.from_bytes(hashlib.blake2b(words, digest_size=8).digest(), "little")
+
+
+def stream(seed: int, *name: str | int) -> torch.Generator:
+    """A CPU generator whose numbers depend on ``(seed, *name)`` only."""
+    return torch.Generator().manual_seed(_signed(key(seed, *name)))
+
+
+def permutation(n: int, seed: int, *name: str | int) -> Tensor:
+    """A random order of ``0..n-1``, int64 of shape (n,).
+
+    It sorts the numbers by 64 random bits each instead of calling ``torch.randperm``, which does not promise the same order in the
+    next version of torch, while generated data sets promise the same bytes.
+    """
+    counter = torch.arange(1, n + 1)
+    return torch.argsort(_mix(_mix(counter * _signed(_GOLDEN) + _signed(key(seed, *name)))), stable=True)
+
+
+def _shift_right(x: Tensor, by: int) -> Tensor:
+    """Logical shift; torch's own ``>>`` on int64 copies the sign bit."""
+    return (x >> by) & ((1 << (64 - by)) - 1)
+
+
+def _mix(x: Tensor) -> Tensor:
+    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014), in wrapping int64 arithmetic, so the same on every device."""
+    x = (x ^ _shift_right(x, 30)) * _signed(0xBF58476D1CE4E5B9)
+    x = (x ^ _shift_right(x, 27)) * _signed(0x94D049BB133111EB)
+    return x ^ _shift_right(x, 31)
+
+
+def integers(index: Tensor, highs: list[int], seed: int, *name: str | int) -> Tensor:
+    """Independent uniform integers for every index.
+
+    Args:
+        index: int64 (n,), which rows are wanted; any order, repeats allowed.
+        highs: upper limits (exclusive), one for each column.
+        seed, name: which family of numbers.
+
+    Returns:
+        int64 (n, len(highs)), column ``j`` uniform on ``0 .. highs[j] - 1``. Row ``n`` depends on ``index[n]`` alone.
+        The rounding bias is below ``high / 2**32``.
+
+    Raises:
+        ValueError: an upper limit below 1 or above 2**31.
+    """
+    for high in highs:
+        if not 1 <= high <= 1 << 31:
+            raise ValueError(f"an upper limit for random integers must be in 1..2**31, got {high}")
+    columns = torch.arange(len(highs), device=index.device)
+    # One mix for the row, one for the column: no two (row, column) pairs share a counter, whatever the number of columns.
+    rows = _mix((index + 1) * _signed(_GOLDEN) + _signed(key(seed, *name)))
+    words = _mix(rows[:, None] + (columns + 1) * _signed(_GOLDEN))
+    limits = torch.tensor(highs, dtype=torch.int64, device=index.device)
+    return (_shift_right(words, 32) * limits) >> 32
+
+
+@contextlib.contextmanager
+def seeded(seed: int, *name: str | int) -> Iterator[None]:
+    """Inside, torch's global generator is ``stream(seed, *name)``; afterwards it is as before.
+
+    For building modules, whose initial weights torch draws from the global generator and nowhere else.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(_signed(key(seed, *name)))
+        yield

@@ -1,0 +1,329 @@
+"""The one training loop, for every model.
+
+What differs between a classifier and a generator is the :class:`Task`: what a batch is, what its loss is, how it is validated.
+Everything random is a function of (seed, name, sample number), so the state of a training is the weights, Adam's moments, the
+running average and a few numbers; with them, going on is the same to the bit as never having stopped (for one thread count and
+one version of torch).
+"""
+
+import copy
+import math
+import signal
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from drawbench import config as configs
+from drawbench.config import Training
+from drawbench.errors import Problem
+from drawbench.runs import Run
+
+
+class Task(Protocol):
+    """What is trained."""
+
+    model: nn.Module
+    images_per_epoch: int
+    selected_by: str  #: the validation number that picks the best weights; lower is better
+
+    def batch(self, first: int, count: int) -> Any:
+        """The training samples number ``first .. first + count - 1``, a function of these numbers alone."""
+
+    def loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
+        """The mean loss to descend, and numbers to log (means over the batch)."""
+
+    def validate(self, model: nn.Module, check: Callable[[], None]) -> dict[str, float]:
+        """Measure a model on the validation images; ``check`` is called between batches and may raise."""
+
+
+class Reporter(Protocol):
+    """Who is told how it goes. The command line prints; a notebook may pass :class:`Quiet`."""
+
+    def say(self, text: str) -> None: ...
+    def progress(self, step: int, total: int, facts: dict[str, float]) -> None: ...
+    def row(self, row: dict[str, Any]) -> None: ...
+
+
+class Quiet:
+    """A reporter that says nothing."""
+
+    def say(self, text: str) -> None:
+        pass
+
+    def progress(self, step: int, total: int, facts: dict[str, float]) -> None:
+        pass
+
+    def row(self, row: dict[str, Any]) -> None:
+        pass
+
+
+# -------------------------------------------------------------------------------------------------------------- stopping
+
+
+class Interrupted(Exception):
+    """A signal asked to stop, and everything is saved."""
+
+    def __init__(self, number: int):
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class StopFlag:
+    """Remembers a signal until the loop has a good moment for it: a save inside a handler could hang or corrupt."""
+
+    def __init__(self):
+        self.number: int | None = None
+
+    def check(self) -> None:
+        """Raise :class:`Interrupted` if a signal came."""
+        if self.number is not None:
+            raise Interrupted(self.number)
+
+
+@contextmanager
+def stop_flag() -> Iterator[StopFlag]:
+    """A flag that SIGINT and SIGTERM set; a second signal ends the process at once, as it would have without us."""
+    flag = StopFlag()
+    before = {}
+
+    def remember(number, _frame):
+        flag.number = number
+        signal.signal(number, before[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[number] = signal.signal(number, remember)
+    try:
+        yield flag
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# -------------------------------------------------------------------------------------------------------------- schedule
+
+
+def learning_rate(step: int, total: int, peak: float, warmup: int) -> float:
+    """Linear warm-up (at most a tenth of the training), times a cosine from 1 to 0.
+
+    Args:
+        step: 0-based number of the update.
+        total: updates of the whole training.
+    """
+    warmup = min(warmup, total // 10)
+    rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    return peak * rise * 0.5 * (1 + math.cos(math.pi * step / total))
+
+
+DEFAULT_MINUTES = 30.0
+
+
+def plan(task: Task, config: Any, say: Callable[[str], None]) -> Any:
+    """The configuration with its length as a number of steps.
+
+    ``steps`` is taken as given, ``epochs`` is converted, ``time_budget`` (30 minutes where no length is given at all) is measured.
+    From then on only steps count, so a resumed run goes exactly as far as the uninterrupted one.
+    """
+    training: Training = config.training
+    lengths = {name: getattr(training, name) for name in ("steps", "epochs", "time_budget")}
+    given = [name for name, value in lengths.items() if value is not None]
+    if len(given) > 1:
+        raise Problem(f"give one length, not several: {' and '.join('--' + name.replace('_', '-') for name in given)}")
+    steps = training.steps
+    if training.epochs is not None:
+        steps = max(1, math.ceil(training.epochs * task.images_per_epoch / training.batch))
+    if steps is None:
+        minutes = training.time_budget or DEFAULT_MINUTES
+        if training.time_budget is None:
+            say(
+                f"No length given: training for {DEFAULT_MINUTES:g} minutes. Ask for another with --time-budget MINUTES, --epochs or --steps; "
+                "the recipes name the lengths behind the published results."
+            )
+        steps = _steps_in(minutes, task, training)
+    every = training.evaluate_every or max(1, steps // 40)
+    return configs.replace(config, steps=steps, epochs=None, time_budget=None, evaluate_every=every)
+
+
+def _steps_in(minutes: float, task: Task, training: Training) -> int:
+    """How many updates fit, measured on a copy of the model so that nothing of the training itself has happened."""
+    trial = copy.copy(task)
+    trial.model = copy.deepcopy(task.model)
+    optimizer = _adam(trial.model, training)
+    seconds = []
+    start = time.perf_counter()
+    while len(seconds) < 8 or (time.perf_counter() - start < min(10.0, 3.0 * minutes) and len(seconds) < 200):
+        begin = time.perf_counter()
+        _update(trial, optimizer, trial.batch(len(seconds) * training.batch, training.batch), 0.0, training.clip)
+        seconds.append(time.perf_counter() - begin)
+    begin = time.perf_counter()
+    trial.validate(trial.model, lambda: None)
+    validating = 40 * (time.perf_counter() - begin)
+    measuring = time.perf_counter() - start
+    usable = max(60 * minutes - validating - measuring, 0.25 * 60 * minutes)
+    return max(10, int(usable / statistics.median(seconds[3:])))
+
+
+# ------------------------------------------------------------------------------------------------------------------ loop
+
+
+def _adam(model: nn.Module, training: Training) -> torch.optim.Adam:
+    return torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
+
+
+def _update(task: Task, optimizer: torch.optim.Optimizer, batch: Any, rate: float, clip: float) -> dict[str, float]:
+    """One update; nothing changes if the loss or the gradient is not finite.
+
+    Raises:
+        Problem: it is not: one such gradient would turn every weight into NaN.
+    """
+    loss, facts = task.loss(batch)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = float(torch.nn.utils.clip_grad_norm_(task.model.parameters(), clip))
+    if not math.isfinite(float(loss)) or not math.isfinite(norm):
+        raise Problem(
+            f"the loss or its gradient is no longer finite (loss {float(loss):g}, gradient norm {norm:g}); no weight was changed. "
+            "Train again with a lower --learning-rate or a smaller --clip"
+        )
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.step()
+    return {**facts, "gradient_norm": norm}
+
+
+class Trainer:
+    """A task on its way: weights, Adam, the running average, and what was measured so far."""
+
+    def __init__(self, task: Task, run: Run, reporter: Reporter):
+        self.task, self.run, self.reporter = task, run, reporter
+        self.training: Training = run.config.training
+        self.total: int = self.training.steps
+        self.optimizer = _adam(task.model, self.training)
+        self.average = copy.deepcopy(task.model).requires_grad_(False)
+        self.step = 0
+        self.saved_step: int | None = None
+        self.best: float | None = None
+        self.rows: list[dict[str, Any]] = []
+        self.sums: dict[str, float] = {}  # of the logged numbers since the last row
+        self.count = 0
+        self.seconds = 0.0
+
+    # -- the state, out and in
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"model.{name}": value for name, value in self.task.model.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
+        for name, parameter in self.task.model.named_parameters():
+            tensors |= {f"adam.{name}.{key}": value for key, value in self.optimizer.state[parameter].items()}
+        return tensors
+
+    def save(self) -> None:
+        """Save the state, unless this very step is saved already."""
+        if self.step == self.saved_step:
+            return
+        facts = {key: getattr(self, key) for key in ("step", "best", "rows", "sums", "count", "seconds")}
+        self.run.save_state(self._tensors(), {**facts, "config": configs.to_dict(self.run.config)})
+        self.saved_step = self.step
+
+    def restore(self) -> None:
+        """Take up the last saved state, if there is one.
+
+        Raises:
+            Problem: it belongs to another configuration or model.
+        """
+        state = self.run.load_state(self.reporter.say)
+        if state is None:
+            return
+        tensors, facts = state
+        if facts.get("config") != configs.to_dict(self.run.config):
+            raise Problem(f"the checkpoint in {self.run.folder} was made with another configuration than its config.json")
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "adam": {}}
+        for name, value in tensors.items():
+            part, _, rest = name.partition(".")
+            parts.setdefault(part, {})[rest] = value
+        try:
+            self.task.model.load_state_dict(parts["model"])
+            self.average.load_state_dict(parts["average"])
+        except RuntimeError as error:
+            raise Problem(f"the checkpoint in {self.run.folder} does not fit the model: {error}") from error
+        for name, parameter in self.task.model.named_parameters():
+            keys = ("step", "exp_avg", "exp_avg_sq")
+            self.optimizer.state[parameter] = {key: parts["adam"][f"{name}.{key}"].to(parameter.device) for key in keys}
+            self.optimizer.state[parameter]["step"] = parts["adam"][f"{name}.step"]
+        for key in ("step", "best", "rows", "sums", "count", "seconds"):
+            setattr(self, key, facts[key])
+        self.saved_step = self.step
+
+    # -- going on
+
+    def _average(self) -> None:
+        """Move the running average towards the weights; the decay rises from 0.1, so that short trainings are averaged too."""
+        decay = min(self.training.average, (1 + self.step) / (10 + self.step)) if self.training.average else 0.0
+        with torch.no_grad():
+            for kept, now in zip(self.average.parameters(), self.task.model.parameters(), strict=True):
+                kept.lerp_(now, 1 - decay)
+            for kept, now in zip(self.average.buffers(), self.task.model.buffers(), strict=True):
+                kept.copy_(now)
+
+    def _advance(self) -> None:
+        batch = self.task.batch(self.step * self.training.batch, self.training.batch)
+        rate = learning_rate(self.step, self.total, self.training.learning_rate, self.training.warmup)
+        facts = _update(self.task, self.optimizer, batch, rate, self.training.clip)
+        self.step += 1
+        self._average()
+        for name, value in facts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+        self.count += 1
+
+    def _measure(self, check: Callable[[], None]) -> None:
+        """Validate the average, write a row, keep the best."""
+        validation = self.task.validate(self.average, check)
+        means = {f"train_{name}": total / self.count for name, total in self.sums.items()}
+        rate = learning_rate(self.step - 1, self.total, self.training.learning_rate, self.training.warmup)
+        row = {"step": self.step, "images_seen": self.step * self.training.batch, **means, **validation, "learning_rate": rate}
+        self.rows.append(row)
+        self.sums, self.count = {}, 0
+        value = validation[self.task.selected_by]
+        if self.best is None or value < self.best:
+            self.best = value
+            self.run.save_best(self.average.state_dict(), {"step": self.step, "validation": validation})
+        self.run.write_metrics(self.rows)
+        self.reporter.row(row)
+
+    def _due(self) -> bool:
+        """Whether this step is to be measured and is not yet, also when a stop came in the middle of measuring it."""
+        at_mark = self.step == self.total or (self.step > 0 and self.step % self.training.evaluate_every == 0)
+        return at_mark and (not self.rows or self.rows[-1]["step"] != self.step)
+
+    def fit(self, flag: StopFlag) -> None:
+        """Train to the end.
+
+        Raises:
+            Interrupted: a signal came; the state is saved.
+            Problem: the loss is no longer finite; the last good checkpoint is kept.
+        """
+        training = self.training
+        begin, began_at, spent = time.perf_counter(), self.step, self.seconds
+        self.task.model.train()
+        try:
+            while True:
+                if self._due():
+                    self._measure(flag.check)
+                    self.save()
+                flag.check()
+                if self.step == self.total:
+                    return
+                self._advance()
+                elapsed = time.perf_counter() - begin
+                self.seconds = spent + elapsed
+                speed = (self.step - began_at) * training.batch / elapsed
+                self.reporter.progress(self.step, self.total, {"loss": self.sums["loss"] / self.count, "images/s": speed})
+                if self.step % training.save_every == 0:
+                    self.save()
+        except Interrupted:
+            self.save()
+            raise
