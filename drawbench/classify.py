@@ -15,6 +15,8 @@ from drawbench.config import Classify
 from drawbench.data import scenes, sources, store
 from drawbench.data.scenes import Scene
 from drawbench.errors import Problem
+from drawbench.models.glimpse import GlimpseClassifier
+from drawbench.models.glimpse_fast import fast_logits
 from drawbench.runs import Run
 from drawbench.training import Reporter, StopFlag, Trainer, plan
 
@@ -90,6 +92,7 @@ class ClassificationTask:
     def __init__(self, model: nn.Module, train: FreshScenes | StoredScenes, validation: Any, config: Classify, device: torch.device):
         self.model, self.train, self.validation, self.device = model, train, validation, device
         self.intermediate = config.training.intermediate
+        self.products = getattr(torch, config.training.precision)
         self.images_per_epoch = len(train)
 
     def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
@@ -98,14 +101,20 @@ class ClassificationTask:
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
         images, labels = batch
-        logits = self.model(evaluation.as_input(images, self.device)).logits
+        logits = self._logits(images)
         final = F.cross_entropy(logits[:, -1], labels)
         wrong = (logits[:, -1].argmax(dim=-1) != labels).float().mean()
         total = final
         if self.intermediate and logits.shape[1] > 1:
             earlier = logits[:, :-1]
             total = final + self.intermediate * F.cross_entropy(earlier.flatten(0, 1), labels.repeat_interleave(earlier.shape[1]))
-        return total, {"loss": float(final), "error": 100 * float(wrong)}
+        return total, {"loss": final.item(), "error": 100 * wrong.item()}
+
+    def _logits(self, images: Tensor) -> Tensor:
+        """(B, T, classes) for uint8 images (B, H, W), by the fast path where the model has one."""
+        if isinstance(self.model, GlimpseClassifier):
+            return fast_logits(self.model, images[:, None], products=self.products)
+        return self.model(evaluation.as_input(images, self.device)).logits
 
     def validate(self, model: nn.Module, check: Callable[[], None]) -> dict[str, float]:
         probabilities = evaluation.predict(model, self.validation.images, check=check)

@@ -184,9 +184,10 @@ def _update(task: Task, optimizer: torch.optim.Optimizer, batch: Any, rate: floa
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     norm = float(torch.nn.utils.clip_grad_norm_(task.model.parameters(), clip))
-    if not math.isfinite(float(loss)) or not math.isfinite(norm):
+    value = loss.item()
+    if not math.isfinite(value) or not math.isfinite(norm):
         raise Problem(
-            f"the loss or its gradient is no longer finite (loss {float(loss):g}, gradient norm {norm:g}); no weight was changed. "
+            f"the loss or its gradient is no longer finite (loss {value:g}, gradient norm {norm:g}); no weight was changed. "
             "Train again with a lower --learning-rate or a smaller --clip"
         )
     for group in optimizer.param_groups:
@@ -239,7 +240,7 @@ class Trainer:
         if state is None:
             return
         tensors, facts = state
-        if facts.get("config") != configs.to_dict(self.run.config):
+        if configs.from_dict(facts.get("config")) != self.run.config:
             raise Problem(f"the checkpoint in {self.run.folder} was made with another configuration than its config.json")
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "adam": {}}
         for name, value in tensors.items():

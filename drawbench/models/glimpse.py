@@ -59,6 +59,9 @@ class GlimpseClassifier(nn.Module):
             raise ValueError(f"window_map must be one of {WINDOW_MAPS}, got {window_map!r}")
         self.glimpses, self.patch, self.window_map = glimpses, patch, window_map
         self.cell = nn.LSTMCell(channels * patch**2, hidden)
+        # torch's initial weights suit inputs of variance 1; what a window reads of a dark image is a tenth to a quarter of that.
+        with torch.no_grad():
+            self.cell.weight_ih *= 4
         self.to_window = nn.Linear(hidden, len(attention.PARAMETERS))
         self.classify = nn.Linear(hidden, classes)
         self.start_hidden = nn.Parameter(torch.zeros(hidden))
