@@ -1,0 +1,48 @@
+"""drawbench: train, measure, compare and see visual attention (DRAW, Gregor et al. 2015).
+
+The names below are the toolkit for a notebook or a program; the ``drawbench`` command does the same from a shell. They are imported
+when first used, so ``import drawbench`` costs nothing.
+"""
+
+import importlib
+from typing import Any
+
+_HOME = {
+    # the attention core
+    "Window": "drawbench.attention",
+    "Filters": "drawbench.attention",
+    "bound": "drawbench.attention",
+    "window": "drawbench.attention",
+    "filterbank": "drawbench.attention",
+    "read": "drawbench.attention",
+    "write": "drawbench.attention",
+    # models
+    "GlimpseClassifier": "drawbench.models.glimpse",
+    "Glimpses": "drawbench.models.glimpse",
+    # data
+    "Scene": "drawbench.data.scenes",
+    "render": "drawbench.data.scenes",
+    "fresh": "drawbench.data.scenes",
+    "load_source": "drawbench.data.sources",
+    "write_scenes": "drawbench.data.store",
+    "load_scenes": "drawbench.data.store",
+    # measuring and runs
+    "predict": "drawbench.evaluation",
+    "score": "drawbench.evaluation",
+    "wilson": "drawbench.evaluation",
+    "load_run": "drawbench.classify",
+    "Problem": "drawbench.errors",
+}
+_NAME_THERE = {"load_source": "load", "write_scenes": "write", "load_scenes": "load"}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'drawbench' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), _NAME_THERE.get(name, name))
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -201,6 +201,24 @@ def load_model(run: Run) -> nn.Module:
     except RuntimeError as error:
         raise Problem(f"the weights in {run.folder} do not fit the model of its config.json: {error}") from error
     return model.eval()
+
+
+class LoadedRun(NamedTuple):
+    """A run to work with in a notebook."""
+
+    run: Run  #: its folder: ``run.result()``, ``run.metrics()``
+    config: Classify
+    model: nn.Module  #: with the best weights, ready to measure
+
+
+def load_run(folder: str | Path) -> LoadedRun:
+    """A classifier's run from its folder.
+
+    Raises:
+        Problem: there is no run, or its files are damaged.
+    """
+    run = Run.open(Path(folder))
+    return LoadedRun(run, run.config, load_model(run))
 
 
 def result(config: Classify, score: evaluation.Score, trainer: Trainer, command: str) -> dict[str, Any]:

@@ -250,11 +250,11 @@ class Trainer:
             self.task.model.load_state_dict(parts["model"])
             self.average.load_state_dict(parts["average"])
         except RuntimeError as error:
-            raise Problem(f"the checkpoint in {self.run.folder} does not fit the model: {error}") from error
-        for name, parameter in self.task.model.named_parameters():
-            keys = ("step", "exp_avg", "exp_avg_sq")
-            self.optimizer.state[parameter] = {key: parts["adam"][f"{name}.{key}"].to(parameter.device) for key in keys}
-            self.optimizer.state[parameter]["step"] = parts["adam"][f"{name}.step"]
+            raise Problem(f"the checkpoint in {self.run.folder} does not fit the model: {' '.join(str(error).split())}") from error
+        if facts["step"]:  # before the first update Adam has no moments
+            for name, parameter in self.task.model.named_parameters():
+                moments = {key: parts["adam"][f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+                self.optimizer.state[parameter] = {key: m if key == "step" else m.to(parameter.device) for key, m in moments.items()}
         for key in ("step", "best", "rows", "sums", "count", "seconds"):
             setattr(self, key, facts[key])
         self.saved_step = self.step
@@ -293,6 +293,7 @@ class Trainer:
             self.best = value
             self.run.save_best(self.average.state_dict(), {"step": self.step, "validation": validation})
         self.run.write_metrics(self.rows)
+        self.saved_step = None  # the row belongs to the state of this step
         self.reporter.row(row)
 
     def _due(self) -> bool:

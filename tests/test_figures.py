@@ -11,10 +11,11 @@ import torch
 from matplotlib.collections import LineCollection
 from PIL import Image
 
-from drawbench import attention, figures
+from drawbench import attention, figures, files
 from drawbench.attention import Window
 from drawbench.figures import glimpses as glimpse_figures
 from drawbench.figures import style
+from drawbench.errors import Problem
 from drawbench.figures.windows import line_width, sides
 from drawbench.models.glimpse import Glimpses
 
@@ -114,8 +115,8 @@ def test_a_large_png_is_reduced_to_a_palette(tmp_path):
 
 def test_a_failed_write_keeps_the_old_file(tmp_path, monkeypatch):
     (tmp_path / "figure.png").write_bytes(b"old")
-    monkeypatch.setattr(style.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
-    with pytest.raises(OSError, match="disk full"):
+    monkeypatch.setattr(files.os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(Problem, match="disk full"):
         figures.save(every_figure()["montage"](), tmp_path, "figure")
     assert [path.name for path in tmp_path.iterdir()] == ["figure.png"]
     assert (tmp_path / "figure.png").read_bytes() == b"old"

@@ -3,7 +3,7 @@
 import itertools
 from pathlib import Path
 
-from drawbench import classify, runs
+from drawbench import classify, files
 from drawbench.classify import Experiment
 from drawbench.cli import console
 from drawbench.config import Classify
@@ -40,7 +40,7 @@ def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: b
         except Interrupted as stop:
             screen.close()
             console.stopped(stop.number, run.folder)
-        result = classify.result(run.config, score, trainer, runs.read_json(run.folder / "environment.json").get("command", ""))
+        result = classify.result(run.config, score, trainer, files.read_json(run.folder / "environment.json").get("command", ""))
         run.write_result(result)
         test = store.load(experiment.folder, "test")
         drawn = figures.of_classifier(run, model, test.images, test.labels)
@@ -75,7 +75,7 @@ def write_curve(run: Run, condition: str, rows: list[dict]) -> list[Path]:
 
     frame = pandas.DataFrame(rows)
     table = run.folder / f"error_against_{condition}.csv"
-    runs.write_atomically(table, frame.to_csv(index=False, lineterminator="\n").encode())
+    files.write_atomically(table, frame.to_csv(index=False, lineterminator="\n").encode())
     trained = getattr(run.config.model if condition == "glimpses" else run.config.data, condition)
     drawing = error_curve(frame, condition, trained_at=trained)
     return [table, *save(drawing, run.figures, f"error_against_{condition}")]

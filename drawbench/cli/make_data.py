@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from drawbench.cli import console, options
+from drawbench.cli import options
 from drawbench.config import MakeData
 
 # What a data set is unless a recipe or a flag says otherwise.
@@ -23,28 +23,44 @@ Examples:
 )
 @click.argument("dataset", type=click.Choice(list(RECIPES)))
 @options.recipe()
-@options.settings(MakeData, skip=("dataset",))
-@click.option("--count", type=click.IntRange(1), multiple=True, help="Images of train, validation and test (give it three times).  [default: the digits there are]")
+@options.settings(MakeData, skip=("dataset", "data_seed"))
+@click.option("--seed", type=click.IntRange(0), help="Seed of everything random in the files.  [default: 0]")
+@click.option("--train", type=click.IntRange(1), help="Training images.  [default: the digits there are]")
+@click.option("--validation", type=click.IntRange(1), help="Validation images.  [default: the digits there are]")
+@click.option("--test", type=click.IntRange(1), help="Test images.  [default: the digits there are]")
 @click.option("--out", type=options.folder, help="The folder to make.  [default: one named after the data set, in --datasets]")
 @options.FORCE
 @options.DATASETS
 @options.SOURCES
 @options.common
-def command(dataset: str, recipe: str | None, given: dict[str, Any], count: tuple[int, ...], out: Path | None, force: bool, datasets: Path, sources: Path | None, as_json: bool) -> None:
+def command(
+    dataset: str,
+    recipe: str | None,
+    given: dict[str, Any],
+    seed: int | None,
+    train: int | None,
+    validation: int | None,
+    test: int | None,
+    out: Path | None,
+    force: bool,
+    datasets: Path,
+    sources: Path | None,
+    as_json: bool,
+) -> None:
     """Make a data set of digits on a canvas: cluttered, or mnist2 (two digits)."""
     from drawbench import figures
     from drawbench.classify import scene_of
+    from drawbench.cli import console
     from drawbench.data import sources as origins
     from drawbench.data import store
 
-    config = options.configure(MakeData, recipe or RECIPES[dataset], {**given, "dataset": dataset})
-    if count and len(count) != len(origins.SPLITS):
-        raise click.UsageError(f"--count is given once for each of {', '.join(origins.SPLITS)}: 3 times, not {len(count)}")
+    chosen = {**given, "dataset": dataset, **({} if seed is None else {"data_seed": seed})}
+    config = options.configure(MakeData, recipe or RECIPES[dataset], chosen)
     screen = console.Console()
     scene = scene_of(config.data)
     source = origins.load(config.data.source, origins.sources_root(sources), warn=screen.say)
     folder = out or store.default_folder(datasets, scene, dataset, source.name, config.data.data_seed)
-    counts = dict(zip(origins.SPLITS, count, strict=True)) if count else None
+    counts = {name: n for name, n in zip(origins.SPLITS, (train, validation, test), strict=True) if n is not None}
     card = store.write(
         folder,
         scene,
@@ -54,11 +70,16 @@ def command(dataset: str, recipe: str | None, given: dict[str, Any], count: tupl
         counts=counts,
         force=force,
         progress=lambda done, total: screen.progress(done, total, {}),
+        say=screen.say,
     )
     screen.close()
     sample = store.load(folder, "train")
     figures.save(figures.montage(sample.images[:64], sample.labels[:64]), folder, "montage")
-    lines = [f"{folder}: {scene.canvas}x{scene.canvas}, {scene.digits} digit(s), {scene.clutter} pieces of clutter, digits from {source.name}."]
-    lines += [f"  {name}.npz  {n:,} images" for name, n in card["counts"].items()]
-    lines += [f"  montage.png, card.json", "Next: drawbench classify --glimpses 8" if scene.digits == 1 else f"Next: look at {folder / 'montage.png'}"]
+    many = "digits" if scene.digits > 1 else "digit"
+    lines = [
+        f"{folder}: {scene.canvas}x{scene.canvas}, {scene.digits} {many}, {scene.clutter} pieces of clutter, digits from {source.name}.",
+        *(f"  {name}.npz  {n:,} images" for name, n in card["counts"].items()),
+        "  card.json, montage.png",
+        "Next: drawbench classify --glimpses 8" if scene.digits == 1 else f"Next: look at {folder / 'montage.png'}",
+    ]
     console.emit({"folder": str(folder), **card}, "\n".join(lines), as_json)

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from drawbench.figures.style import BLUE, RED, WIDTH, WINDOW, array, as_pictures, bare, styled, write_atomically
+from drawbench.figures.style import BLUE, RED, WIDTH, WINDOW, array, as_pictures, bare, styled
 from drawbench.figures.windows import WindowOutline, pick, rectangle, show_image, view_of
+from drawbench.files import write_atomically
 from drawbench.models.glimpse import Glimpses
 
 _FILM_LIMIT = 500_000  # bytes

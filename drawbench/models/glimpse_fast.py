@@ -1,4 +1,4 @@
-"""The recurrence of the glimpse classifier as one autograd function: same numbers, same gradients, about twice the speed on a CPU.
+"""The recurrence of the glimpse classifier as one autograd function: same numbers, same gradients, faster on a CPU.
 
 :class:`drawbench.models.glimpse.GlimpseClassifier` is the reference, written to be read; this is the same computation written to be
 trained, forward and backward by hand. What makes it faster, in the order of what it gains:
@@ -24,9 +24,6 @@ from torch.autograd.function import once_differentiable
 from drawbench import attention
 from drawbench.models.glimpse import GlimpseClassifier
 
-# Filters below 2^-100 of their row's peak are taken as 2^-100: far too small to matter, large enough to be an ordinary number.
-_LOG2_FLOOR = -100.0
-
 
 def fast_logits(model: GlimpseClassifier, images: Tensor, glimpses: int | None = None, products: torch.dtype | None = None) -> Tensor:
     """What ``model(images).logits`` is, for training: (B, T, classes), with gradients to every parameter of the model.
@@ -47,6 +44,7 @@ def fast_logits(model: GlimpseClassifier, images: Tensor, glimpses: int | None =
         patch=model.patch,
         glimpses=glimpses or model.glimpses,
         bounded=model.window_map == "bounded",
+        window_clip=model.window_clip,
         products=products,
     )
     return model.classify(states)
@@ -62,6 +60,7 @@ def read_states(
     patch: int,
     glimpses: int,
     bounded: bool,
+    window_clip: float | None = None,
     products: torch.dtype | None = None,
 ) -> Tensor:
     """Look at images through T windows and return the LSTM's state after each look.
@@ -74,6 +73,7 @@ def read_states(
         patch: N.
         glimpses: T.
         bounded: squash the window's numbers with :func:`drawbench.attention.bound`.
+        window_clip: limit the gradient with :func:`drawbench.attention.clip_gradient`.
         products: dtype of the matrix products with images and LSTM weights: the parameters' own (the default), or
             ``torch.bfloat16``, which sums in float32 but rounds factors and results to 8 bits.
 
@@ -81,7 +81,7 @@ def read_states(
         (B, T, D), in the parameters' dtype.
     """
     with torch.autocast(images.device.type, enabled=False):
-        return _Glimpses.apply(images, hidden, cell, *lstm, *to_window, patch, glimpses, bounded, products or hidden.dtype)
+        return _Glimpses.apply(images, hidden, cell, *lstm, *to_window, patch, glimpses, bounded, window_clip, products or hidden.dtype)
 
 
 class _Bank(NamedTuple):
@@ -117,18 +117,20 @@ class _Eye:
         self.patch, self.bounded, self.products = patch, bounded, products
         # Channels side by side, (B, H, C W), so that one product per image reads them all. Integers to 255 are exact in bfloat16,
         # fractions of 255 are not, so the division waits for the patch.
-        self.images = torch.empty(batch, height, self.channels, width, dtype=products, device=images.device)
-        self.images.copy_(images.transpose(1, 2))
-        self.images = self.images.flatten(2)
-        self.brightness = 1 / 255 if images.dtype == torch.uint8 else 1.0
+        side_by_side = torch.empty(batch, height, self.channels, width, dtype=products, device=images.device)
+        self.images = side_by_side.copy_(images.transpose(1, 2)).flatten(2)
+        brightness = 1 / 255 if images.dtype == torch.uint8 else 1.0
 
         like = dict(dtype=dtype, device=images.device)
         self.sizes = torch.tensor([width, height], **like)
-        self.pixels = [torch.arange(1, size + 1, **like) for size in (width, height)]
+        self.pixels = tuple(torch.arange(1, size + 1, **like) for size in (width, height))
         self.steps = torch.arange(1, patch + 1, **like) - patch / 2 - 0.5
-        self.unit_stride = (max(height, width) - 1) / max(patch - 1, 1)
+        self.units = torch.tensor([(max(height, width) - 1) / max(patch - 1, 1), brightness], **like)  # of stride and intensity
         self.middle, self.radius = torch.tensor(attention._BOUND_MIDDLE, **like), torch.tensor(attention._BOUND_RADIUS, **like)
         centre, variance, scale = attention._CENTRE_LIMIT, attention._LOG_VARIANCE_LIMIT, attention._LOG_SCALE_LIMIT
+        # A filter is never taken to be less than this logarithm (base 2) of its peak: far beyond rounding, yet so large that products
+        # of filters and gradients stay clear of the subnormal numbers, on which arithmetic can be tens of times slower.
+        self.floor = 2 * math.log2(torch.finfo(dtype).eps)
         self.limits = torch.tensor([centre, centre, variance, scale, scale], **like)
 
     def read(self, numbers: Tensor) -> _Look:
@@ -141,7 +143,7 @@ class _Eye:
             slope = (numbers.abs() <= self.limits).to(numbers.dtype)
             numbers = numbers.clamp(-self.limits, self.limits)
         centres = (numbers[:, :2] + 1) * ((self.sizes + 1) / 2)
-        stride, intensity = (numbers[:, 3:].exp() * numbers.new_tensor([self.unit_stride, self.brightness])).unbind(1)
+        stride, intensity = (numbers[:, 3:].exp() * self.units).unbind(1)
         precision = (-numbers[:, 2:3]).exp()
         spread = stride[:, None] * self.steps
         banks = tuple(self._filters(centres[:, axis, None] + spread, precision, axis) for axis in (0, 1))
@@ -161,7 +163,7 @@ class _Eye:
         nearest = centres.round().clamp_(min=1).minimum(self.sizes[axis]) - centres
         peak = nearest.square_().mul_(factor)
         distance = self.pixels[axis] - centres[..., None]
-        logits = (distance * distance).mul_(factor[..., None]).sub_(peak[..., None]).clamp_(min=_LOG2_FLOOR)
+        logits = (distance * distance).mul_(factor[..., None]).sub_(peak[..., None]).clamp_(min=self.floor)
         filters = logits.exp2()
         return _Bank(distance, logits, filters, filters.sum(-1, keepdim=True).reciprocal_())
 
@@ -175,8 +177,8 @@ class _Eye:
 
         variance, towards = 0, []
         for bank, into in ((x, into_x), (y, into_y)):
-            # `into` is the gradient of the normalised filters F = E / Z, divided by Z, and this is the gradient through the softmax
-            # over pixels, F (G - <F, G>), in terms of it.
+            # With G the gradient of the normalised filters F = E / Z, `into` is G / Z, and the gradient of the logits is
+            # F (G - <F, G>) = E (into - <E, into> / Z).
             into = into.to(bank.filters.dtype)
             into.sub_(torch.linalg.vecdot(bank.filters, into)[..., None].mul_(bank.norm)).mul_(bank.filters)
             towards.append(torch.linalg.vecdot(into, bank.distance).mul_(look.precision))
@@ -188,21 +190,19 @@ class _Eye:
 
 
 class _Glimpses(torch.autograd.Function):
-    """T looks: forward, and backward through time."""
+    """All T looks in one function: forward, and backward through time."""
 
     @staticmethod
-    def forward(ctx, images, hidden, cell, weight_ih, weight_hh, bias_ih, bias_hh, window_weight, window_bias, patch, glimpses, bounded, products):
+    def forward(ctx, images, hidden, cell, *parameters_and_settings):
+        weight_ih, weight_hh, bias_ih, bias_hh, window_weight, window_bias = parameters_and_settings[:6]
+        patch, glimpses, bounded, window_clip, products = parameters_and_settings[6:]
         batch, units = hidden.shape
         inputs = weight_ih.shape[1]
         eye = _Eye(images, patch, bounded, products, hidden.dtype)
-        # tanh(a) = 2 sigmoid(2a) - 1: with the candidate's weights doubled, one sigmoid serves all four gates.
-        twice = torch.ones(4, 1, 1, dtype=hidden.dtype, device=hidden.device)
-        twice[2] = 2
-        weight = torch.cat([weight_ih, weight_hh], 1).view(4, units, -1).mul_(twice).flatten(0, 1).to(products)
-        bias = (bias_ih + bias_hh).view(4, units).mul_(twice[..., 0]).flatten()
-
-        seen = torch.empty(glimpses, batch, inputs + units, dtype=products, device=images.device)
-        states = torch.empty(glimpses + 1, batch, units, dtype=hidden.dtype, device=hidden.device)
+        weight = _double_candidate(torch.cat([weight_ih, weight_hh], 1)).to(products)
+        bias = _double_candidate(bias_ih + bias_hh)
+        seen = hidden.new_empty(glimpses, batch, inputs + units, dtype=products)  # what the LSTM sees: patch and state
+        states = hidden.new_empty(glimpses + 1, batch, units)
         states[0] = hidden
         looks, gates, cells, squashed = [], [], [cell], []
         for t in range(glimpses):
@@ -210,14 +210,16 @@ class _Glimpses(torch.autograd.Function):
             seen[t, :, :inputs] = look.patch.transpose(1, 2).flatten(1)
             seen[t, :, inputs:] = states[t]
             gate = torch.mm(seen[t], weight.t()).add(bias).sigmoid_()
-            enter, keep, candidate, leave = gate.view(batch, 4, units).unbind(1)
-            cell = torch.addcmul(keep * cell - enter, enter, candidate, value=2)
+            enter, keep, candidate, leave = gate.chunk(4, 1)
+            cell = torch.addcmul(keep * cells[t] - enter, enter, candidate, value=2)
             squash = (cell * 2).sigmoid_().mul_(2).sub_(1)
             torch.mul(leave, squash, out=states[t + 1])
-            looks.append(look); gates.append(gate); cells.append(cell); squashed.append(squash)
+            looks.append(look)
+            gates.append(gate)
+            cells.append(cell)
+            squashed.append(squash)
         ctx.save_for_backward(states, window_weight)
-        ctx.eye, ctx.weight, ctx.twice, ctx.seen = eye, weight, twice, seen
-        ctx.trace = looks, gates, cells, squashed
+        ctx.eye, ctx.clip, ctx.weight, ctx.seen, ctx.trace = eye, window_clip, weight, seen, (looks, gates, cells, squashed)
         return states[1:].transpose(0, 1)
 
     @staticmethod
@@ -225,46 +227,49 @@ class _Glimpses(torch.autograd.Function):
     def backward(ctx, gradient):
         states, window_weight = ctx.saved_tensors
         looks, gates, cells, squashed = ctx.trace
-        glimpses, batch, units = len(looks), *states.shape[1:]
-        inputs = ctx.seen.shape[-1] - units
-        into_gates = torch.empty(glimpses, batch, 4 * units, dtype=ctx.seen.dtype, device=states.device)
+        glimpses, batch, width = ctx.seen.shape
+        units = states.shape[-1]
+        inputs = width - units
+        into_gates = ctx.seen.new_empty(glimpses, batch, 4 * units)
         into_numbers = states.new_empty(glimpses, batch, len(attention.PARAMETERS))
         into_bias = states.new_zeros(4 * units)
         into_hidden, into_cell = states.new_zeros(batch, units), states.new_zeros(batch, units)
-        raw = states.new_empty(batch, 4, units)
         for t in reversed(range(glimpses)):
             look, gate, squash = looks[t], gates[t], squashed[t]
-            enter, _, candidate, leave = gate.view(batch, 4, units).unbind(1)
+            enter, keep, candidate, leave = gate.chunk(4, 1)
             into_hidden = into_hidden + gradient[:, t]
             into_squash = into_hidden * leave
             into_cell = torch.addcmul(into_cell + into_squash, into_squash, squash.square(), value=-1)
-            torch.mul(into_cell, candidate * 2 - 1, out=raw[:, 0])
-            torch.mul(into_cell, cells[t], out=raw[:, 1])
-            torch.mul(into_cell * 2, enter, out=raw[:, 2])
-            torch.mul(into_hidden, squash, out=raw[:, 3])
-            into_cell = into_cell * gate.view(batch, 4, units)[:, 1]
-            before = raw.view(batch, -1).mul_(torch.addcmul(gate, gate, gate, value=-1))
-            into_gates[t] = before
-            into_bias += before.sum(0)
+            into_gate = torch.empty_like(gate)
+            into_enter, into_keep, into_candidate, into_leave = into_gate.chunk(4, 1)
+            torch.mul(into_cell, candidate * 2 - 1, out=into_enter)
+            torch.mul(into_cell, cells[t], out=into_keep)
+            torch.mul(into_cell * 2, enter, out=into_candidate)
+            torch.mul(into_hidden, squash, out=into_leave)
+            into_gate.mul_(torch.addcmul(gate, gate, gate, value=-1))
+            into_bias += into_gate.sum(0)
+            into_gates[t] = into_gate
             into_seen = torch.mm(into_gates[t], ctx.weight).to(states.dtype)
             into_patch = into_seen[:, :inputs].view(batch, -1, *look.patch.shape[1::2]).transpose(1, 2)
-            into_numbers[t] = ctx.eye.backward(look, into_patch)
+            numbers = ctx.eye.backward(look, into_patch)
+            into_numbers[t] = numbers if ctx.clip is None else attention.clip_rows(numbers, ctx.clip / batch)
             into_hidden = torch.addmm(into_seen[:, inputs:], into_numbers[t], window_weight)
+            into_cell = into_cell * keep
 
-        # The weights' gradient, of all steps at once: a sum over T B rows instead of T sums over B.
-        into_weight = torch.mm(into_gates.flatten(0, 1).t(), ctx.seen.flatten(0, 1)).to(states.dtype)
-        into_weight = into_weight.view(4, units, -1).mul_(ctx.twice)
-        into_bias = into_bias.view(4, units).mul_(ctx.twice[..., 0]).flatten()
-        into_numbers = into_numbers.flatten(0, 1)
-        return (
-            None,
-            into_hidden,
-            into_cell,
-            into_weight[..., :inputs].flatten(0, 1).contiguous(),
-            into_weight[..., inputs:].flatten(0, 1).contiguous(),
-            into_bias,
-            into_bias,
-            into_numbers.t() @ states[:-1].flatten(0, 1),
-            into_numbers.sum(0),
-            *[None] * 4,
-        )
+        # A weight's gradient is one product over the T B rows of all the steps, so it is rounded once.
+        into_gates, seen, into_numbers = into_gates.flatten(0, 1), ctx.seen.flatten(0, 1), into_numbers.flatten(0, 1)
+        into_lstm = (_double_candidate((into_gates.t() @ part).to(states.dtype)) for part in (seen[:, :inputs], seen[:, inputs:]))
+        into_bias = _double_candidate(into_bias)
+        into_window = into_numbers.t() @ states[:-1].flatten(0, 1), into_numbers.sum(0)
+        # Not one tensor for both biases: a caller that scales gradients in place would scale it twice.
+        return None, into_hidden, into_cell, *into_lstm, into_bias, into_bias.clone(), *into_window, *[None] * 5
+
+
+def _double_candidate(gates: Tensor) -> Tensor:
+    """Double, in place, the rows of the LSTM's candidate among the rows (4D, ...) of its four gates.
+
+    With ``tanh(a) = 2 sigmoid(2a) - 1``, doubled weights let one sigmoid serve the candidate as well as the gates; the gradient of
+    the weights is then doubled too. The factor is a power of 2 and so exact in every dtype.
+    """
+    gates.chunk(4)[2].mul_(2)
+    return gates

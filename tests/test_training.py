@@ -1,0 +1,247 @@
+import copy
+import math
+import os
+import signal
+
+import pytest
+import torch
+from torch import nn
+
+from drawbench import config, runs, streams, training
+from drawbench.config import Classify
+from drawbench.errors import Problem
+from drawbench.training import Interrupted, Quiet, Trainer
+
+
+class Line:
+    """A task small enough to see through: fit a line to noisy points, which are a function of their number."""
+
+    images_per_epoch = 40
+    selected_by = "validation_error"
+
+    def __init__(self, seed=0, poison_at=None):
+        with streams.seeded(seed, "weights"):
+            self.model = nn.Linear(2, 1)
+        self.poison_at = poison_at
+
+    def batch(self, first, count):
+        points = streams.integers(torch.arange(first, first + count), [1000, 1000], 0, "points") / 1000
+        if self.poison_at is not None and first == self.poison_at * count:
+            points = points * math.inf
+        return points
+
+    def loss(self, points):
+        loss = (self.model(points).squeeze(-1) - points @ torch.tensor([2.0, -1.0])).square().mean()
+        return loss, {"loss": loss.item()}
+
+    def validate(self, model, check):
+        check()
+        with torch.no_grad():
+            points = self.batch(10**6, 50)
+            return {"validation_error": float((model(points).squeeze(-1) - points @ torch.tensor([2.0, -1.0])).abs().mean())}
+
+
+def settings(**changes):
+    usual = dict(steps=30, batch=8, learning_rate=0.2, evaluate_every=10, save_every=4, warmup=5)
+    return config.replace(Classify(), **{**usual, **changes})
+
+
+def new_run(folder, **changes):
+    return runs.Run.create(folder, settings(**changes))
+
+
+def train(run, flag=None, task=None):
+    trainer = Trainer(task or Line(), run, Quiet())
+    trainer.restore()
+    trainer.fit(flag or training.StopFlag())
+    return trainer
+
+
+def content(run):
+    tensors, facts = runs.load_checkpoint(run.folder / runs.LAST)
+    facts.pop("seconds")
+    best, best_facts = run.load_best()
+    return tensors, facts, best, best_facts, (run.folder / "metrics.csv").read_bytes()
+
+
+def same(left, right):
+    for a, b in zip(left, right, strict=True):
+        if isinstance(a, dict) and a and isinstance(next(iter(a.values())), torch.Tensor):
+            assert a.keys() == b.keys()
+            assert all(torch.equal(a[name], b[name]) for name in a)
+        else:
+            assert a == b
+
+
+class StopAfter(training.StopFlag):
+    """A signal that comes before the n-th check, wherever that is: between steps or in the middle of a validation."""
+
+    def __init__(self, checks):
+        super().__init__()
+        self.left = checks
+
+    def check(self):
+        self.left -= 1
+        if self.left < 0:
+            self.number = signal.SIGTERM
+        super().check()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    run = new_run(tmp_path_factory.mktemp("whole") / "run")
+    train(run)
+    return content(run)
+
+
+@pytest.mark.parametrize("checks", range(0, 36))
+def test_stopping_anywhere_and_going_on_is_the_same_to_the_bit(tmp_path, uninterrupted, checks):
+    run = new_run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        train(run, StopAfter(checks))
+        raise Interrupted(signal.SIGTERM)  # it was over before the stop came
+    train(runs.Run.open(run.folder))
+    same(content(run), uninterrupted)
+
+
+@pytest.mark.parametrize("lost", [1, 3, 11, 17, 29])
+def test_going_on_from_an_older_checkpoint_is_the_same_to_the_bit(tmp_path, uninterrupted, lost):
+    """As after a SIGKILL: what was done since the last save, metrics rows included, is done again."""
+    run = new_run(tmp_path / "run")
+    trainer = Trainer(Line(), run, Quiet())
+    with pytest.raises(ZeroDivisionError):
+        trainer.reporter.progress = lambda step, total, facts: 1 / (step != lost)
+        trainer.fit(training.StopFlag())
+    train(runs.Run.open(run.folder))
+    same(content(run), uninterrupted)
+
+
+def test_training_learns_and_the_best_is_kept(uninterrupted):
+    _, facts, _, best_facts, _ = uninterrupted
+    errors = [row["validation_error"] for row in facts["rows"]]
+    assert errors[-1] < 0.5 * errors[0]
+    assert facts["best"] == min(errors)
+    assert best_facts["validation"]["validation_error"] == min(errors)
+    assert [row["step"] for row in facts["rows"]] == [10, 20, 30]
+    assert [row["images_seen"] for row in facts["rows"]] == [80, 160, 240]
+
+
+def test_the_loop_is_adam_with_clipping_and_averaging_written_out(tmp_path):
+    """A twin in plain arithmetic: Kingma & Ba 2015, algorithm 1; clipping by the global norm; a running mean of weights."""
+    run = new_run(tmp_path / "run", clip=0.5, average=0.7)
+    trainer = train(run)
+    task = Line()
+    weights = [p.detach().clone().double() for p in task.model.parameters()]
+    average = [w.clone() for w in weights]
+    moments = [(torch.zeros_like(w), torch.zeros_like(w)) for w in weights]
+    for step in range(30):
+        with torch.no_grad():
+            for parameter, weight in zip(task.model.parameters(), weights, strict=True):
+                parameter.copy_(weight)
+        loss, _ = task.loss(task.batch(step * 8, 8))
+        gradients = [g.double() for g in torch.autograd.grad(loss, list(task.model.parameters()))]
+        norm = math.sqrt(sum(float(g.square().sum()) for g in gradients))
+        rate = 0.2 * min(1, (step + 1) / 3) * (1 + math.cos(math.pi * step / 30)) / 2  # warm-up: at most a tenth of 30 steps
+        for i, gradient in enumerate(gradients):
+            gradient = gradient * min(1, 0.5 / (norm + 1e-6))
+            m, v = moments[i]
+            m.mul_(0.9).add_(gradient, alpha=0.1)
+            v.mul_(0.999).add_(gradient.square(), alpha=0.001)
+            weights[i] -= rate * (m / (1 - 0.9 ** (step + 1))) / ((v / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+            decay = min(0.7, (2 + step) / (11 + step))
+            average[i] = decay * average[i] + (1 - decay) * weights[i]
+    for ours, theirs in zip(trainer.average.parameters(), average, strict=True):
+        torch.testing.assert_close(ours.double(), theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
+    run = new_run(tmp_path / "run")
+    task = Line(poison_at=11)
+    before = {}
+    trainer = Trainer(task, run, Quiet())
+    trainer.reporter.progress = lambda step, total, facts: before.update(copy.deepcopy(task.model.state_dict()))
+    with pytest.raises(Problem, match="no longer finite .*no weight was changed"):
+        trainer.fit(training.StopFlag())
+    assert trainer.step == 11
+    assert all(torch.equal(before[name], value) for name, value in task.model.state_dict().items())
+    assert runs.load_checkpoint(run.folder / runs.LAST)[1]["step"] == 10
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
+    run = new_run(tmp_path / "run")
+    train(run)
+    run.save_config(settings(learning_rate=0.01))
+    with pytest.raises(Problem, match="another configuration"):
+        train(runs.Run.open(run.folder))
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    run = new_run(tmp_path / "run")
+    train(run)
+    other = Line()
+    other.model = nn.Linear(3, 1)
+    with pytest.raises(Problem, match="does not fit the model"):
+        Trainer(other, run, Quiet()).restore()
+
+
+# ------------------------------------------------------------------------------------------------- schedule and length
+
+
+def test_the_rate_rises_then_falls_to_nothing():
+    rates = [training.learning_rate(step, 1000, 0.1, 50) for step in range(1000)]
+    assert rates[0] == pytest.approx(0.1 / 50)
+    assert rates[49] == pytest.approx(0.1, rel=0.01)
+    assert max(rates) <= 0.1
+    assert rates[500] == pytest.approx(0.05)
+    assert 0 < rates[-1] < 1e-5
+    assert training.learning_rate(0, 5, 0.1, 50) == 0.1  # five steps have no time to warm up
+
+
+def plan(**changes):
+    said = []
+    usual = dict(steps=None, batch=8, evaluate_every=None)
+    planned = training.plan(Line(), config.replace(Classify(), **{**usual, **changes}), said.append)
+    return planned.training, said
+
+
+def test_a_length_becomes_steps():
+    assert plan(steps=7)[0].steps == 7
+    assert plan(epochs=2)[0].steps == 10
+    assert plan(epochs=0.01)[0].steps == 1
+    assert plan(steps=400)[0].evaluate_every == 10
+    planned, said = plan(time_budget=0.02)
+    assert planned.steps >= 10
+    assert planned.time_budget is None  # only steps count from here on
+    assert not said
+
+
+def test_two_lengths_are_one_too_many():
+    with pytest.raises(Problem, match="--steps and --epochs"):
+        plan(steps=1, epochs=1)
+
+
+def test_no_length_is_half_an_hour_and_is_said(monkeypatch):
+    monkeypatch.setattr(training, "_steps_in", lambda minutes, task, settings: int(minutes))
+    planned, said = plan()
+    assert planned.steps == 30
+    assert "30 minutes" in said[0]
+    assert "--time-budget" in said[0]
+
+
+def test_measuring_the_machine_leaves_the_task_as_it_was():
+    task = Line()
+    before = copy.deepcopy(task.model.state_dict())
+    training.plan(task, config.replace(Classify(), time_budget=0.02, batch=8), lambda text: None)
+    assert all(torch.equal(before[name], value) for name, value in task.model.state_dict().items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_sets_the_flag_and_the_old_handlers_come_back(number):
+    before = signal.getsignal(number)
+    with training.stop_flag() as flag:
+        flag.check()
+        os.kill(os.getpid(), number)
+        with pytest.raises(Interrupted) as stop:
+            flag.check()
+    assert stop.value.number == number
+    assert signal.getsignal(number) == before
