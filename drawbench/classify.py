@@ -49,7 +49,7 @@ def device_of(name: str) -> torch.device:
         Problem: CUDA is asked for and not there.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise Problem("--device cuda was asked for, but this torch finds no CUDA device; use --device auto or cpu, and see: drawbench doctor")
+        raise Problem("--device cuda was asked for, but torch finds no CUDA device; use --device auto or cpu, and see: drawbench doctor")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
@@ -238,8 +238,8 @@ def result(config: Classify, score: evaluation.Score, trainer: Trainer, command:
         "n": score.n,
         "errors": score.errors,
         "seed": training.seed,
-        "steps": training.steps,
-        "images_seen": training.steps * training.batch,
+        "steps": trainer.step,
+        "images_seen": trainer.step * training.batch,
         "train_seconds": round(trainer.seconds, 1),
         "glimpses": config.model.glimpses,
         "parameters": sum(parameter.numel() for parameter in trainer.task.model.parameters()),

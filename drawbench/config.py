@@ -71,7 +71,7 @@ class SceneData(_Checked):
     """A generated data set of digits on a canvas."""
 
     dataset: str = setting("cluttered", "Which generated data set.", choices=("cluttered", "mnist2"))
-    source: str = setting("auto", "Where the digits come from; auto takes MNIST, or the embedded digits where it cannot be had.", choices=SOURCES)
+    source: str = setting("auto", "Where the digits come from; auto: MNIST, else the embedded digits.", choices=SOURCES)
     canvas: int = setting(100, "Side of the square image, pixels.", low=28, high=4096)
     digits: int = setting(1, "Whole digits per image.", low=1, high=64)
     clutter: int = setting(8, "Distractor pieces per image.", low=0, high=4096)
@@ -107,8 +107,8 @@ class Training(_Checked):
     learning_rate: float = setting(1e-3, "Highest rate of Adam; a cosine takes it to zero.", low=0.0)
     warmup: int = setting(300, "Updates over which the rate rises to its highest.", low=0)
     clip: float = setting(1.0, "Largest gradient norm of an update.", low=1e-9)
-    average: float = setting(0.999, "Decay of the running average of the weights, which is what is measured; 0 takes the last ones.", low=0.0, high=0.999999)
-    precision: str = setting("float32", "Type of the matrix products in training; measuring is always float32.", choices=("float32", "bfloat16"))
+    average: float = setting(0.999, "Decay of the running average of weights that is measured; 0: none.", low=0.0, high=0.999999)
+    precision: str = setting("float32", "Type of the matrix products in training; measuring is float32.", choices=("float32", "bfloat16"))
     evaluate_every: int | None = setting(None, "Updates between validations (a fortieth of the training if not given).", low=1)
     save_every: int = setting(500, "Updates between checkpoints.", low=1)
     seed: int = setting(0, "Seed of weights, order, clutter and noise.", low=0)
@@ -147,7 +147,7 @@ TASKS = {kind.task: kind for kind in (MakeData, Classify)}
 
 def sections(kind: type) -> dict[str, type]:
     """The sections of a configuration class, by name."""
-    return {field.name: field.type for field in dataclasses.fields(kind)}
+    return {field.name: typing.cast(type, field.type) for field in dataclasses.fields(kind)}
 
 
 def settings(kind: type) -> dict[str, dataclasses.Field]:

@@ -113,7 +113,7 @@ class Run:
         try:
             (folder / "figures").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise Problem(f"cannot make the run folder {folder}: {error.strerror or error}; choose a writable one with --runs DIR") from error
+            raise Problem(f"cannot make run folder {folder}: {error.strerror or error}; choose a writable one with --runs DIR") from error
         run = cls(folder, config)
         run.save_config(config)
         write_json(folder / "environment.json", {**environment(), "command": command})
@@ -143,7 +143,7 @@ class Run:
     def locked(self) -> Iterator[None]:
         """Hold the folder against a second process. The system releases the lock of a process that dies."""
         try:
-            file = open(self.folder / ".lock", "w")
+            file = open(self.folder / ".lock", "w")  # noqa: SIM115 - it is closed by the with below
         except OSError as error:
             raise Problem(f"cannot write in {self.folder}: {error.strerror or error}") from error
         with file:

@@ -89,7 +89,7 @@ class StopFlag:
 def stop_flag() -> Iterator[StopFlag]:
     """A flag that SIGINT and SIGTERM set; a second signal ends the process at once, as it would have without us."""
     flag = StopFlag()
-    before = {}
+    before: dict[int, Any] = {}
 
     def remember(number, _frame):
         flag.number = number
@@ -100,8 +100,8 @@ def stop_flag() -> Iterator[StopFlag]:
     try:
         yield flag
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for caught, handler in before.items():
+            signal.signal(caught, handler)
 
 
 # -------------------------------------------------------------------------------------------------------------- schedule
@@ -140,8 +140,8 @@ def plan(task: Task, config: Any, say: Callable[[str], None]) -> Any:
         minutes = training.time_budget or DEFAULT_MINUTES
         if training.time_budget is None:
             say(
-                f"No length given: training for {DEFAULT_MINUTES:g} minutes. Ask for another with --time-budget MINUTES, --epochs or --steps; "
-                "the recipes name the lengths behind the published results."
+                f"No length given: training for {DEFAULT_MINUTES:g} minutes. Ask for another with --time-budget MINUTES, --epochs or "
+                "--steps; --recipe paper-8 and paper-4 have the lengths behind the published results."
             )
         steps = _steps_in(minutes, task, training)
     every = training.evaluate_every or max(1, steps // 40)
@@ -153,7 +153,7 @@ def _steps_in(minutes: float, task: Task, training: Training) -> int:
     trial = copy.copy(task)
     trial.model = copy.deepcopy(task.model)
     optimizer = _adam(trial.model, training)
-    seconds = []
+    seconds: list[float] = []
     start = time.perf_counter()
     while len(seconds) < 8 or (time.perf_counter() - start < min(10.0, 3.0 * minutes) and len(seconds) < 200):
         begin = time.perf_counter()
@@ -202,7 +202,10 @@ class Trainer:
     def __init__(self, task: Task, run: Run, reporter: Reporter):
         self.task, self.run, self.reporter = task, run, reporter
         self.training: Training = run.config.training
+        if self.training.steps is None:
+            raise ValueError("the number of steps is not fixed yet: call plan() first")
         self.total: int = self.training.steps
+        self.every: int = self.training.evaluate_every or self.total
         self.optimizer = _adam(task.model, self.training)
         self.average = copy.deepcopy(task.model).requires_grad_(False)
         self.step = 0
@@ -240,7 +243,7 @@ class Trainer:
         if state is None:
             return
         tensors, facts = state
-        if configs.from_dict(facts.get("config")) != self.run.config:
+        if configs.from_dict(facts.get("config", {})) != self.run.config:
             raise Problem(f"the checkpoint in {self.run.folder} was made with another configuration than its config.json")
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "adam": {}}
         for name, value in tensors.items():
@@ -267,8 +270,8 @@ class Trainer:
         with torch.no_grad():
             for kept, now in zip(self.average.parameters(), self.task.model.parameters(), strict=True):
                 kept.lerp_(now, 1 - decay)
-            for kept, now in zip(self.average.buffers(), self.task.model.buffers(), strict=True):
-                kept.copy_(now)
+            for copied, original in zip(self.average.buffers(), self.task.model.buffers(), strict=True):
+                copied.copy_(original)
 
     def _advance(self) -> None:
         batch = self.task.batch(self.step * self.training.batch, self.training.batch)
@@ -298,7 +301,7 @@ class Trainer:
 
     def _due(self) -> bool:
         """Whether this step is to be measured and is not yet, also when a stop came in the middle of measuring it."""
-        at_mark = self.step == self.total or (self.step > 0 and self.step % self.training.evaluate_every == 0)
+        at_mark = self.step == self.total or (self.step > 0 and self.step % self.every == 0)
         return at_mark and (not self.rows or self.rows[-1]["step"] != self.step)
 
     def fit(self, flag: StopFlag) -> None:

@@ -13,9 +13,9 @@ from PIL import Image
 
 from drawbench import attention, figures, files
 from drawbench.attention import Window
+from drawbench.errors import Problem
 from drawbench.figures import glimpses as glimpse_figures
 from drawbench.figures import style
-from drawbench.errors import Problem
 from drawbench.figures.windows import line_width, sides
 from drawbench.models.glimpse import Glimpses
 

@@ -33,7 +33,7 @@ def gradients(model, logits, every_step):
 
 def relative(ours, theirs):
     """The distance of two gradients over all parameters, as a share of the second's length."""
-    ours, theirs = (torch.cat([part.flatten() for part in parts]) for parts in (ours, theirs))
+    ours, theirs = (torch.cat([part.detach().flatten() for part in parts]) for parts in (ours, theirs))
     return float((ours - theirs).norm() / theirs.norm())
 
 
@@ -47,11 +47,12 @@ def test_values_and_gradients_equal_the_reference(window_map, shape, every_step)
     assert relative([fast], [plain]) < 1e-10
     assert relative(gradients(model, fast, every_step), truth) < 1e-10
 
-    # In float32 the reference itself is rounded, more than 1e-5 for some of these windows; ours may not be farther from the truth.
+    # In float32 with calmer weights: those above make some windows chaotic, so that roundings grow to 1e-4 in either version.
+    model, images = model_and_images(window_map, shape, spread=0.05)
+    truth = gradients(model, model(images).logits, every_step)
     model, images = model.float(), images.float()
-    roundings = relative([g.double() for g in gradients(model, model(images).logits, every_step)], truth)
-    ours = [g.double() for g in gradients(model, fast_logits(model, images), every_step)]
-    assert relative(ours, truth) < max(1e-5, 2 * roundings)
+    ours = [gradient.double() for gradient in gradients(model, fast_logits(model, images), every_step)]
+    assert relative(ours, truth) < 1e-5
 
 
 @pytest.mark.parametrize("limit", [1e-3, 1e-2])

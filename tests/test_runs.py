@@ -63,7 +63,7 @@ def test_every_truncation_is_noticed(checkpoint, tmp_path):
     path = tmp_path / "short.safetensors"
     for length in range(0, len(content), 7):
         path.write_bytes(content[:length])
-        with pytest.raises(Problem, match="short.safetensors"):
+        with pytest.raises(Problem, match=r"short\.safetensors"):
             runs.load_checkpoint(path)
 
 
@@ -149,7 +149,7 @@ def test_a_damaged_last_state_gives_the_one_before_and_says_so(run):
     assert run.load_state(said.append)[1] == {"step": 1}
     assert "taking the one before" in said[0]
     (run.folder / runs.PREVIOUS).unlink()
-    with pytest.raises(Problem, match="no checkpoint .* is sound"):
+    with pytest.raises(Problem, match=r"no checkpoint .* is sound"):
         run.load_state(said.append)
 
 
@@ -174,7 +174,13 @@ def test_two_cannot_work_on_one_run(run):
 
 
 def test_the_lock_of_a_dead_process_does_not_block(run):
-    code = f"import os; from pathlib import Path; from drawbench.runs import Run; Run.open(Path({str(run.folder)!r})).locked().__enter__(); os._exit(9)"
+    code = f"""
+import os
+from pathlib import Path
+from drawbench.runs import Run
+Run.open(Path({str(run.folder)!r})).locked().__enter__()
+os._exit(9)
+"""
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9
     with run.locked():
         pass

@@ -160,7 +160,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
     before = {}
     trainer = Trainer(task, run, Quiet())
     trainer.reporter.progress = lambda step, total, facts: before.update(copy.deepcopy(task.model.state_dict()))
-    with pytest.raises(Problem, match="no longer finite .*no weight was changed"):
+    with pytest.raises(Problem, match=r"no longer finite .*no weight was changed"):
         trainer.fit(training.StopFlag())
     assert trainer.step == 11
     assert all(torch.equal(before[name], value) for name, value in task.model.state_dict().items())

@@ -90,7 +90,8 @@ def measured_text(run: Run, score, curves: dict[str, list[dict]], drawn: list[Pa
         console.table([{"digit": digit, "error %": f"{error:.2f}"} for digit, error in enumerate(score.per_class) if error is not None]),
     ]
     for rows in curves.values():
-        lines += ["", console.table([{name: f"{value:.2f}" if isinstance(value, float) else value for name, value in row.items()} for row in rows])]
+        rounded = [{name: round(value, 2) for name, value in row.items()} for row in rows]
+        lines += ["", console.table(rounded)]
     if drawn:
         lines += ["", "Written:", *(f"  {path}" for path in drawn)]
     return "\n".join(lines)

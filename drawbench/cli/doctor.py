@@ -30,11 +30,12 @@ def command(sources: Path | None, as_json: bool) -> None:
     findings = origins.survey(root)
     text = ["Versions", *(f"  {name:<14}{version}" for name, version in versions.items()), ""]
     text += ["Devices", f"  cpu           {os.cpu_count()} cores, {torch.get_num_threads()} threads used"]
-    text += [f"  cuda:{index}        {name}" for index, name in enumerate(devices)] or ["  cuda          none found; training runs on the CPU"]
+    text += [f"  cuda:{index}        {name}" for index, name in enumerate(devices)] or ["  cuda          none found: the CPU trains"]
     text += ["", f"Data in {root} (--sources DIR or DRAWBENCH_SOURCES changes this)"]
     for finding in findings:
         text.append(f"  {MARKS[finding.state]}  {finding.name:<18}{finding.state:<12}{finding.where}")
         if finding.advice:
             text.append(f"      {finding.advice}")
-    result = {"versions": versions, "cores": os.cpu_count(), "cuda": devices, "sources": str(root), "data": [vars(found) for found in findings]}
+    data = [vars(finding) for finding in findings]
+    result = {"versions": versions, "cores": os.cpu_count(), "cuda": devices, "sources": str(root), "data": data}
     console.emit(result, "\n".join(text), as_json)

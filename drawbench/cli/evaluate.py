@@ -40,7 +40,7 @@ Examples:
 @click.option("--clutter", type=Numbers(), help="Also test with these counts of clutter pieces.")
 @click.option("--canvas", type=Numbers(), help="Also test on canvases of these sides, pixels.")
 @click.option("--glimpses", type=Numbers(), help="Also test with these numbers of glimpses.")
-@click.option("--batch", type=click.IntRange(1), default=250, show_default=True, help="Images at a time; memory, not the result, depends on it.")
+@click.option("--batch", type=click.IntRange(1), default=250, show_default=True, help="Images at a time: a matter of memory.")
 @options.DATASETS
 @options.SOURCES
 @options.common

@@ -30,7 +30,8 @@ def _remember_debug(ctx: click.Context, _param: click.Parameter, value: bool) ->
 
 def common(command: Callable) -> Callable:
     """``--json`` and ``--debug``."""
-    command = click.option("--debug", is_flag=True, expose_value=False, callback=_remember_debug, help="Show the traceback of a problem.")(command)
+    debug = click.option("--debug", is_flag=True, expose_value=False, callback=_remember_debug, help="Show the traceback of a problem.")
+    command = debug(command)
     return click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on standard output.")(command)
 
 
@@ -40,7 +41,7 @@ def _option(field: dataclasses.Field) -> Callable:
     name = "--" + field.name.replace("_", "-")
     help = field.metadata["help"]
     if field.default is not None:
-        shown = {True: "yes", False: "no"}.get(field.default, field.default) if kind is bool else field.default
+        shown = ("yes" if field.default else "no") if kind is bool else field.default
         help += f"  [default: {shown}]"
     if kind is bool:
         return click.option(f"{name}/--no-{field.name.replace('_', '-')}", field.name, default=None, help=help)

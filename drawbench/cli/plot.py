@@ -119,11 +119,11 @@ def _picture(path: Path):
 
 def _example(seed: int):
     """A cluttered scene of embedded digits, float32 (1, 100, 100)."""
+    import torch
+
     from drawbench.data import scenes, sources
     from drawbench.data.scenes import Scene
     from drawbench.evaluation import as_input
-
-    import torch
 
     part = sources.load("digits", Path()).splits["test"]
     return as_input(scenes.fresh(part, Scene(), torch.tensor([seed]), 0, "example").images)[0]

@@ -1,7 +1,7 @@
 """The recurrence of the glimpse classifier as one autograd function: same numbers, same gradients, faster on a CPU.
 
 :class:`drawbench.models.glimpse.GlimpseClassifier` is the reference, written to be read; this is the same computation written to be
-trained, forward and backward by hand. What makes it faster, in the order of what it gains:
+trained, forward and backward by hand. What makes it faster:
 
 - The matrix products may run in bfloat16 (``products``); everything else stays float32, window parameters and filters above all.
 - No temporary of the size of a filterbank is made that is not needed, and the filterbank is never normalised: ``E`` below holds the
@@ -194,8 +194,8 @@ class _Glimpses(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, images, hidden, cell, *parameters_and_settings):
-        weight_ih, weight_hh, bias_ih, bias_hh, window_weight, window_bias = parameters_and_settings[:6]
-        patch, glimpses, bounded, window_clip, products = parameters_and_settings[6:]
+        weight_ih, weight_hh, bias_ih, bias_hh, window_weight, window_bias, *settings = parameters_and_settings
+        patch, glimpses, bounded, window_clip, products = settings
         batch, units = hidden.shape
         inputs = weight_ih.shape[1]
         eye = _Eye(images, patch, bounded, products, hidden.dtype)
@@ -261,8 +261,7 @@ class _Glimpses(torch.autograd.Function):
         into_lstm = (_double_candidate((into_gates.t() @ part).to(states.dtype)) for part in (seen[:, :inputs], seen[:, inputs:]))
         into_bias = _double_candidate(into_bias)
         into_window = into_numbers.t() @ states[:-1].flatten(0, 1), into_numbers.sum(0)
-        # Not one tensor for both biases: a caller that scales gradients in place would scale it twice.
-        return None, into_hidden, into_cell, *into_lstm, into_bias, into_bias.clone(), *into_window, *[None] * 5
+        return None, into_hidden, into_cell, *into_lstm, into_bias, into_bias, *into_window, *[None] * 5
 
 
 def _double_candidate(gates: Tensor) -> Tensor:
