@@ -19,14 +19,14 @@ PARAMETERS = ("centre_x", "centre_y", "log_variance", "log_stride", "log_intensi
 
 # Far beyond any use (a grid a thousand images away, filters 1e-4 pixels or 20,000 pixels wide), but near enough for exponentials
 # and squares to stay finite in float32. The gradient beyond them is 0, not infinity.
-_CENTRE_LIMIT = 1e3
-_LOG_VARIANCE_LIMIT = 20.0
-_LOG_SCALE_LIMIT = 10.0
+CENTRE_LIMIT = 1e3
+LOG_VARIANCE_LIMIT = 20.0
+LOG_SCALE_LIMIT = 10.0
 
 # Smooth bounds of `bound`: middle and half-width of each of the five numbers. A centre may leave the image by a tenth, since a
 # grid has width; the variance runs from about 1.6 (a sharp filter) to 245 pixels squared (a blur over 60 pixels).
-_BOUND_MIDDLE = (0.0, 0.0, 3.0, 0.0, 0.0)
-_BOUND_RADIUS = (1.2, 1.2, 2.5, 2.0, 1.0)
+BOUND_MIDDLE = (0.0, 0.0, 3.0, 0.0, 0.0)
+BOUND_RADIUS = (1.2, 1.2, 2.5, 2.0, 1.0)
 
 
 class Window(NamedTuple):
@@ -62,8 +62,8 @@ def bound(parameters: Tensor) -> Tensor:
     Returns:
         (..., 5): centres within +-1.2 image halves, log-variance within 3 +- 2.5, log-stride within +-2, log-intensity within +-1.
     """
-    middle = parameters.new_tensor(_BOUND_MIDDLE)
-    radius = parameters.new_tensor(_BOUND_RADIUS)
+    middle = parameters.new_tensor(BOUND_MIDDLE)
+    radius = parameters.new_tensor(BOUND_RADIUS)
     return middle + radius * torch.tanh(parameters / radius)
 
 
@@ -121,11 +121,11 @@ def window(parameters: Tensor, height: int, width: int, patch: int) -> Window:
         raise ValueError(f"image and patch must be at least 1 pixel, got height {height}, width {width}, patch {patch}")
     centre_x, centre_y, log_variance, log_stride, log_intensity = parameters.unbind(-1)
     return Window(
-        centre_x=(width + 1) / 2 * (centre_x.clamp(-_CENTRE_LIMIT, _CENTRE_LIMIT) + 1),
-        centre_y=(height + 1) / 2 * (centre_y.clamp(-_CENTRE_LIMIT, _CENTRE_LIMIT) + 1),
-        variance=log_variance.clamp(-_LOG_VARIANCE_LIMIT, _LOG_VARIANCE_LIMIT).exp(),
-        stride=(max(height, width) - 1) / max(patch - 1, 1) * log_stride.clamp(-_LOG_SCALE_LIMIT, _LOG_SCALE_LIMIT).exp(),
-        intensity=log_intensity.clamp(-_LOG_SCALE_LIMIT, _LOG_SCALE_LIMIT).exp(),
+        centre_x=(width + 1) / 2 * (centre_x.clamp(-CENTRE_LIMIT, CENTRE_LIMIT) + 1),
+        centre_y=(height + 1) / 2 * (centre_y.clamp(-CENTRE_LIMIT, CENTRE_LIMIT) + 1),
+        variance=log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT).exp(),
+        stride=(max(height, width) - 1) / max(patch - 1, 1) * log_stride.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT).exp(),
+        intensity=log_intensity.clamp(-LOG_SCALE_LIMIT, LOG_SCALE_LIMIT).exp(),
     )
 
 

@@ -199,7 +199,7 @@ def load_model(run: Run) -> nn.Module:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise Problem(f"the weights in {run.folder} do not fit the model of its config.json: {error}") from error
+        raise Problem(f"the weights in {run.folder} do not fit the model of its config.json: {' '.join(str(error).split())}") from error
     return model.eval()
 
 

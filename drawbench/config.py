@@ -9,6 +9,7 @@ Precedence: flag > environment > recipe > default.
 
 import dataclasses
 import difflib
+import math
 import tomllib
 import types
 import typing
@@ -55,8 +56,8 @@ class _Checked:
         low, high, choices = (field.metadata.get(name) for name in ("low", "high", "choices"))
         if choices and value not in choices:
             raise Problem(f"{field.name} must be one of {', '.join(choices)}, got {value!r}{_nearest(str(value), choices)}")
-        if isinstance(value, float) and value != value:
-            raise Problem(f"{field.name} must be a number, got nan")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Problem(f"{field.name} must be a number, got {value}")
         if low is not None and value < low:
             raise Problem(f"{field.name} must be at least {low}, got {value}")
         if high is not None and value > high:
@@ -96,24 +97,33 @@ class ClassifierModel(_Checked):
     window_clip: float | None = setting(10.0, "Largest gradient that one image sends back through one window.", low=1e-9)
 
 
+LENGTHS = ("steps", "epochs", "time_budget")  # of a training; it has one
+
+
 @dataclass(frozen=True)
 class Training(_Checked):
     """How a model is trained, whatever it is."""
 
     steps: int | None = setting(None, "Updates to train.", low=1)
-    epochs: float | None = setting(None, "Passes over the training digits.", low=1e-6)
-    time_budget: float | None = setting(None, "Minutes to train; a short measurement turns them into steps.", low=0.01)
+    epochs: float | None = setting(None, "Passes over the training digits.", low=1e-6, high=1e9)
+    time_budget: float | None = setting(None, "Minutes to train; a short measurement turns them into steps.", low=0.01, high=1e9)
     batch: int = setting(128, "Images per update.", low=1)
     learning_rate: float = setting(1e-3, "Highest rate of Adam; a cosine takes it to zero.", low=0.0)
     warmup: int = setting(300, "Updates over which the rate rises to its highest.", low=0)
     clip: float = setting(1.0, "Largest gradient norm of an update.", low=1e-9)
     average: float = setting(0.999, "Decay of the running average of weights that is measured; 0: none.", low=0.0, high=0.999999)
     precision: str = setting("float32", "Type of the matrix products in training; measuring is float32.", choices=("float32", "bfloat16"))
-    evaluate_every: int | None = setting(None, "Updates between validations (a fortieth of the training if not given).", low=1)
+    evaluate_every: int | None = setting(None, "Updates between validations (a fortieth of the training; if short, a tenth).", low=1)
     save_every: int = setting(500, "Updates between checkpoints.", low=1)
     seed: int = setting(0, "Seed of weights, order, clutter and noise.", low=0)
-    threads: int | None = setting(None, "CPU threads (all cores if not given).", low=1)
+    threads: int | None = setting(None, "CPU threads (all cores if not given).", low=1, high=1024)
     device: str = setting("auto", "Where to train; auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda"))
+
+    def __post_init__(self):
+        super().__post_init__()
+        given = [name for name in LENGTHS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise Problem(f"give one length, not several: {' and '.join('--' + name.replace('_', '-') for name in given)}")
 
 
 @dataclass(frozen=True)

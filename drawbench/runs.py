@@ -32,6 +32,7 @@ from drawbench.files import read_json, write_atomically, write_json
 
 FORMAT = "drawbench checkpoint 1"
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
+FRESH = f".fresh-{LAST}"  # the next LAST, until it takes its place
 
 
 # ---------------------------------------------------------------------------------------------------------- checkpoints
@@ -108,15 +109,17 @@ class Run:
             Problem: the folder holds something and may not be emptied.
         """
         refuse_taken(folder, force)
+        about = {**environment(), "command": command}  # takes its time, so before there is a folder that a signal could leave half made
         if (folder / "config.json").is_file():
-            _empty(folder)
+            with cls(folder, config).locked():  # or a process that still works there would go on in the emptied folder
+                _empty(folder)
         try:
             (folder / "figures").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Problem(f"cannot make run folder {folder}: {error.strerror or error}; choose a writable one with --runs DIR") from error
         run = cls(folder, config)
-        run.save_config(config)
-        write_json(folder / "environment.json", {**environment(), "command": command})
+        write_json(folder / "environment.json", about)
+        run.save_config(config)  # last: with it the folder is a complete run, which can be resumed
         return run
 
     @classmethod
@@ -159,13 +162,15 @@ class Run:
 
     def save_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Save the state to go on from; the one before is kept beside it until the next save."""
-        last, previous = self.folder / LAST, self.folder / PREVIOUS
-        fresh = self.folder / f".fresh-{LAST}"
-        save_checkpoint(fresh, tensors, facts)
+        save_checkpoint(self.folder / FRESH, tensors, facts)
+        self._put_in_place()
+
+    def _put_in_place(self) -> None:
+        last = self.folder / LAST
         try:
             if last.exists():
-                os.replace(last, previous)
-            os.replace(fresh, last)
+                os.replace(last, self.folder / PREVIOUS)
+            os.replace(self.folder / FRESH, last)
         except OSError as error:
             raise Problem(f"cannot write {last}: {error.strerror or error}") from error
 
@@ -177,12 +182,16 @@ class Run:
         Raises:
             Problem: there are states, but none is sound.
         """
-        found = [path for path in (self.folder / LAST, self.folder / PREVIOUS) if path.exists()]
+        found = [path for path in (self.folder / name for name in (FRESH, LAST, PREVIOUS)) if path.exists()]
         for path in found:
             try:
-                return load_checkpoint(path)
+                state = load_checkpoint(path)
             except Problem as error:
                 warn(f"{error}; taking the one before")
+                continue
+            if path.name == FRESH:  # the process that wrote it was killed before the last move
+                self._put_in_place()
+            return state
         if found:
             raise Problem(f"no checkpoint in {self.folder} is sound; start again with --force")
         return None
@@ -233,7 +242,7 @@ def refuse_taken(folder: Path, force: bool) -> None:
     Raises:
         Problem: it holds a run and ``force`` is not set, or it holds something else.
     """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+    if not folder.exists() or (folder.is_dir() and _is_free(folder)):
         return
     if not (folder / "config.json").is_file():
         raise Problem(f"{folder} is there and is not a run folder; choose another with --run NAME")
@@ -244,7 +253,14 @@ def refuse_taken(folder: Path, force: bool) -> None:
         )
 
 
-OURS = ("config.json", "environment.json", "metrics.csv", "result.json", "timing.csv", LAST, PREVIOUS, BEST, ".lock")
+def _is_free(folder: Path) -> bool:
+    """Whether a folder is empty, or holds only what a process leaves that was killed while it made a run."""
+    names = {path.name for path in folder.iterdir() if not (path.name.startswith(".") and path.name.endswith(".tmp"))} - {".lock"}
+    return names <= {"figures", "environment.json"} and names != {"environment.json"} and not any((folder / "figures").glob("*"))
+
+
+CURVES = tuple(f"error_against_{condition}.csv" for condition in ("clutter", "canvas", "glimpses"))
+OURS = ("environment.json", "metrics.csv", "result.json", "timing.csv", LAST, FRESH, PREVIOUS, BEST, *CURVES, "config.json")
 
 
 def _empty(folder: Path) -> None:

@@ -129,10 +129,6 @@ def plan(task: Task, config: Any, say: Callable[[str], None]) -> Any:
     From then on only steps count, so a resumed run goes exactly as far as the uninterrupted one.
     """
     training: Training = config.training
-    lengths = {name: getattr(training, name) for name in ("steps", "epochs", "time_budget")}
-    given = [name for name, value in lengths.items() if value is not None]
-    if len(given) > 1:
-        raise Problem(f"give one length, not several: {' and '.join('--' + name.replace('_', '-') for name in given)}")
     steps = training.steps
     if training.epochs is not None:
         steps = max(1, math.ceil(training.epochs * task.images_per_epoch / training.batch))
@@ -144,7 +140,7 @@ def plan(task: Task, config: Any, say: Callable[[str], None]) -> Any:
                 "--steps; --recipe paper-8 and paper-4 have the lengths behind the published results."
             )
         steps = _steps_in(minutes, task, training)
-    every = training.evaluate_every or max(1, steps // 40)
+    every = training.evaluate_every or max(1, steps // (40 if steps >= 4000 else 10))
     return configs.replace(config, steps=steps, epochs=None, time_budget=None, evaluate_every=every)
 
 
@@ -261,6 +257,8 @@ class Trainer:
         for key in ("step", "best", "rows", "sums", "count", "seconds"):
             setattr(self, key, facts[key])
         self.saved_step = self.step
+        if self.rows:
+            self.run.write_metrics(self.rows)  # the file may be lost, or ahead of this state
 
     # -- going on
 

@@ -15,7 +15,7 @@ LAYERS = [
     ["evaluation"],
     ["training"],
     ["classify"],
-    ["figures"],
+    ["figures", "bench"],
     ["cli"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

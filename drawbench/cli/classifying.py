@@ -14,6 +14,8 @@ from drawbench.figures import run as figures
 from drawbench.runs import Run
 from drawbench.training import Interrupted, stop_flag
 
+CONDITIONS = {"clutter": "clutter pieces", "canvas": "side of the canvas (pixels)", "glimpses": "glimpses"}
+
 
 def experiment(config: Classify, datasets: Path, sources: Path | None, screen: console.Console) -> Experiment:
     return Experiment(config, origins.sources_root(sources), datasets, screen)
@@ -28,6 +30,20 @@ def run_folder(root: Path, name: str | None, config: Classify) -> Path:
     stem = f"classify-{config.model.model}-{config.model.glimpses}-seed{config.training.seed}"
     names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
     return next(root / name for name in names if not (root / name).exists())
+
+
+def open_run(folder: Path) -> Run:
+    """The classifier's run in a folder.
+
+    Raises:
+        Problem: there is none, or its configuration is of something else or not complete.
+    """
+    run = Run.open(folder)
+    if run.config.task != "classify":
+        raise Problem(f"{folder} is a run of {run.config.task!r}, not of a classifier")
+    if run.config.training.steps is None:
+        raise Problem(f"{folder / 'config.json'} is not complete: it names no number of steps, which drawbench classify writes there")
+    return run
 
 
 def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: bool) -> None:
@@ -77,7 +93,7 @@ def write_curve(run: Run, condition: str, rows: list[dict]) -> list[Path]:
     table = run.folder / f"error_against_{condition}.csv"
     files.write_atomically(table, frame.to_csv(index=False, lineterminator="\n").encode())
     trained = getattr(run.config.model if condition == "glimpses" else run.config.data, condition)
-    drawing = error_curve(frame, condition, trained_at=trained)
+    drawing = error_curve(frame.rename(columns={condition: "condition"}), CONDITIONS[condition], trained_at=trained)
     return [table, *save(drawing, run.figures, f"error_against_{condition}")]
 
 

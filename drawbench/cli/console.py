@@ -29,6 +29,7 @@ class Console:
         self.began = time.perf_counter()
         self.first_step: int | None = None
         self.promised = False
+        self.latest: list[str] = []  # speed and time left, in words
 
     def say(self, text: str) -> None:
         with tqdm.external_write_mode(file=sys.stderr):
@@ -42,20 +43,29 @@ class Console:
         self.bar.update(step - self.bar.n)
         if facts:
             self.bar.set_postfix({name: f"{value:.4g}" for name, value in facts.items()}, refresh=False)
-            self._promise(step, total)
+            self._look_ahead(step, total, facts)
         if step >= total:
             self.close()
 
-    def _promise(self, step: int, total: int) -> None:
-        """Say once, after some seconds of training, how long it will take."""
+    def _look_ahead(self, step: int, total: int, facts: dict[str, float]) -> None:
+        """Keep the speed and the time left; after some seconds of training say once how long it will take."""
         elapsed, done = time.perf_counter() - self.began, step - (self.first_step or 0)
-        if not self.promised and done and elapsed > 5:
+        if not done:
+            return
+        left = elapsed / done * (total - step)
+        self.latest = [f"{facts['images/s']:,.0f} images/s", f"{clock(left)} left"]
+        if not self.promised and elapsed > 5:
             self.promised = True
-            self.say(f"{total - step} of {total} updates to go, about {clock(elapsed / done * (total - step))} at this speed.")
+            self.say(f"{total - step} of {total} updates to go, about {clock(left)} at this speed.")
 
     def row(self, row: dict[str, Any]) -> None:
-        shown = {name: value for name, value in row.items() if name not in ("images_seen", "learning_rate")}
-        self.say("  ".join(f"{name} {value:g}" if isinstance(value, int) else f"{name} {value:.4g}" for name, value in shown.items()))
+        """One line for a measurement: the step, what was measured, the speed and the time left."""
+        parts = [f"update {row['step']}"]
+        for name, value in row.items():
+            if name.endswith(("loss", "error")):
+                unit = " %" if name.endswith("error") else ""
+                parts.append(f"{name.replace('_', ' ')} {value:.3g}{unit}")
+        self.say("   ".join([*parts, *self.latest]))
 
     def close(self) -> None:
         if self.bar is not None:
@@ -72,7 +82,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Rows as a plain table."""
     import pandas
 
-    return pandas.DataFrame(rows).to_string(index=False)
+    return pandas.DataFrame(rows).to_string(index=False, na_rep="")
 
 
 def stopped(number: int, folder: Any) -> None:

@@ -61,13 +61,12 @@ def command(
     from drawbench import classify, evaluation
     from drawbench.cli import classifying, console
     from drawbench.data import store
-    from drawbench.runs import Run
     from drawbench.training import Interrupted, stop_flag
 
     for name, values in (("--clutter", clutter), ("--canvas", canvas), ("--glimpses", glimpses)):
         if values and min(values) < (0 if name == "--clutter" else 1):
             raise click.UsageError(f"{name} must be at least {0 if name == '--clutter' else 1}, got {min(values)}")
-    opened = Run.open(run)
+    opened = classifying.open_run(run)
     screen = console.Console()
     model = classify.load_model(opened)
     experiment = classifying.experiment(opened.config, datasets, sources, screen)

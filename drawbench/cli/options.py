@@ -78,7 +78,12 @@ def recipe(default: str | None = None) -> Callable:
 def configure(kind: type, recipe: str | None, given: dict[str, Any]) -> Any:
     """The configuration of a command from its recipe and the settings given, as wrong usage where they are wrong."""
     try:
-        return configs.merge(kind, _sections_for(kind, configs.load_recipe(recipe)) if recipe else {}, given)
+        sections = _sections_for(kind, configs.load_recipe(recipe)) if recipe else {}
+        training = sections.get("training")
+        if isinstance(training, dict) and any(name in given for name in configs.LENGTHS):
+            # A length given replaces the recipe's, whatever either is counted in.
+            sections["training"] = {name: value for name, value in training.items() if name not in configs.LENGTHS}
+        return configs.merge(kind, sections, given)
     except Problem as error:
         raise click.UsageError(str(error)) from error
 

@@ -40,11 +40,10 @@ def plot_runs(runs: tuple[Path, ...], datasets: Path, sources: Path | None, as_j
     from drawbench.cli import classifying, console
     from drawbench.data import store
     from drawbench.figures import run as figures
-    from drawbench.runs import Run
 
     drawn: dict[str, list[str]] = {}
     for folder in runs:
-        opened = Run.open(folder)
+        opened = classifying.open_run(folder)
         screen = console.Console()
         model = classify.load_model(opened)
         experiment = classifying.experiment(opened.config, datasets, sources, screen)

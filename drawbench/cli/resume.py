@@ -24,9 +24,8 @@ def command(run: Path, datasets: Path, sources: Path | None, as_json: bool) -> N
     finished is measured again and its figures are drawn again.
     """
     from drawbench.cli import classifying, console
-    from drawbench.runs import Run
 
-    opened = Run.open(run)
+    opened = classifying.open_run(run)
     screen = console.Console()
     experiment = classifying.experiment(opened.config, datasets, sources, screen)
     classifying.finish(experiment, opened, screen, as_json)

@@ -1,10 +1,13 @@
 """All figures of one run, into its folder."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from drawbench.errors import Problem
 from drawbench.evaluation import as_input
 from drawbench.figures import curves, glimpses
 from drawbench.figures.style import save
@@ -22,10 +25,15 @@ def of_classifier(run: Run, model: nn.Module, images, labels) -> list[Path]:
 
     Returns:
         The files written.
+
+    Raises:
+        Problem: ``metrics.csv`` or ``result.json`` is missing or holds something else.
     """
-    result, paths = run.result(), []
-    paths += save(curves.learning_curves(run.metrics(), _references(run)), run.figures, "learning_curve")
-    paths += save(curves.confusion(result["confusion"]), run.figures, "confusion")
+    paths: list[Path] = []
+    with _content_of(run.folder / "metrics.csv"):
+        paths += save(curves.learning_curves(run.metrics(), _references(run)), run.figures, "learning_curve")
+    with _content_of(run.folder / "result.json"):
+        paths += save(curves.confusion(run.result()["confusion"]), run.figures, "confusion")
     shown, names = images[:16], labels[:16]
     with torch.no_grad():
         seen = model(as_input(shown, next(model.parameters()).device))
@@ -34,6 +42,15 @@ def of_classifier(run: Run, model: nn.Module, images, labels) -> list[Path]:
             paths += save(sheet, run.figures, f"glimpses_{number}")
         paths.append(glimpses.glimpse_film(shown, names, seen, run.figures / "glimpses.gif"))
     return paths
+
+
+@contextlib.contextmanager
+def _content_of(path: Path) -> Iterator[None]:
+    """Name the file where its content, though readable, is not what a run writes."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise Problem(f"{path} is not what a run writes ({error!r}); write it again: drawbench resume {path.parent}") from error
 
 
 def _references(run: Run) -> dict[str, float]:

@@ -15,7 +15,7 @@ is 0 for x (columns) or 1 for y (rows), in the order of the window's centres.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -99,7 +99,7 @@ class _Look(NamedTuple):
     slope: Tensor  #: (B, 5), derivative of the bounded and clamped numbers by the raw ones
     spread: Tensor  #: (B, N), derivative of the filter centres by log stride
     precision: Tensor  #: (B, 1), 1 / variance
-    banks: tuple[_Bank, _Bank]
+    banks: tuple[_Bank, ...]
     filters_x: Tensor  #: (B, N, W), E_X in the products' dtype
     rows: Tensor  #: (B, N, C W), E_Y times the image
     patch: Tensor  #: (B, N, C, N)
@@ -121,13 +121,13 @@ class _Eye:
         self.images = side_by_side.copy_(images.transpose(1, 2)).flatten(2)
         brightness = 1 / 255 if images.dtype == torch.uint8 else 1.0
 
-        like = dict(dtype=dtype, device=images.device)
+        like: Any = {"dtype": dtype, "device": images.device}
         self.sizes = torch.tensor([width, height], **like)
         self.pixels = tuple(torch.arange(1, size + 1, **like) for size in (width, height))
         self.steps = torch.arange(1, patch + 1, **like) - patch / 2 - 0.5
         self.units = torch.tensor([(max(height, width) - 1) / max(patch - 1, 1), brightness], **like)  # of stride and intensity
-        self.middle, self.radius = torch.tensor(attention._BOUND_MIDDLE, **like), torch.tensor(attention._BOUND_RADIUS, **like)
-        centre, variance, scale = attention._CENTRE_LIMIT, attention._LOG_VARIANCE_LIMIT, attention._LOG_SCALE_LIMIT
+        self.middle, self.radius = torch.tensor(attention.BOUND_MIDDLE, **like), torch.tensor(attention.BOUND_RADIUS, **like)
+        centre, variance, scale = attention.CENTRE_LIMIT, attention.LOG_VARIANCE_LIMIT, attention.LOG_SCALE_LIMIT
         # A filter is never taken to be less than this logarithm (base 2) of its peak: far beyond rounding, yet so large that products
         # of filters and gradients stay clear of the subnormal numbers, on which arithmetic can be tens of times slower.
         self.floor = 2 * math.log2(torch.finfo(dtype).eps)
@@ -175,7 +175,8 @@ class _Eye:
         into_y = columns @ self.images.mT
         into_x = inner.mT @ look.rows.view(len(inner), self.patch * self.channels, -1)
 
-        variance, towards = 0, []
+        variance: Any = 0
+        towards = []
         for bank, into in ((x, into_x), (y, into_y)):
             # With G the gradient of the normalised filters F = E / Z, `into` is G / Z, and the gradient of the logits is
             # F (G - <F, G>) = E (into - <E, into> / Z).

@@ -1,0 +1,316 @@
+"""Stopping a run in every way and going on: the outcome is the same to the bit as if it had never stopped.
+
+Real processes are stopped by real signals at instants that differ each time. Where a process is cut off in the middle of writing
+matters most and is hit least, so that is done inside this process as well: at every single file that a run puts in place.
+"""
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from drawbench import runs
+from drawbench.cli import cli
+from drawbench.figures import run as run_figures
+
+MAIN = [sys.executable, "-c", "from drawbench.cli import main; main()"]
+STEPS = 600  # enough to be caught in the middle, also on a fast machine
+
+
+def classify(steps: int, evaluate_every: int, save_every: int) -> list[str]:
+    """A training small enough to take a second or two."""
+    sizes = {"canvas": 28, "clutter": 1, "glimpses": 2, "patch": 4, "hidden": 8, "batch": 16, "threads": 1}
+    lengths = {"steps": steps, "evaluate-every": evaluate_every, "save-every": save_every}
+    words = {"source": "digits", "run": "one", **sizes, **lengths}
+    return ["classify", *(f"--{name}={value}" for name, value in words.items())]
+
+
+LONG = classify(STEPS, 70, 15)
+SHORT = classify(6, 4, 3)
+RUN = Path("results/runs/one")  # below the folder of a test, which is the working directory of all that it starts
+
+
+def inside(*words) -> Result:
+    """The command inside this process, for what is not to be stopped from outside: it saves the seconds that torch takes to load."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["drawbench", *words])  # the command goes on record in result.json
+        return CliRunner().invoke(cli, [*words], prog_name="drawbench")
+
+
+def succeeded(result: Result) -> Result:
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result
+
+
+class Process:
+    """A command in a process of its own, in the working directory."""
+
+    def __init__(self, *words: str):
+        self.process = subprocess.Popen([*MAIN, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def wait_for(self, happened, seconds: float = 120) -> None:
+        until = time.monotonic() + seconds
+        while not happened():
+            assert self.process.poll() is None, self.process.communicate()
+            assert time.monotonic() < until, "the run did not get going"
+            time.sleep(0.01)
+
+    def ended(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=120)
+        return self.process.returncode, out, err
+
+    def stop(self, number: int) -> tuple[int, str, str]:
+        self.process.send_signal(number)
+        self.process.send_signal(signal.SIGCONT)
+        return self.ended()
+
+
+@contextmanager
+def started(*words: str) -> Iterator[Process]:
+    process = Process(*words)
+    try:
+        yield process
+    finally:
+        if process.process.poll() is None:
+            process.process.kill()
+            process.process.communicate()
+
+
+def saved_step() -> int:
+    """The step that was last saved, 0 if none."""
+    try:
+        return runs.load_checkpoint(RUN / runs.LAST)[1]["step"]
+    except runs.Problem:
+        return 0
+
+
+def same_run(left: Path, right: Path) -> None:
+    """Two run folders hold the same training and the same result, to the bit."""
+    for name in (runs.BEST, runs.LAST):
+        (tensors, facts), (expected, expected_facts) = (runs.load_checkpoint(folder / name) for folder in (left, right))
+        assert tensors.keys() == expected.keys()
+        assert all(torch.equal(tensors[key], expected[key]) for key in expected), name
+        assert {**facts, "seconds": 0} == {**expected_facts, "seconds": 0}
+    assert (left / "metrics.csv").read_bytes() == (right / "metrics.csv").read_bytes()
+    results = [{**json.loads((folder / "result.json").read_text()), "train_seconds": 0} for folder in (left, right)]
+    assert results[0] == results[1]
+    assert not [path.name for path in left.iterdir() if path.name.startswith(".") and path.name != ".lock"]
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("datasets")
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, datasets, monkeypatch):
+    """An empty working directory, so that the same command is the same on record; no figures, which say nothing here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DRAWBENCH_CLASSIFY_DATASETS", str(datasets))
+    monkeypatch.setenv("DRAWBENCH_RESUME_DATASETS", str(datasets))
+    monkeypatch.setattr(run_figures, "of_classifier", lambda *_: [])
+
+
+def uninterrupted(folder: Path, datasets: Path, words: list[str]) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("DRAWBENCH_CLASSIFY_DATASETS", str(datasets))
+        patch.setattr(run_figures, "of_classifier", lambda *_: [])
+        succeeded(inside(*words))
+    return folder / RUN
+
+
+@pytest.fixture(scope="module")
+def long_run(tmp_path_factory, datasets) -> Path:
+    return uninterrupted(tmp_path_factory.mktemp("long"), datasets, LONG)
+
+
+@pytest.fixture(scope="module")
+def short_run(tmp_path_factory, datasets) -> Path:
+    return uninterrupted(tmp_path_factory.mktemp("short"), datasets, SHORT)
+
+
+# ------------------------------------------------------------------------------------------------------- real processes
+
+
+def interrupted(words: list[str], number: int, status: int) -> None:
+    """Run a command, stop it by a signal a little later, and hold it to what is promised."""
+    before = saved_step()
+    with started(*words) as process:
+        process.wait_for(lambda: saved_step() > before)
+        if number == signal.SIGTERM:  # a second process is refused while the first works, and breaks nothing
+            process.process.send_signal(signal.SIGSTOP)  # or it might be done before the second has asked
+            for other in (["resume", str(RUN)], [*LONG, "--force"]):
+                refused = inside(*other)
+                assert (refused.exit_code, refused.stdout) == (1, "")
+                assert "another process" in refused.stderr
+        returned, out, err = process.stop(number)
+    assert returned == status, err
+    assert out == ""
+    assert err.strip().splitlines()[-1] == f"Stopped; everything is saved. Go on with: drawbench resume {RUN}"
+    assert "Traceback" not in err
+    assert before < saved_step() < STEPS
+    assert not (RUN / "result.json").exists()
+
+
+def test_signals_save_and_name_the_command_that_goes_on(long_run):
+    interrupted(LONG, signal.SIGINT, 130)
+    interrupted(["resume", str(RUN), "--json"], signal.SIGTERM, 143)
+    result = json.loads(succeeded(inside("resume", str(RUN), "--json")).stdout)
+    assert result["steps"] == STEPS
+    same_run(RUN, long_run)
+
+
+def killed_again_and_again(command: list[str], kills: int, chance: random.Random) -> None:
+    """Start a command, kill it, resume it, kill it ...: each time at an instant after it got a little further."""
+    for _ in range(kills):
+        before = saved_step()
+        with started(*command) as process:
+            process.wait_for(lambda before=before: saved_step() > before)
+            time.sleep(chance.uniform(0, 0.2))
+            assert process.stop(signal.SIGKILL)[0] == -signal.SIGKILL
+        command = ["resume", str(RUN)]
+
+
+def test_killed_again_and_again_it_ends_the_same(long_run):
+    killed_again_and_again(LONG, 2, random.Random())  # other instants each time, on purpose
+    assert not (RUN / "result.json").exists()
+    assert (RUN / ".lock").exists()  # left by the dead, and in nobody's way
+    succeeded(inside("resume", str(RUN)))
+    same_run(RUN, long_run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(2))
+def test_killed_many_times_it_ends_the_same(long_run, number):
+    killed_again_and_again(LONG, 4, random.Random(number))
+    with started("resume", str(RUN)) as process:  # to the end in a process of its own, figures included
+        returned, out, err = process.ended()
+    assert returned == 0, err
+    assert "test error %" in out
+    same_run(RUN, long_run)
+    assert (RUN / "figures" / "glimpses.gif").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("delay", [0.0, 0.2, 0.5, 1.0, 2.0, 3.0, 4.0])
+def test_a_signal_at_any_time_leaves_a_folder_that_can_be_used(delay, number):
+    """While Python starts, while the data are read, while it trains: an ordinary end, and no wreck."""
+    with started(*LONG) as process:
+        time.sleep(delay)
+        returned, _, err = process.stop(number)
+    if (RUN / "result.json").exists():  # the training was over: what is left of the work is finished
+        assert returned in (0, 128 + number, -number), err
+    else:  # before our first line runs, Python itself answers
+        assert returned in (128 + number, -number, 1 if delay < 0.5 else 128 + number), err
+    if (RUN / "config.json").exists():
+        assert "Traceback" not in err
+        succeeded(inside("resume", str(RUN)))
+    else:
+        succeeded(inside(*SHORT))
+
+
+# --------------------------------------------------------------------------------------- cut off at every file it writes
+
+
+class Killed(BaseException):
+    """No code of ours catches this: the process is as good as gone, and the system has released its lock."""
+
+
+@contextmanager
+def killed_at(nth: int, before: bool) -> Iterator[list[str]]:
+    """Within, the process dies at the n-th file that is put in place, right before or right after; gives the names so far."""
+    real, names = os.replace, []
+
+    def replace(source, target, **words):
+        names.append(Path(target).name)
+        if len(names) == nth and before:
+            raise Killed
+        real(source, target, **words)
+        if len(names) == nth:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", replace)
+        yield names
+
+
+def run_until_killed(words: list[str], nth: int, before: bool) -> None:
+    with killed_at(nth, before), pytest.raises(Killed):
+        # Not through CliRunner, which turns every exception into a result.
+        cli.main(words, prog_name="drawbench", standalone_mode=False)
+
+
+@pytest.fixture(scope="module")
+def writes(short_run, datasets, tmp_path_factory) -> list[str]:
+    """The names of the files that the short run puts in place, in order."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("counted"))
+        patch.setenv("DRAWBENCH_CLASSIFY_DATASETS", str(datasets))
+        patch.setattr(run_figures, "of_classifier", lambda *_: [])
+        with killed_at(0, False) as names:
+            succeeded(inside(*SHORT))
+        return names
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_cut_off_at_any_file_it_ends_the_same(short_run, writes, before, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["drawbench", *SHORT])
+    assert {"config.json", "environment.json", runs.BEST, runs.LAST, runs.PREVIOUS, "metrics.csv", "result.json"} <= set(writes)
+    for nth in range(1, len(writes) + 1):
+        shutil.rmtree("results", ignore_errors=True)
+        run_until_killed(SHORT, nth, before)
+        if (RUN / "config.json").exists():
+            succeeded(inside("resume", str(RUN)))
+        else:  # it died before there was a run: nothing to go on with, which is said, and nothing in the way of starting again
+            refused = inside("resume", str(RUN))
+            assert (refused.exit_code, "not a run folder" in refused.stderr) == (1, True)
+            succeeded(inside(*SHORT))
+        same_run(RUN, short_run)
+
+
+def run_until_second_save(writes: list[str]) -> None:
+    _, second, *_ = [nth for nth, name in enumerate(writes, start=1) if name == runs.LAST]
+    run_until_killed(SHORT, second, False)
+    assert 0 < saved_step() < 6
+
+
+def test_cut_off_while_going_on_from_a_damaged_state_nothing_more_is_lost(short_run, writes, monkeypatch):
+    """The damaged newest state must not push out the sound one before it: there is a sound state at every moment."""
+    monkeypatch.setattr(sys, "argv", ["drawbench", *SHORT])
+    run_until_second_save(writes)
+    (RUN / runs.LAST).write_bytes(b"rubbish")
+    shutil.copytree("results", "broken")
+    for nth in range(1, 9):
+        shutil.rmtree("results")
+        shutil.copytree("broken", "results")
+        run_until_killed(["resume", str(RUN)], nth, False)
+        succeeded(inside("resume", str(RUN)))
+        same_run(RUN, short_run)
+
+
+def test_resuming_a_finished_run_changes_nothing(short_run):
+    shutil.copytree(short_run, RUN)
+    for _ in range(2):
+        assert "test error %" in succeeded(inside("resume", str(RUN))).stdout
+        same_run(RUN, short_run)
+
+
+def test_a_run_moved_elsewhere_goes_on(short_run, writes, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["drawbench", *SHORT])
+    run_until_second_save(writes)
+    Path("results").rename("archive")
+    succeeded(inside("resume", "archive/runs/one"))
+    same_run(Path("archive/runs/one"), short_run)
