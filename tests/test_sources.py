@@ -15,7 +15,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from drawbench.data import sources
+from drawbench.data import network, sources
 from drawbench.errors import Problem
 
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES = (
@@ -319,7 +319,7 @@ def test_a_refused_connection_is_one_problem(tmp_path, monkeypatch, capsys):
 
 
 def test_a_silent_network_is_not_waited_for_long(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "NETWORK_SECONDS", 0.1)
+    monkeypatch.setattr(network, "NETWORK_SECONDS", 0.1)
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: time.sleep(20))
     start = time.monotonic()
     with pytest.raises(Problem, match="no server"):

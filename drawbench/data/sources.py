@@ -10,15 +10,11 @@ import contextlib
 import hashlib
 import http.client
 import os
-import queue
-import socket
 import struct
 import sys
 import tempfile
-import threading
-import urllib.request
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +22,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drawbench.data import network
 from drawbench.data.scenes import DIGIT, Digits
 from drawbench.errors import Problem
 
 SPLITS = ("train", "validation", "test")
 VALIDATION = 5_000  # the last training digits of an MNIST-like source are its validation part
-NETWORK_SECONDS = 10  # how long a silent network is waited for
 
 
 @dataclass(frozen=True)
@@ -296,41 +292,11 @@ def _fetch(family: _Family, root: Path) -> None:
     import torchvision
 
     dataset = getattr(torchvision.datasets, family.folder)
-    if not _answers([mirror + dataset.resources[0][0] for mirror in dataset.mirrors]):
+    if not network.answers([mirror + dataset.resources[0][0] for mirror in dataset.mirrors]):
         raise OSError("no server could be reached")
     # Standard output belongs to results; torchvision may print there.
-    with _socket_timeout(NETWORK_SECONDS), contextlib.redirect_stdout(sys.stderr):
+    with network.socket_timeout(), contextlib.redirect_stdout(sys.stderr):
         dataset(root, train=True, download=True)
-
-
-def _answers(urls: list[str]) -> bool:
-    """Whether any server answers. Asked from threads, because looking up a name ignores every timeout that Python knows."""
-    answers: queue.Queue[bool] = queue.Queue()
-
-    def ask(url: str) -> None:
-        try:
-            with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=NETWORK_SECONDS):
-                answers.put(True)
-        except (OSError, ValueError, http.client.HTTPException):
-            answers.put(False)
-
-    for url in urls:
-        threading.Thread(target=ask, args=(url,), daemon=True).start()
-    # Each waits no longer than NETWORK_SECONDS and they wait side by side.
-    with contextlib.suppress(queue.Empty):
-        return any(answers.get(timeout=NETWORK_SECONDS) for _ in urls)
-    return False
-
-
-@contextlib.contextmanager
-def _socket_timeout(seconds: float) -> Iterator[None]:
-    """torchvision opens its connections without a timeout, so a dead one would hang for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 # ---- Embedded digits ---------------------------------------------------------------------------------------------------------
