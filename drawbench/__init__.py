@@ -16,9 +16,18 @@ _HOME = {
     "filterbank": "drawbench.attention",
     "read": "drawbench.attention",
     "write": "drawbench.attention",
+    # likelihood and noise
+    "bernoulli_log_likelihood": "drawbench.likelihood",
+    "gaussian_kl": "drawbench.likelihood",
+    "importance_weighted": "drawbench.likelihood",
+    "normals": "drawbench.streams",
     # models
     "GlimpseClassifier": "drawbench.models.glimpse",
     "Glimpses": "drawbench.models.glimpse",
+    "Draw": "drawbench.models.draw",
+    "Drawing": "drawbench.models.draw",
+    "Sample": "drawbench.models.draw",
+    "VAE": "drawbench.models.vae",
     # data
     "Scene": "drawbench.data.scenes",
     "render": "drawbench.data.scenes",

@@ -102,3 +102,32 @@ def seeded(seed: int, *name: str | int) -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_signed(key(seed, *name)))
         yield
+
+
+def normals(index: Tensor, count: int, seed: int, *name: str | int) -> Tensor:
+    """Independent standard normal numbers for every index: the noise of a generative model, by image.
+
+    Box & Muller 1958 on counter-based uniforms of 53 bits: ``sqrt(-2 ln u) cos(2 pi v)`` and ``sqrt(-2 ln u) sin(2 pi v)`` with ``u``
+    in (0, 1] and ``v`` in [0, 1). No value is infinite; the largest possible is 8.57.
+
+    Args:
+        index: int64 (n,), which rows are wanted; any order, repeats allowed.
+        count: numbers in a row. A shorter row is not the beginning of a longer one.
+        seed, name: which family of numbers. Let the name hold the sample's number where an image needs several.
+
+    Returns:
+        float64 (n, count). Row ``n`` depends on ``index[n]`` alone (and the last bits on the device's logarithm and cosine).
+
+    Raises:
+        ValueError: a count below 1.
+    """
+    if count < 1:
+        raise ValueError(f"a row of random numbers needs at least 1, got {count}")
+    pairs = (count + 1) // 2
+    columns = torch.arange(2 * pairs, device=index.device)
+    rows = _mix((index + 1) * _signed(_GOLDEN) + _signed(key(seed, *name)))
+    # Each half is mixed as a contiguous tensor: torch may take another path, with other last bits, for strided ones.
+    for_radius, for_angle = (_shift_right(_mix(rows[:, None] + (half + 1) * _signed(_GOLDEN)), 11) for half in columns.split(pairs))
+    radius = torch.sqrt(-2 * torch.log((for_radius + 1).double() * 2.0**-53))
+    angle = for_angle.double() * (2 * torch.pi * 2.0**-53)
+    return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)[:, :count]

@@ -120,6 +120,7 @@ def learning_rate(step: int, total: int, peak: float, warmup: int) -> float:
 
 
 DEFAULT_MINUTES = 30.0
+VALIDATIONS = 40  # in a training of the usual length
 
 
 def plan(task: Task, config: Any, say: Callable[[str], None]) -> Any:
@@ -140,7 +141,7 @@ def plan(task: Task, config: Any, say: Callable[[str], None]) -> Any:
                 "--steps; --recipe paper-8 and paper-4 have the lengths behind the published results."
             )
         steps = _steps_in(minutes, task, training)
-    every = training.evaluate_every or max(1, steps // (40 if steps >= 4000 else 10))
+    every = training.evaluate_every or max(1, steps // (VALIDATIONS if steps >= 4000 else 10))
     return configs.replace(config, steps=steps, epochs=None, time_budget=None, evaluate_every=every)
 
 
@@ -157,7 +158,7 @@ def _steps_in(minutes: float, task: Task, training: Training) -> int:
         seconds.append(time.perf_counter() - begin)
     begin = time.perf_counter()
     trial.validate(trial.model, lambda: None)
-    validating = 40 * (time.perf_counter() - begin)
+    validating = VALIDATIONS * (time.perf_counter() - begin)
     measuring = time.perf_counter() - start
     usable = max(60 * minutes - validating - measuring, 0.25 * 60 * minutes)
     return max(10, int(usable / statistics.median(seconds[3:])))

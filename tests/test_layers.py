@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "drawbench"
 LAYERS = [
     ["errors"],
     ["files", "config", "streams"],
-    ["attention"],
+    ["attention", "likelihood"],
     ["models", "data"],
     ["runs"],
     ["evaluation"],

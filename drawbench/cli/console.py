@@ -8,8 +8,6 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from drawbench.errors import Problem
-
 
 def say(text: str) -> None:
     """A message for the person at the keyboard."""
@@ -89,6 +87,3 @@ def stopped(number: int, folder: Any) -> None:
     """Say how to go on after a signal, and leave with its status."""
     say(f"Stopped; everything is saved. Go on with: drawbench resume {folder}")
     sys.exit(128 + number)
-
-
-__all__ = ["Console", "Problem", "clock", "emit", "say", "stopped", "table"]
