@@ -166,6 +166,9 @@ class Experiment:
         """Train, or go on training, to the end; see :meth:`drawbench.training.Trainer.fit`."""
         trainer = Trainer(self.task(), run, self.reporter)
         trainer.restore()
+        if self.config.training.start is not None:
+            weights, _ = Run.open(Path(self.config.training.start)).load_best()
+            trainer.start_from(weights)
         trainer.fit(flag)
         return trainer
 
@@ -240,6 +243,7 @@ def result(config: Classify, score: evaluation.Score, trainer: Trainer, command:
         "seed": training.seed,
         "steps": trainer.step,
         "images_seen": trainer.step * training.batch,
+        "start": training.start,
         "train_seconds": round(trainer.seconds, 1),
         "glimpses": config.model.glimpses,
         "parameters": sum(parameter.numel() for parameter in trainer.task.model.parameters()),

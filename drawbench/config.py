@@ -107,6 +107,7 @@ class Training(_Checked):
     steps: int | None = setting(None, "Updates to train.", low=1)
     epochs: float | None = setting(None, "Passes over the training digits.", low=1e-6, high=1e9)
     time_budget: float | None = setting(None, "Minutes to train; a short measurement turns them into steps.", low=0.01, high=1e9)
+    start: str | None = setting(None, "Run folder whose best weights are the first ones, for training on; a new schedule begins.")
     batch: int = setting(128, "Images per update.", low=1)
     learning_rate: float = setting(1e-3, "Highest rate of Adam; a cosine takes it to zero.", low=0.0)
     warmup: int = setting(300, "Updates over which the rate rises to its highest.", low=0)

@@ -32,6 +32,15 @@ class Terms(NamedTuple):
         return self.reconstruction + self.kl.sum(1)
 
 
+def widen(tensor: Tensor) -> Tensor:
+    """Half precision as float32, anything else as it is.
+
+    With the 8 bits of bfloat16 a KL of 0.4 nats, small beside the terms it is a difference of, is mostly rounding. Models return
+    what likelihoods are made of through this, whatever precision they computed in.
+    """
+    return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
 def bernoulli_log_likelihood(logits: Tensor, targets: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """``log p(x | c) = sum_pixels x log s(c) + (1 - x) log(1 - s(c))`` with ``s`` the sigmoid (DRAW, equation 9, negated).
 

@@ -200,10 +200,16 @@ class Run:
         save_checkpoint(self.folder / BEST, tensors, facts)
 
     def load_best(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The weights that did best on validation."""
-        if not (self.folder / BEST).exists():
-            raise Problem(f"{self.folder} has no {BEST} yet; train it first: drawbench resume {self.folder}")
-        return load_checkpoint(self.folder / BEST)
+        """The weights that did best on validation.
+
+        Raises:
+            Problem: they are not there yet, or lost, or damaged.
+        """
+        if (self.folder / BEST).exists():
+            return load_checkpoint(self.folder / BEST)
+        if (self.folder / "result.json").exists():
+            raise Problem(f"{self.folder} has lost its {BEST}; train it again: the command is in its result.json, and wants --force")
+        raise Problem(f"{self.folder} has no {BEST} yet; train it first: drawbench resume {self.folder}")
 
     # -- measurements
 

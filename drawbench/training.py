@@ -261,6 +261,20 @@ class Trainer:
         if self.rows:
             self.run.write_metrics(self.rows)  # the file may be lost, or ahead of this state
 
+    def start_from(self, weights: dict[str, Tensor]) -> None:
+        """Take the weights of another training as the first ones, unless this one has begun.
+
+        Raises:
+            Problem: they do not fit the model.
+        """
+        if self.step:
+            return
+        try:
+            for model in (self.task.model, self.average):
+                model.load_state_dict(weights)
+        except RuntimeError as error:
+            raise Problem(f"the weights to start from do not fit the model: {' '.join(str(error).split())}") from error
+
     # -- going on
 
     def _average(self) -> None:

@@ -208,7 +208,8 @@ def test_a_length_becomes_steps():
     assert plan(steps=7)[0].steps == 7
     assert plan(epochs=2)[0].steps == 10
     assert plan(epochs=0.01)[0].steps == 1
-    assert plan(steps=400)[0].evaluate_every == 10
+    assert plan(steps=4000)[0].evaluate_every == 100
+    assert plan(steps=400)[0].evaluate_every == 40
     planned, said = plan(time_budget=0.02)
     assert planned.steps >= 10
     assert planned.time_budget is None  # only steps count from here on
@@ -245,3 +246,23 @@ def test_a_signal_sets_the_flag_and_the_old_handlers_come_back(number):
             flag.check()
     assert stop.value.number == number
     assert signal.getsignal(number) == before
+
+
+def test_training_on_starts_from_the_weights_given(tmp_path):
+    first = train(new_run(tmp_path / "first"))
+    weights, _ = first.run.load_best()
+    trainer = Trainer(Line(seed=3), new_run(tmp_path / "second"), Quiet())
+    trainer.start_from(weights)
+    for model in (trainer.task.model, trainer.average):
+        assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
+    trainer.fit(training.StopFlag())
+    finished = copy.deepcopy(trainer.task.model.state_dict())
+    trainer.start_from(weights)  # as a resume does: what has begun is not begun again
+    assert all(torch.equal(finished[name], value) for name, value in trainer.task.model.state_dict().items())
+    assert trainer.best < first.best
+
+
+def test_weights_of_another_model_are_no_start(tmp_path):
+    trainer = Trainer(Line(), new_run(tmp_path / "run"), Quiet())
+    with pytest.raises(Problem, match="do not fit the model"):
+        trainer.start_from({"weight": torch.zeros(1, 3), "bias": torch.zeros(1)})

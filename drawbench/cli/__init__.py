@@ -47,6 +47,11 @@ class Commands(click.Group):
                 click.echo("Stopped.", err=True)
                 sys.exit(130)
             raise click.ClickException(str(error)) from error
+        except (MemoryError, RuntimeError) as error:
+            # torch says "can't allocate memory" on a CPU and "CUDA out of memory" on a GPU, as plain RuntimeErrors.
+            if ctx.meta.get("drawbench.debug") or not (isinstance(error, MemoryError) or "memory" in str(error)):
+                raise
+            raise click.ClickException("there is not enough memory for this; try a smaller --batch, --hidden or --canvas") from error
 
 
 @click.group(

@@ -83,6 +83,7 @@ def command(
             if glimpses:
                 curves["glimpses"] = classify.against_glimpses(model, test, glimpses, flag.check)
         except Interrupted as stop:
+            console.say("Stopped; nothing was written.")
             raise SystemExit(128 + stop.number) from None
     drawn = [path for condition, rows in curves.items() for path in classifying.write_curve(opened, condition, rows)]
     low, high = score.interval

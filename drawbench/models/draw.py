@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from drawbench import attention
 from drawbench.attention import Window
+from drawbench.likelihood import widen
 
 WINDOW_MAPS = ("linear", "bounded")
 State = tuple[Tensor, Tensor]  # of an LSTM: h and its cell, both (B, hidden)
@@ -175,7 +176,7 @@ class Draw(nn.Module):
             error = images - torch.sigmoid(canvas)
             glimpse, read_window = self._read(images, error, decoder[0])
             encoder = self.encoder(torch.cat([glimpse, decoder[0]], dim=1), encoder)
-            mu, log_sigma = self.to_mu(encoder[0]), self.to_log_sigma(encoder[0])
+            mu, log_sigma = widen(self.to_mu(encoder[0])), widen(self.to_log_sigma(encoder[0]))
             latent = mu + log_sigma.exp() * noise[:, t]
             decoder = self.decoder(latent, decoder)
             drawing, write_window = self._write(decoder[0])

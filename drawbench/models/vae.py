@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from drawbench.likelihood import widen
 from drawbench.models.draw import Drawing, Sample, check_images, check_noise
 
 
@@ -31,8 +32,7 @@ class VAE(nn.Module):
         super().__init__()
         if min(height, width, channels, hidden, latent) < 1:
             raise ValueError(
-                f"every count must be at least 1, got height {height}, width {width}, channels {channels}, "
-                f"hidden {hidden}, latent {latent}"
+                f"every count must be at least 1, got height {height}, width {width}, channels {channels}, hidden {hidden}, latent {latent}"
             )
         self.size, self.latent = (channels, height, width), latent
         self.encoder = nn.Linear(math.prod(self.size), hidden)
@@ -43,7 +43,7 @@ class VAE(nn.Module):
 
     def _decode(self, latent: Tensor) -> Tensor:
         """Logits (B, C, H, W) of latents (B, Z)."""
-        return self.to_logits(torch.tanh(self.decoder(latent))).view(-1, *self.size)
+        return widen(self.to_logits(torch.tanh(self.decoder(latent)))).view(-1, *self.size)
 
     def forward(self, images: Tensor, noise: Tensor, keep_canvases: bool = False) -> Drawing:
         """Look at images and draw them again: ``z = mu(x) + sigma(x) noise``.
@@ -59,7 +59,7 @@ class VAE(nn.Module):
         check_noise(noise, self.steps, self.latent)
         check_images(images, noise, self.size)
         hidden = torch.tanh(self.encoder(images.flatten(1)))
-        mu, log_sigma = self.to_mu(hidden), self.to_log_sigma(hidden)
+        mu, log_sigma = widen(self.to_mu(hidden)), widen(self.to_log_sigma(hidden))
         logits = self._decode(mu + log_sigma.exp() * noise[:, 0])
         return Drawing(logits, mu[:, None], log_sigma[:, None], canvases=logits[:, None] if keep_canvases else None)
 
