@@ -145,7 +145,7 @@ def test_the_list_of_commands_loads_no_torch():
 def test_the_launcher_of_a_checkout_is_the_command():
     done = subprocess.run([sys.executable, "cli.py", "--version"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
-    assert done.stdout.startswith("drawbench ")
+    assert done.stdout.startswith("drawbench")
 
 
 def test_wrong_usage_is_status_2():
@@ -230,7 +230,7 @@ def test_the_result_has_every_field_of_the_contract(finished):
     assert (result["n"], result["seed"], result["steps"], result["images_seen"]) == (400, 0, 20, 320)
     assert 0 <= result["low"] <= result["value"] <= result["high"] <= 100
     assert result["value"] == 100 * result["errors"] / result["n"]
-    assert result["command"].startswith("drawbench ")
+    assert result["command"].startswith("drawbench")
     assert np.sum(result["confusion"]) == 400
 
 
@@ -715,7 +715,9 @@ def test_without_a_sound_state_nothing_is_overwritten(place, run):
 @pytest.mark.parametrize("command", ["evaluate", "plot"])
 def test_a_run_without_weights_says_how_to_go_on(place, run, command):
     (run / "best.safetensors").unlink()
-    failed(drawbench(command, run, *place[2:]), "best.safetensors", "drawbench resume")
+    failed(drawbench(command, run, *place[2:]), "lost its best.safetensors", "train it again")
+    (run / "result.json").unlink()  # as in a run that is not finished
+    failed(drawbench(command, run, *place[2:]), "no best.safetensors yet", "drawbench resume")
 
 
 FOREIGN = {
