@@ -111,6 +111,7 @@ class Training(_Checked):
     batch: int = setting(128, "Images per update.", low=1)
     learning_rate: float = setting(1e-3, "Highest rate of Adam; a cosine takes it to zero.", low=0.0)
     warmup: int = setting(300, "Updates over which the rate rises to its highest.", low=0)
+    weight_decay: float = setting(0.0, "Decay of weight matrices, times the rate (AdamW).", low=0.0, high=100.0)
     clip: float = setting(1.0, "Largest gradient norm of an update.", low=1e-9)
     average: float = setting(0.999, "Decay of the running average of weights that is measured; 0: none.", low=0.0, high=0.999999)
     precision: str = setting("float32", "Type of the matrix products in training; measuring is float32.", choices=("float32", "bfloat16"))

@@ -168,7 +168,11 @@ def _steps_in(minutes: float, task: Task, training: Training) -> int:
 
 
 def _adam(model: nn.Module, training: Training) -> torch.optim.Adam:
-    return torch.optim.Adam(model.parameters(), lr=training.learning_rate, fused=True)
+    """Adam (Kingma & Ba 2015), with decoupled decay (Loshchilov & Hutter 2019) of matrices; biases and start states do not decay."""
+    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
+    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
+    groups = [{"params": matrices, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    return torch.optim.AdamW([group for group in groups if group["params"]], lr=training.learning_rate, fused=True)
 
 
 def _update(task: Task, optimizer: torch.optim.Optimizer, batch: Any, rate: float, clip: float) -> dict[str, float]:

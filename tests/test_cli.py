@@ -145,7 +145,7 @@ def test_the_list_of_commands_loads_no_torch():
 def test_the_launcher_of_a_checkout_is_the_command():
     done = subprocess.run([sys.executable, "cli.py", "--version"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
-    assert done.stdout.startswith("drawbench")
+    assert done.stdout.startswith("drawbench ")
 
 
 def test_wrong_usage_is_status_2():

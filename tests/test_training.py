@@ -126,9 +126,10 @@ def test_training_learns_and_the_best_is_kept(uninterrupted):
     assert [row["images_seen"] for row in facts["rows"]] == [80, 160, 240]
 
 
-def test_the_loop_is_adam_with_clipping_and_averaging_written_out(tmp_path):
+@pytest.mark.parametrize("weight_decay", [0.0, 0.5])
+def test_the_loop_is_adam_with_clipping_and_averaging_written_out(tmp_path, weight_decay):
     """A twin in plain arithmetic: Kingma & Ba 2015, algorithm 1; clipping by the global norm; a running mean of weights."""
-    run = new_run(tmp_path / "run", clip=0.5, average=0.7)
+    run = new_run(tmp_path / "run", clip=0.5, average=0.7, weight_decay=weight_decay)
     trainer = train(run)
     task = Line()
     weights = [p.detach().clone().double() for p in task.model.parameters()]
@@ -147,6 +148,8 @@ def test_the_loop_is_adam_with_clipping_and_averaging_written_out(tmp_path):
             m, v = moments[i]
             m.mul_(0.9).add_(gradient, alpha=0.1)
             v.mul_(0.999).add_(gradient.square(), alpha=0.001)
+            if weights[i].ndim > 1:
+                weights[i] *= 1 - rate * weight_decay
             weights[i] -= rate * (m / (1 - 0.9 ** (step + 1))) / ((v / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
             decay = min(0.7, (2 + step) / (11 + step))
             average[i] = decay * average[i] + (1 - decay) * weights[i]
