@@ -56,8 +56,8 @@ def device_of(name: str) -> torch.device:
 class FreshScenes:
     """Training images made as they are needed: sample ``n`` is a function of (seed, n)."""
 
-    def __init__(self, digits: sources.Digits, scene: Scene, seed: int):
-        self.digits, self.scene, self.seed = digits, scene, seed
+    def __init__(self, digits: sources.Digits, scene: Scene, seed: int, distortion: float = 0.0):
+        self.digits, self.scene, self.seed, self.distortion = digits, scene, seed, distortion
 
     def __len__(self) -> int:
         return len(self.digits.images)
@@ -65,7 +65,7 @@ class FreshScenes:
     def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         """Samples ``first .. first + count - 1``: uint8 (B, H, W), int64 (B,)."""
         index = torch.arange(first, first + count)
-        made = scenes.fresh(self.digits, self.scene, index, self.seed, "train")
+        made = scenes.fresh(self.digits, self.scene, index, self.seed, "train", distortion=self.distortion)
         return made.images, made.labels[:, 0].long()
 
 
@@ -138,6 +138,8 @@ class Experiment:
     def __init__(self, config: Classify, sources_root: Path, datasets_root: Path, reporter: Reporter, *, download: bool = True):
         if config.data.digits != 1:
             raise Problem(f"a classifier names one digit, but the data set has {config.data.digits} in each image; use --digits 1")
+        if config.training.fixed_train and config.training.distortion:
+            raise Problem("stored training images are shown as they are; leave out --fixed-train or --distortion")
         self.scene = scene_of(config.data)
         self.device = device_of(config.training.device)
         threads = config.training.threads or torch.get_num_threads()
@@ -154,7 +156,8 @@ class Experiment:
             stored = store.load(self.folder, "train")
             train = StoredScenes(stored.images, stored.labels, self.config.training.seed)
         else:
-            train = FreshScenes(self.source.splits["train"], self.scene, self.config.training.seed)
+            training = self.config.training
+            train = FreshScenes(self.source.splits["train"], self.scene, training.seed, training.distortion)
         validation = store.load(self.folder, "validation")
         return ClassificationTask(build(self.config).to(self.device), train, validation, self.config, self.device)
 

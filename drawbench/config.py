@@ -133,6 +133,7 @@ class ClassifyTraining(Training):
     """Training, and what only a classifier has."""
 
     fixed_train: bool = setting(False, "Train on the stored images of train.npz, not on fresh clutter.")
+    distortion: float = setting(0.0, "Strength of the random distortion of training digits; the papers use none.", low=0.0, high=3.0)
     intermediate: float = setting(0.0, "Weight of the loss of the answers before the last glimpse.", low=0.0)
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from drawbench import streams
+from drawbench.data import warp
 
 DIGIT = 28  # side of an MNIST digit, pixels
 LARGEST = 4096  # side of the largest canvas, pixels: boxes are int16, and one image is 16 MB already
@@ -121,7 +122,16 @@ def _add(canvas: Tensor, side: int, bank: Tensor, source: Tensor, place: Tensor,
     canvas.scatter_add_(0, pixels.reshape(-1), values.reshape(-1).to(canvas.dtype))
 
 
-def render(bank: Tensor, bank_labels: Tensor, scene: Scene, targets: Tensor, index: Tensor, seed: int, *name: str | int) -> Batch:
+def render(
+    bank: Tensor,
+    bank_labels: Tensor,
+    scene: Scene,
+    targets: Tensor,
+    index: Tensor,
+    seed: int,
+    *name: str | int,
+    pictures: Tensor | None = None,
+) -> Batch:
     """Render scenes.
 
     Args:
@@ -131,6 +141,7 @@ def render(bank: Tensor, bank_labels: Tensor, scene: Scene, targets: Tensor, ind
         targets: int64 (B,), the first digit of each scene as an index into ``bank``; further digits are drawn at random.
         index: int64 (B,), the number of each scene: all its random choices follow from (seed, name, index).
         seed, name: of the random choices.
+        pictures: uint8 (B, 28, 28), placed as the first digit of each scene instead of the picture in the bank.
 
     Returns:
         The batch, on the bank's device.
@@ -148,7 +159,12 @@ def render(bank: Tensor, bank_labels: Tensor, scene: Scene, targets: Tensor, ind
     canvas = torch.zeros(len(index) * scene.canvas**2, dtype=dtype, device=bank.device)
     corners = clutter[:, :, 0] * DIGIT**2 + clutter[:, :, 1] * DIGIT + clutter[:, :, 2]
     _add(canvas, scene.canvas, bank.reshape(-1), corners, clutter[:, :, 3:], size)
-    _add(canvas, scene.canvas, bank.reshape(-1), digits[:, :, 0] * DIGIT**2, digits[:, :, 1:], DIGIT)
+    from_bank = digits
+    if pictures is not None:
+        first = torch.arange(len(index), device=bank.device)[:, None] * DIGIT**2
+        _add(canvas, scene.canvas, pictures.reshape(-1), first, digits[:, :1, 1:], DIGIT)
+        from_bank = digits[:, 1:]
+    _add(canvas, scene.canvas, bank.reshape(-1), from_bank[:, :, 0] * DIGIT**2, from_bank[:, :, 1:], DIGIT)
 
     sides = torch.full_like(digits[:, :, 1:], DIGIT)
     return Batch(
@@ -184,7 +200,7 @@ def targets(index: Tensor, part_size: int, seed: int, *name: str | int) -> Tenso
     return chosen
 
 
-def fresh(part: Digits, scene: Scene, index: Tensor, seed: int, *name: str | int) -> Batch:
+def fresh(part: Digits, scene: Scene, index: Tensor, seed: int, *name: str | int, distortion: float = 0.0) -> Batch:
     """Scenes for presentations ``index`` of a part of a source: :func:`targets` and :func:`render` together.
 
     Training with fresh clutter calls it with the running number of the presentation, so that no scene ever comes twice; a stored
@@ -195,6 +211,8 @@ def fresh(part: Digits, scene: Scene, index: Tensor, seed: int, *name: str | int
         scene: the recipe.
         index: int64 (B,) on the digits' device.
         seed, name: of all random choices.
+        distortion: strength of :func:`drawbench.data.warp.warp` on the target digit; 0, the recipe of the papers, is none.
     """
     chosen = targets(index, len(part), seed, *name, "targets")
-    return render(part.images, part.labels, scene, chosen, index, seed, *name)
+    pictures = warp.warp(part.images[chosen], index, distortion, seed, *name) if distortion else None
+    return render(part.images, part.labels, scene, chosen, index, seed, *name, pictures=pictures)
