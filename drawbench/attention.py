@@ -67,6 +67,37 @@ def bound(parameters: Tensor) -> Tensor:
     return middle + radius * torch.tanh(parameters / radius)
 
 
+class _ClipGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, parameters, limit):
+        ctx.limit = limit
+        return parameters.view_as(parameters)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return clip_rows(gradient, ctx.limit / len(gradient)), None
+
+
+def clip_rows(gradient: Tensor, limit: float) -> Tensor:
+    """Shorten each row of (B, K) to a Euclidean norm of at most ``limit``."""
+    norms = gradient.norm(dim=-1, keepdim=True)
+    return gradient * (limit / norms.clamp_min(limit))
+
+
+def clip_gradient(parameters: Tensor, limit: float) -> Tensor:
+    """The same numbers, through which no image sends back more than a limited gradient.
+
+    A look depends on the look before, so gradients through windows can grow at every step: for one image in a thousand by a factor
+    of 10^5, and that one then drowns the other 127 of its batch. Clipping the whole batch's gradient only shortens the useless
+    direction; clipping each image's, at each step, keeps the direction of the others.
+
+    Args:
+        parameters: (B, 5), a window's raw numbers.
+        limit: largest norm of one image's gradient of its own loss. The loss is taken to be a mean over the B images.
+    """
+    return _ClipGradient.apply(parameters, limit)
+
+
 def window(parameters: Tensor, height: int, width: int, patch: int) -> Window:
     """The window that five numbers stand for (DRAW, equations 22-24).
 

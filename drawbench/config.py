@@ -93,6 +93,7 @@ class ClassifierModel(_Checked):
     window_map: str = setting(
         "bounded", "How the LSTM state sets the window: squashed smoothly, or the paper's bare linear map.", choices=("bounded", "linear")
     )
+    window_clip: float | None = setting(10.0, "Largest gradient that one image sends back through one window.", low=1e-9)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ def build_classifier(settings: ClassifierModel, classes: int = 10) -> nn.Module:
                 hidden=settings.hidden,
                 classes=classes,
                 window_map=settings.window_map,
+                window_clip=settings.window_clip,
             )
         case name:
             raise ValueError(f"unknown classifier {name!r}")

@@ -35,6 +35,8 @@ class GlimpseClassifier(nn.Module):
         channels: of the image; one window reads them all.
         window_map: ``"bounded"`` squashes the five numbers of a window smoothly (:func:`drawbench.attention.bound`), which trains
             calmly; ``"linear"`` takes them as they are, as the paper does.
+        window_clip: largest gradient that one image sends back through one window (:func:`drawbench.attention.clip_gradient`), or
+            None for the plain gradient.
 
     Raises:
         ValueError: a count below 1, or an unknown map.
@@ -48,6 +50,7 @@ class GlimpseClassifier(nn.Module):
         classes: int = 10,
         channels: int = 1,
         window_map: str = "bounded",
+        window_clip: float | None = None,
     ):
         super().__init__()
         if min(glimpses, patch, hidden, classes, channels) < 1:
@@ -57,7 +60,7 @@ class GlimpseClassifier(nn.Module):
             )
         if window_map not in WINDOW_MAPS:
             raise ValueError(f"window_map must be one of {WINDOW_MAPS}, got {window_map!r}")
-        self.glimpses, self.patch, self.window_map = glimpses, patch, window_map
+        self.glimpses, self.patch, self.window_map, self.window_clip = glimpses, patch, window_map, window_clip
         self.cell = nn.LSTMCell(channels * patch**2, hidden)
         # torch's initial weights suit inputs of variance 1; what a window reads of a dark image is a tenth to a quarter of that.
         with torch.no_grad():
@@ -70,6 +73,8 @@ class GlimpseClassifier(nn.Module):
     def look(self, hidden: Tensor, height: int, width: int) -> Window:
         """The window chosen in state ``hidden`` (B, hidden)."""
         numbers = self.to_window(hidden)
+        if self.window_clip is not None:
+            numbers = attention.clip_gradient(numbers, self.window_clip)
         if self.window_map == "bounded":
             numbers = attention.bound(numbers)
         return attention.window(numbers, height, width, self.patch)

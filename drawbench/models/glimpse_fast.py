@@ -47,6 +47,7 @@ def fast_logits(model: GlimpseClassifier, images: Tensor, glimpses: int | None =
         patch=model.patch,
         glimpses=glimpses or model.glimpses,
         bounded=model.window_map == "bounded",
+        window_clip=model.window_clip,
         products=products,
     )
     return model.classify(states)
@@ -62,6 +63,7 @@ def read_states(
     patch: int,
     glimpses: int,
     bounded: bool,
+    window_clip: float | None = None,
     products: torch.dtype | None = None,
 ) -> Tensor:
     """Look at images through T windows and return the LSTM's state after each look.
@@ -81,7 +83,7 @@ def read_states(
         (B, T, D), in the parameters' dtype.
     """
     with torch.autocast(images.device.type, enabled=False):
-        return _Glimpses.apply(images, hidden, cell, *lstm, *to_window, patch, glimpses, bounded, products or hidden.dtype)
+        return _Glimpses.apply(images, hidden, cell, *lstm, *to_window, patch, glimpses, bounded, window_clip, products or hidden.dtype)
 
 
 class _Bank(NamedTuple):
@@ -191,7 +193,7 @@ class _Glimpses(torch.autograd.Function):
     """T looks: forward, and backward through time."""
 
     @staticmethod
-    def forward(ctx, images, hidden, cell, weight_ih, weight_hh, bias_ih, bias_hh, window_weight, window_bias, patch, glimpses, bounded, products):
+    def forward(ctx, images, hidden, cell, weight_ih, weight_hh, bias_ih, bias_hh, window_weight, window_bias, patch, glimpses, bounded, clip, products):
         batch, units = hidden.shape
         inputs = weight_ih.shape[1]
         eye = _Eye(images, patch, bounded, products, hidden.dtype)
@@ -216,7 +218,7 @@ class _Glimpses(torch.autograd.Function):
             torch.mul(leave, squash, out=states[t + 1])
             looks.append(look); gates.append(gate); cells.append(cell); squashed.append(squash)
         ctx.save_for_backward(states, window_weight)
-        ctx.eye, ctx.weight, ctx.twice, ctx.seen = eye, weight, twice, seen
+        ctx.eye, ctx.weight, ctx.twice, ctx.seen, ctx.clip = eye, weight, twice, seen, clip
         ctx.trace = looks, gates, cells, squashed
         return states[1:].transpose(0, 1)
 
@@ -248,7 +250,8 @@ class _Glimpses(torch.autograd.Function):
             into_bias += before.sum(0)
             into_seen = torch.mm(into_gates[t], ctx.weight).to(states.dtype)
             into_patch = into_seen[:, :inputs].view(batch, -1, *look.patch.shape[1::2]).transpose(1, 2)
-            into_numbers[t] = ctx.eye.backward(look, into_patch)
+            numbers = ctx.eye.backward(look, into_patch)
+            into_numbers[t] = numbers if ctx.clip is None else attention.clip_rows(numbers, ctx.clip / batch)
             into_hidden = torch.addmm(into_seen[:, inputs:], into_numbers[t], window_weight)
 
         # The weights' gradient, of all steps at once: a sum over T B rows instead of T sums over B.
@@ -266,5 +269,5 @@ class _Glimpses(torch.autograd.Function):
             into_bias,
             into_numbers.t() @ states[:-1].flatten(0, 1),
             into_numbers.sum(0),
-            *[None] * 4,
+            *[None] * 5,
         )
