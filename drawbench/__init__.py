@@ -35,14 +35,18 @@ _HOME = {
     "load_source": "drawbench.data.sources",
     "write_scenes": "drawbench.data.store",
     "load_scenes": "drawbench.data.store",
+    "load_pictures": "drawbench.data.pictures",
     # measuring and runs
     "predict": "drawbench.evaluation",
     "score": "drawbench.evaluation",
     "wilson": "drawbench.evaluation",
-    "load_run": "drawbench.classify",
+    "measure_bound": "drawbench.bounds",
+    "measure_importance_weighted": "drawbench.bounds",
+    "load_run": "drawbench.experiments",
     "Problem": "drawbench.errors",
 }
-_NAME_THERE = {"load_source": "load", "write_scenes": "write", "load_scenes": "load"}
+_NAME_THERE = {"load_source": "load", "write_scenes": "write", "load_scenes": "load", "load_pictures": "load"}
+_NAME_THERE |= {"measure_bound": "bound", "measure_importance_weighted": "importance_weighted"}
 
 __all__ = list(_HOME)
 

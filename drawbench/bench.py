@@ -11,11 +11,11 @@ import torch.nn.functional as F
 
 from drawbench import config as configs
 from drawbench import streams
-from drawbench.classify import FreshScenes, build, scene_of
 from drawbench.config import Classify
 from drawbench.data.sources import Source
 from drawbench.errors import Problem
 from drawbench.evaluation import as_input
+from drawbench.experiments.classify import FreshScenes, build, scene_of
 from drawbench.models.glimpse import GlimpseClassifier
 from drawbench.models.glimpse_fast import fast_logits
 

@@ -137,6 +137,64 @@ class ClassifyTraining(Training):
     intermediate: float = setting(0.0, "Weight of the loss of the answers before the last glimpse.", low=0.0)
 
 
+PICTURES = ("mnist", "mnist2", "svhn", "cifar10", "folder")
+PIXELS = ("auto", "static", "fixed", "dynamic", "threshold", "intensity")
+
+
+@dataclass(frozen=True)
+class PictureData(_Checked):
+    """A data set for a model that draws."""
+
+    dataset: str = setting("mnist", "What to draw; folder: your own images, see --images.", choices=PICTURES)
+    pixels: str = setting(
+        "auto",
+        "How grey becomes black and white; static: the published binarised MNIST; fixed: drawn once by seed; dynamic: drawn anew at each "
+        "presentation; intensity: left as it is.",
+        choices=PIXELS,
+    )
+    source: str = setting("auto", "Where digits come from; auto: MNIST, else the embedded digits.", choices=SOURCES)
+    images: str | None = setting(None, "Folder of images, with --dataset folder.")
+    size: int = setting(32, "Side that the images of a folder are brought to, pixels.", low=2, high=1024)
+    broken: str = setting("stop", "What to do about a file of a folder that cannot be used.", choices=("stop", "skip"))
+    data_seed: int = setting(0, "Seed of all that is drawn once; all models compared use the same one.", low=0)
+
+
+GENERATORS = ("draw", "vae")
+ATTENTION = ("both", "read", "write", "none")
+
+
+@dataclass(frozen=True)
+class GeneratorModel(_Checked):
+    """A network that draws."""
+
+    model: str = setting("draw", "Which generator; vae is the plain variational autoencoder.", choices=GENERATORS)
+    glimpses: int = setting(64, "Steps of reading and writing; a vae has 1.", low=1, high=4096)
+    hidden: int = setting(256, "LSTM units of the encoder, and of the decoder.", low=1, high=65536)
+    latent: int = setting(100, "Latents in a step.", low=1, high=65536)
+    attention: str = setting(
+        "both", "Where it uses windows: to read and write, to do one of them, or not at all (a recurrent VAE).", choices=ATTENTION
+    )
+    read_patch: int = setting(2, "Side of the patch that is read, in filters.", low=1, high=512)
+    write_patch: int = setting(5, "Side of the patch that is written, in filters.", low=1, high=512)
+    window_map: str = setting(
+        "linear", "How the decoder's state sets a window: the paper's bare linear map, or squashed smoothly.", choices=("linear", "bounded")
+    )
+    window_clip: float | None = setting(None, "Largest gradient that one image sends back through one window.", low=1e-9)
+
+
+@dataclass(frozen=True)
+class GenerateTraining(Training):
+    """Training, and what only a generator has."""
+
+    batch: int = setting(100, "Images per update.", low=1)
+    clip: float = setting(5.0, "Largest gradient norm of an update.", low=1e-9)
+    save_every: int = setting(200, "Updates between checkpoints.", low=1)
+    validation_images: int | None = setting(None, "Validation images measured during training, evenly spaced (all if not given).", low=1)
+    bound_samples: int = setting(1, "Samples for each test image in the bound at the end.", low=1)
+    iw_samples: int | None = setting(None, "Samples of the importance-weighted bound at the end (not measured if not given).", low=1)
+    iw_images: int | None = setting(None, "Test images of the importance-weighted bound, evenly spaced (all if not given).", low=1)
+
+
 @dataclass(frozen=True)
 class MakeData:
     """Settings of ``drawbench make-data``."""
@@ -155,7 +213,17 @@ class Classify:
     training: ClassifyTraining = ClassifyTraining()
 
 
-TASKS = {kind.task: kind for kind in (MakeData, Classify)}
+@dataclass(frozen=True)
+class Generate:
+    """Settings of ``drawbench generate``."""
+
+    task: ClassVar[str] = "generate"
+    data: PictureData = PictureData()
+    model: GeneratorModel = GeneratorModel()
+    training: GenerateTraining = GenerateTraining()
+
+
+TASKS = {kind.task: kind for kind in (MakeData, Classify, Generate)}
 
 
 def sections(kind: type) -> dict[str, type]:

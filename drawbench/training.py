@@ -27,17 +27,18 @@ from drawbench.runs import Run
 class Task(Protocol):
     """What is trained."""
 
-    model: nn.Module
+    model: Any  #: an ``nn.Module``; each task says which, which Python's types cannot
     images_per_epoch: int
     selected_by: str  #: the validation number that picks the best weights; lower is better
+    about: dict[str, Any]  #: what a reader of the weights must know to build the model, beside the configuration
 
     def batch(self, first: int, count: int) -> Any:
         """The training samples number ``first .. first + count - 1``, a function of these numbers alone."""
 
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
-        """The mean loss to descend, and numbers to log (means over the batch)."""
+        """The mean loss to descend, and numbers to log (means over the batch), the one to show first."""
 
-    def validate(self, model: nn.Module, check: Callable[[], None]) -> dict[str, float]:
+    def validate(self, model: Any, check: Callable[[], None]) -> dict[str, float]:
         """Measure a model on the validation images; ``check`` is called between batches and may raise."""
 
 
@@ -311,7 +312,7 @@ class Trainer:
         value = validation[self.task.selected_by]
         if self.best is None or value < self.best:
             self.best = value
-            self.run.save_best(self.average.state_dict(), {"step": self.step, "validation": validation})
+            self.run.save_best(self.average.state_dict(), {"step": self.step, "validation": validation, **self.task.about})
         self.run.write_metrics(self.rows)
         self.saved_step = None  # the row belongs to the state of this step
         self.reporter.row(row)
@@ -343,7 +344,8 @@ class Trainer:
                 elapsed = time.perf_counter() - begin
                 self.seconds = spent + elapsed
                 speed = (self.step - began_at) * training.batch / elapsed
-                self.reporter.progress(self.step, self.total, {"loss": self.sums["loss"] / self.count, "images/s": speed})
+                shown = next(iter(self.sums))
+                self.reporter.progress(self.step, self.total, {shown: self.sums[shown] / self.count, "images/s": speed})
                 if self.step % training.save_every == 0:
                     self.save()
         except Interrupted:

@@ -5,12 +5,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from drawbench import classify, config, evaluation
-from drawbench.classify import ClassificationTask, Experiment, FreshScenes, StoredScenes
+from drawbench import config, evaluation
 from drawbench.config import Classify
 from drawbench.data import scenes, sources, store
 from drawbench.data.scenes import Scene
 from drawbench.errors import Problem
+from drawbench.experiments import classify, common
+from drawbench.experiments.classify import ClassificationTask, Experiment, FreshScenes, StoredScenes
 from drawbench.training import Quiet
 
 SMALL = config.replace(Classify(), source="digits", canvas=30, clutter=1, glimpses=3, patch=4, hidden=16, batch=16, steps=2)
@@ -118,8 +119,8 @@ def test_two_digits_have_no_one_name(tmp_path):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_a_gpu_that_is_not_there():
     with pytest.raises(Problem, match="finds no CUDA device"):
-        classify.device_of("cuda")
-    assert classify.device_of("auto").type == "cpu"
+        common.device_of("cuda")
+    assert common.device_of("auto").type == "cpu"
 
 
 def test_a_few_updates_learn(experiment):

@@ -389,8 +389,14 @@ def test_cuda_that_is_not_there_is_said(place, tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_classifier_names_one_digit(place):
-    failed(drawbench("classify", *tiny(), *place, "--recipe", "mnist2"), "one digit")
+def test_a_classifier_names_one_digit(place, tmp_path):
+    recipe = tmp_path / "pairs.toml"
+    recipe.write_text("[data]\ndigits = 2\n")
+    failed(drawbench("classify", *tiny(), *place, "--recipe", recipe), "one digit")
+
+
+def test_a_recipe_of_another_command_is_named(place):
+    failed(drawbench("classify", *tiny(), *place, "--recipe", "mnist2"), "drawbench generate", status=2)
 
 
 @pytest.mark.parametrize("name", ["a/b", "../up", "", ".", "..", ".hidden", "/tmp/absolute"])

@@ -12,9 +12,9 @@ LAYERS = [
     ["attention", "likelihood"],
     ["models", "data"],
     ["runs"],
-    ["evaluation"],
+    ["evaluation", "bounds"],
     ["training"],
-    ["classify"],
+    ["experiments"],
     ["figures", "bench"],
     ["cli"],
 ]

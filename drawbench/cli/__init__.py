@@ -12,6 +12,7 @@ COMMANDS = {
     "quickstart": "The whole tour on embedded digits: no network, no data, minutes on two cores.",
     "make-data": "Make cluttered or two-digit MNIST.",
     "classify": "Train and test a classifier on cluttered MNIST.",
+    "generate": "Train a network that draws; measure its bound; watch it draw.",
     "evaluate": "Measure a run again, also outside its training conditions.",
     "resume": "Go on with a run exactly where it stopped.",
     "plot": "Curves, glimpses and films of runs; the attention explained.",

@@ -19,7 +19,7 @@ Examples:
 Settings can come from the environment too: DRAWBENCH_CLASSIFY_GLIMPSES=4.
 """
 )
-@options.recipe("cluttered-100")
+@options.recipe(Classify, "cluttered-100")
 @options.settings(Classify, skip=("dataset", "digits"))
 @click.option("--run", "name", help="Name of the run folder.  [default: made from the settings]")
 @options.FORCE
@@ -34,12 +34,12 @@ def command(
 
     Writes a run folder with the configuration, the learning curve, the best weights, the result and figures.
     """
-    from drawbench.cli import classifying, console
+    from drawbench.cli import classifying, console, running
     from drawbench.runs import Run, command_line, refuse_taken
 
     config = options.configure(Classify, recipe, given)
     screen = console.Console()
-    folder = classifying.run_folder(runs, name, config)
+    folder = running.folder_for(runs, name, classifying.name_of(config))
     refuse_taken(folder, force)  # before minutes of work, not after
     experiment = classifying.experiment(config, datasets, sources, screen)
     experiment.plan()

@@ -1,15 +1,14 @@
-"""What ``classify``, ``resume`` and ``quickstart`` share: from a configuration to the printed result."""
+"""Runs of classifiers on the command line: from a configuration to the printed result. :mod:`drawbench.cli.generating` is its like."""
 
-import itertools
 from pathlib import Path
 
-from drawbench import classify, files
-from drawbench.classify import Experiment
+from drawbench import evaluation, files
 from drawbench.cli import console
 from drawbench.config import Classify
 from drawbench.data import sources as origins
 from drawbench.data import store
-from drawbench.errors import Problem
+from drawbench.experiments import classify
+from drawbench.experiments.classify import Experiment
 from drawbench.figures import run as figures
 from drawbench.runs import Run
 from drawbench.training import Interrupted, stop_flag
@@ -18,32 +17,13 @@ CONDITIONS = {"clutter": "clutter pieces", "canvas": "side of the canvas (pixels
 
 
 def experiment(config: Classify, datasets: Path, sources: Path | None, screen: console.Console) -> Experiment:
+    """The experiment of a configuration, its data found or made."""
     return Experiment(config, origins.sources_root(sources), datasets, screen)
 
 
-def run_folder(root: Path, name: str | None, config: Classify) -> Path:
-    """The folder of a run: ``root/name``, or a name made from the settings, with a number where it is taken."""
-    if name is not None:
-        if not name or Path(name).name != name or name.startswith("."):
-            raise Problem(f"a run's name is one plain word, got {name!r}; its place is --runs DIR")
-        return root / name
-    stem = f"classify-{config.model.model}-{config.model.glimpses}-seed{config.training.seed}"
-    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-    return next(root / name for name in names if not (root / name).exists())
-
-
-def open_run(folder: Path) -> Run:
-    """The classifier's run in a folder.
-
-    Raises:
-        Problem: there is none, or its configuration is of something else or not complete.
-    """
-    run = Run.open(folder)
-    if run.config.task != "classify":
-        raise Problem(f"{folder} is a run of {run.config.task!r}, not of a classifier")
-    if run.config.training.steps is None:
-        raise Problem(f"{folder / 'config.json'} is not complete: it names no number of steps, which drawbench classify writes there")
-    return run
+def name_of(config: Classify) -> str:
+    """What a run is called if nobody says."""
+    return f"classify-{config.model.model}-{config.model.glimpses}-seed{config.training.seed}"
 
 
 def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: bool) -> None:
@@ -61,6 +41,40 @@ def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: b
         test = store.load(experiment.folder, "test")
         drawn = figures.of_classifier(run, model, test.images, test.labels)
     console.emit({**result, "run": str(run.folder)}, summary(result, run.folder, [str(path) for path in drawn]), as_json)
+
+
+def redraw(experiment: Experiment, run: Run) -> list[Path]:
+    """All figures of a run, again."""
+    test = store.load(experiment.folder, "test")
+    return figures.of_classifier(run, classify.load_model(run), test.images, test.labels)
+
+
+def evaluate(
+    run: Run, wanted: dict[str, list[int]], batch: int, datasets: Path, sources: Path | None, screen: console.Console, as_json: bool
+) -> None:
+    """Measure a run again, also under other conditions than in training: ``wanted`` has values of those by name."""
+    model = classify.load_model(run)
+    made = experiment(run.config, datasets, sources, screen)
+    screen.close()
+    model.to(made.device)
+    test = store.load(made.folder, "test")
+    curves: dict[str, list[dict]] = {}
+    with stop_flag() as flag:
+        try:
+            score = evaluation.score(evaluation.predict(model, test.images, batch=batch, check=flag.check), test.labels)
+            for condition, values in wanted.items():
+                if condition == "glimpses":
+                    curves[condition] = classify.against_glimpses(model, test, values, flag.check)
+                else:
+                    curves[condition] = classify.against_scenes(model, made.source, run.config.data, condition, values, flag.check)
+        except Interrupted as stop:
+            console.say("Stopped; nothing was written.")
+            raise SystemExit(128 + stop.number) from None
+    drawn = [path for condition, rows in curves.items() for path in write_curve(run, condition, rows)]
+    low, high = score.interval
+    measured = {"metric": "test_error_percent", "value": score.percent, "low": low, "high": high, "n": score.n, "errors": score.errors}
+    by_class = {"per_class_error": score.per_class, "confusion": score.confusion.tolist()}
+    console.emit({"run": str(run.folder), **measured, **by_class, "curves": curves}, measured_text(run, score, curves, drawn), as_json)
 
 
 def summary(result: dict, folder: Path, drawn: list[str]) -> str:

@@ -19,6 +19,9 @@ def clock(seconds: float) -> str:
     return tqdm.format_interval(max(0, round(seconds)))
 
 
+UNITS = {"loss": "", "error": " %", "bound": " nats", "kl": " nats"}  # what is told of a measurement, by the last part of its name
+
+
 class Console:
     """Shows progress: a bar with time left on a terminal; a line per measurement, and no bar, where output is piped."""
 
@@ -60,9 +63,9 @@ class Console:
         """One line for a measurement: the step, what was measured, the speed and the time left."""
         parts = [f"update {row['step']}"]
         for name, value in row.items():
-            if name.endswith(("loss", "error")):
-                unit = " %" if name.endswith("error") else ""
-                parts.append(f"{name.replace('_', ' ')} {value:.3g}{unit}")
+            unit = UNITS.get(name.rpartition("_")[2])
+            if unit is not None:
+                parts.append(f"{name.replace('_', ' ')} {value:{'.2f' if unit == ' nats' else '.3g'}}{unit}")
         self.say("   ".join([*parts, *self.latest]))
 
     def close(self) -> None:

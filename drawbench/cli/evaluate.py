@@ -34,12 +34,16 @@ Examples:
   drawbench evaluate results/runs/classify-draw-8-seed0
   drawbench evaluate RUN --clutter 0..32..4            error against clutter it was not trained with
   drawbench evaluate RUN --glimpses 1..12              error against looks at test time
+  drawbench evaluate RUN --samples 100 --images 1000   a generator: the importance-weighted bound
 """
 )
 @options.RUN_ARGUMENT
 @click.option("--clutter", type=Numbers(), help="Also test with these counts of clutter pieces.")
 @click.option("--canvas", type=Numbers(), help="Also test on canvases of these sides, pixels.")
 @click.option("--glimpses", type=Numbers(), help="Also test with these numbers of glimpses.")
+@click.option("--samples", type=click.IntRange(1), help="A generator: also the importance-weighted bound with so many samples.")
+@click.option("--images", type=click.IntRange(1), help="Test images of that bound, evenly spaced.  [default: all]")
+@click.option("--bound-samples", type=click.IntRange(1), help="Samples for each image in the bound itself.  [default: the run's]")
 @click.option("--batch", type=click.IntRange(1), default=250, show_default=True, help="Images at a time: a matter of memory.")
 @options.DATASETS
 @options.SOURCES
@@ -49,45 +53,34 @@ def command(
     clutter: list[int] | None,
     canvas: list[int] | None,
     glimpses: list[int] | None,
+    samples: int | None,
+    images: int | None,
+    bound_samples: int | None,
     batch: int,
     datasets: Path,
     sources: Path | None,
     as_json: bool,
 ) -> None:
-    """Measure a run again from its best weights: the error on the test file, with a 95 % interval, and by class.
+    """Measure a run again from its best weights, on the test file, with a 95 % interval.
 
-    With --clutter, --canvas or --glimpses also outside its training conditions; the table and the curve go into the run folder.
+    A classifier: the error, and by class; with --clutter, --canvas or --glimpses also outside its training conditions; the table and
+    the curve go into the run folder. A generator: the bound, and with --samples the importance-weighted one.
     """
-    from drawbench import classify, evaluation
-    from drawbench.cli import classifying, console
-    from drawbench.data import store
-    from drawbench.training import Interrupted, stop_flag
+    from drawbench.cli import classifying, console, generating, running
 
+    opened = running.open_run(run)
+    screen = console.Console()
+    of_classifiers = {"--clutter": clutter, "--canvas": canvas, "--glimpses": glimpses}
+    of_generators = {"--samples": samples, "--images": images, "--bound-samples": bound_samples}
+    for name in [name for name, value in (of_generators if opened.config.task == "classify" else of_classifiers).items() if value]:
+        raise click.UsageError(f"{name} does not go with {run}, a run of {opened.config.task!r}")
+    if opened.config.task == "generate":
+        if images and not samples:
+            raise click.UsageError("--images says how many images the importance-weighted bound is measured on; give --samples too")
+        generating.evaluate(opened, samples, bound_samples, images, batch, datasets, sources, screen, as_json)
+        return
     for name, values in (("--clutter", clutter), ("--canvas", canvas), ("--glimpses", glimpses)):
         if values and min(values) < (0 if name == "--clutter" else 1):
             raise click.UsageError(f"{name} must be at least {0 if name == '--clutter' else 1}, got {min(values)}")
-    opened = classifying.open_run(run)
-    screen = console.Console()
-    model = classify.load_model(opened)
-    experiment = classifying.experiment(opened.config, datasets, sources, screen)
-    screen.close()
-    model.to(experiment.device)
-    test = store.load(experiment.folder, "test")
-    curves = {}
-    with stop_flag() as flag:
-        try:
-            score = evaluation.score(evaluation.predict(model, test.images, batch=batch, check=flag.check), test.labels)
-            for condition, values in (("clutter", clutter), ("canvas", canvas)):
-                if values:
-                    curves[condition] = classify.against_scenes(model, experiment.source, opened.config.data, condition, values, flag.check)
-            if glimpses:
-                curves["glimpses"] = classify.against_glimpses(model, test, glimpses, flag.check)
-        except Interrupted as stop:
-            console.say("Stopped; nothing was written.")
-            raise SystemExit(128 + stop.number) from None
-    drawn = [path for condition, rows in curves.items() for path in classifying.write_curve(opened, condition, rows)]
-    low, high = score.interval
-    measured = {"metric": "test_error_percent", "value": score.percent, "low": low, "high": high, "n": score.n, "errors": score.errors}
-    by_class = {"per_class_error": score.per_class, "confusion": score.confusion.tolist()}
-    text = classifying.measured_text(opened, score, curves, drawn)
-    console.emit({"run": str(run), **measured, **by_class, "curves": curves}, text, as_json)
+    curves = {name: values for name, values in (("clutter", clutter), ("canvas", canvas), ("glimpses", glimpses)) if values}
+    classifying.evaluate(opened, curves, batch, datasets, sources, screen, as_json)

@@ -9,7 +9,7 @@ from drawbench.cli import options
 from drawbench.config import MakeData
 
 # What a data set is unless a recipe or a flag says otherwise.
-RECIPES = {"cluttered": "cluttered-100", "mnist2": "mnist2"}
+RECIPES = {"cluttered": "cluttered-100", "mnist2": "two-digits-60"}
 
 
 @click.command(
@@ -22,7 +22,7 @@ Examples:
 """,
 )
 @click.argument("dataset", type=click.Choice(list(RECIPES)))
-@options.recipe()
+@options.recipe(MakeData)
 @options.settings(MakeData, skip=("dataset", "data_seed"))
 @click.option("--seed", type=click.IntRange(0), help="Seed of everything random in the files.  [default: 0]")
 @click.option("--train", type=click.IntRange(1), help="Training images.  [default: the digits there are]")
@@ -49,10 +49,10 @@ def command(
 ) -> None:
     """Make a data set of digits on a canvas: cluttered, or mnist2 (two digits)."""
     from drawbench import figures
-    from drawbench.classify import scene_of
     from drawbench.cli import console
     from drawbench.data import sources as origins
     from drawbench.data import store
+    from drawbench.experiments.classify import scene_of
 
     chosen = {**given, "dataset": dataset, **({} if seed is None else {"data_seed": seed})}
     config = options.configure(MakeData, recipe or RECIPES[dataset], chosen)

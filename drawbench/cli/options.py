@@ -69,9 +69,10 @@ def settings(kind: type, skip: tuple[str, ...] = ()) -> Callable:
     return decorate
 
 
-def recipe(default: str | None = None) -> Callable:
-    """``--recipe``."""
-    help = f"Settings of an experiment: {', '.join(configs.recipes())}, or a TOML file."
+def recipe(kind: type, default: str | None = None) -> Callable:
+    """``--recipe``, for a configuration class."""
+    known = [name for name in configs.recipes() if configs.load_recipe(name)["task"] == kind.task]
+    help = f"Settings of an experiment: {', '.join(known)}, or a TOML file."
     return click.option("--recipe", metavar="FILE|NAME", default=default, show_default=bool(default), help=help)
 
 
@@ -89,7 +90,15 @@ def configure(kind: type, recipe: str | None, given: dict[str, Any]) -> Any:
 
 
 def _sections_for(kind: type, recipe: dict[str, Any]) -> dict[str, Any]:
-    """The recipe's sections that a command uses: making data takes only the data section of a training recipe."""
-    known = {name for task in configs.TASKS.values() for name in configs.sections(task)}
-    mine = configs.sections(kind)
-    return {name: section for name, section in recipe.items() if name in mine or name not in known}
+    """The recipe's sections that a command uses: making data takes only the data section of a recipe that trains on them.
+
+    Raises:
+        Problem: the recipe says that it is for another command.
+    """
+    recipe = dict(recipe)
+    task = recipe.pop("task", kind.task)
+    if task == kind.task:
+        return recipe
+    if kind is configs.MakeData and task == configs.Classify.task:
+        return {name: section for name, section in recipe.items() if name == "data"}
+    raise Problem(f"this recipe is for drawbench {task}, not for drawbench {kind.task}")

@@ -36,20 +36,16 @@ def command() -> None:
 @options.common
 def plot_runs(runs: tuple[Path, ...], datasets: Path, sources: Path | None, as_json: bool) -> None:
     """Draw all figures of finished runs again, into their folders."""
-    from drawbench import classify
-    from drawbench.cli import classifying, console
-    from drawbench.data import store
-    from drawbench.figures import run as figures
+    from drawbench.cli import console, running
 
     drawn: dict[str, list[str]] = {}
     for folder in runs:
-        opened = classifying.open_run(folder)
+        opened = running.open_run(folder)
+        kind = running.KINDS[opened.config.task]
         screen = console.Console()
-        model = classify.load_model(opened)
-        experiment = classifying.experiment(opened.config, datasets, sources, screen)
+        experiment = kind.experiment(opened.config, datasets, sources, screen)
         screen.close()
-        test = store.load(experiment.folder, "test")
-        drawn[str(folder)] = [str(path) for path in figures.of_classifier(opened, model, test.images, test.labels)]
+        drawn[str(folder)] = [str(path) for path in kind.redraw(experiment, opened)]
     console.emit({"figures": drawn}, "\n".join(path for paths in drawn.values() for path in paths), as_json)
 
 

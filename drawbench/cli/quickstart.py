@@ -26,12 +26,12 @@ def command(given: dict[str, Any], name: str, runs: Path, datasets: Path, as_jso
 
     Uses the small digits that come with scikit-learn; takes two to three minutes on two cores.
     """
-    from drawbench.cli import classifying, console
+    from drawbench.cli import classifying, console, running
     from drawbench.runs import Run, command_line
 
     config = options.configure(Classify, "quickstart", given)
     screen = console.Console()
-    folder = classifying.run_folder(runs, name, config)
+    folder = running.folder_for(runs, name, classifying.name_of(config))
     experiment = classifying.experiment(config, datasets, None, screen)
     experiment.plan()
     run = Run.create(folder, experiment.config, command=command_line(), force=True)

@@ -23,9 +23,9 @@ def command(run: Path, datasets: Path, sources: Path | None, as_json: bool) -> N
     The result is the same to the bit as if it had never stopped, for the same number of threads and the same versions. A run that is
     finished is measured again and its figures are drawn again.
     """
-    from drawbench.cli import classifying, console
+    from drawbench.cli import console, running
 
-    opened = classifying.open_run(run)
+    opened = running.open_run(run)
+    kind = running.KINDS[opened.config.task]
     screen = console.Console()
-    experiment = classifying.experiment(opened.config, datasets, sources, screen)
-    classifying.finish(experiment, opened, screen, as_json)
+    kind.finish(kind.experiment(opened.config, datasets, sources, screen), opened, screen, as_json)

@@ -23,6 +23,8 @@ import torch
 from torch import Tensor
 
 from drawbench.data import network
+from drawbench.data.binarized import SHA256 as _BINARIZED
+from drawbench.data.binarized import URL as _BINARIZED_URL
 from drawbench.data.scenes import DIGIT, Digits
 from drawbench.errors import Problem
 
@@ -95,13 +97,6 @@ NAMES = ("auto", *_FAMILIES, "digits")
 _DIGITS_NOTE = "scikit-learn's embedded 8x8 digits enlarged to 28x28: not MNIST, and not comparable with published numbers"
 _DIGITS_COUNTS = {"train": 1_197, "validation": 200, "test": 400}
 _DIGITS_SHA256 = "5141ecbd853d80ebcca393668407798eb77d2c0eb3c61ae3fdb364ad6bbb20c7"
-
-_BINARIZED = {
-    "binarized_mnist_train.amat": "ad693b29f94c14277b095f5238ddefbbdaaae0939789dd2f4f0205278cee3e4d",
-    "binarized_mnist_valid.amat": "1de3d397c40fe8eeb33dafd4099a1f665ec01e96d9be234aaeeac8a34930e2e2",
-    "binarized_mnist_test.amat": "e6687bfea3f820c174f33b7865140b2a2dd2930ef786f35d45795fc193b5ab2c",
-}
-_BINARIZED_URL = "http://www.cs.toronto.edu/~larocheh/public/datasets/binarized_mnist/"
 
 
 def sources_root(given: str | Path | None = None) -> Path:

@@ -1,6 +1,7 @@
 """Curves and the confusion matrix."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,7 @@ from drawbench.figures.style import BLUE, LINES, WIDTH, array, settle, styled
 _REFERENCE_DASHES = ((0, (6, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 3)))
 
 
-def _count_unit(largest: float) -> tuple[float, str]:
+def count_unit(largest: float) -> tuple[float, str]:
     """What to count in, so that ticks have few digits: divisor and words."""
     if largest >= 2e6:
         return 1e6, " (millions)"
@@ -36,13 +37,13 @@ def _log_where_it_helps(axes: Axes, numbers: Iterable[float]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_references(axes: Axes, references: Mapping[str, float], x: np.ndarray, y: np.ndarray) -> None:
+def _draw_references(axes: Axes, references: Mapping[str, float], x: np.ndarray, y: np.ndarray, unit: str = "%") -> None:
     """Horizontal lines with their names, each name at the end where the curve (x, y) is farther away."""
     for (name, value), dashes in zip(references.items(), _REFERENCE_DASHES * len(references), strict=False):
         axes.axhline(value, color="0.35", linewidth=0.9, linestyle=dashes, zorder=1.5)
         to_left, to_right = (abs(np.log(max(end, 1e-3) / max(value, 1e-3))) for end in (y[np.argmin(x)], y[np.argmax(x)]))
         place, align = (0.01, "left") if to_left >= to_right else (0.99, "right")
-        label = f"{name}: {value:.4g} %"
+        label = f"{name}: {value:.4g} {unit}"
         axes.annotate(label, (place, value), (0, 2), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
                       ha=align, va="bottom", fontsize=7, color="0.2")  # fmt: skip
 
@@ -64,7 +65,7 @@ def learning_curves(metrics: pd.DataFrame, references: Mapping[str, float] | Non
     """
     if metrics.empty:
         raise ValueError("there is nothing to plot: the metrics have no rows yet, so wait for the first evaluation")
-    divisor, unit = _count_unit(metrics["images_seen"].max())
+    divisor, unit = count_unit(metrics["images_seen"].max())
     figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
     places = figure.add_gridspec(2, 2, height_ratios=(3, 1), width_ratios=(1, 1.15))
     loss, rate, error = (figure.add_subplot(places[where]) for where in (np.s_[0, 0], np.s_[1, 0], np.s_[:, 1]))
@@ -93,6 +94,86 @@ def learning_curves(metrics: pd.DataFrame, references: Mapping[str, float] | Non
         error.set_title(f"\N{BLACK STAR} best: {y[best]:.2f} %", loc="right", weight="bold")
     _log_where_it_helps(error, [*metrics["validation_error"], *(references or {}).values()])
     error.set(ylabel="validation error (%)", xlabel=f"images seen{unit}")
+    return settle(figure)
+
+
+def _limits_of_the_end(x: np.ndarray, curves: Iterable[np.ndarray], keep: Iterable[float] = ()) -> tuple[float, float] | None:
+    """Limits that show what comes after the first fifth, and ``keep``: the steep start would leave a flat line of all the rest.
+
+    Args:
+        x: (rows,), ascending.
+        curves: (rows,) each; missing values are skipped.
+
+    Returns:
+        Bottom and top; None where nothing is there to show.
+    """
+    late = x >= x[0] + 0.2 * (x[-1] - x[0])
+    shown = np.concatenate([*(curve[late] for curve in curves), np.fromiter(keep, dtype=float)])
+    shown = shown[np.isfinite(shown)]
+    if len(shown) == 0:
+        return None
+    low, high = float(shown.min()), float(shown.max())
+    space = max(0.08 * (high - low), 0.005 * abs(high), 1e-3)
+    return low - space, high + space
+
+
+@styled
+def generator_curve(metrics: pd.DataFrame, references: Mapping[str, float] | None = None) -> Figure:
+    """How the training of a generator went: the bound, and apart its two terms, against the images seen.
+
+    Args:
+        metrics: one row for each evaluation, with ``images_seen``, ``train_bound``, ``validation_bound``,
+            ``validation_reconstruction`` and ``validation_kl`` (nats per image, lower is better); missing values are skipped.
+        references: name -> bound in nats, drawn as horizontal lines, such as a published result.
+
+    Returns:
+        Three panels: bound, reconstruction, KL. The first two are cut above to what came after the first fifth of training.
+
+    Raises:
+        ValueError: no rows, or a column is missing.
+    """
+    columns = ("images_seen", "train_bound", "validation_bound", "validation_reconstruction", "validation_kl")
+    if missing := [name for name in columns if name not in metrics.columns]:
+        raise ValueError(f"the metrics lack {', '.join(missing)}; they have {', '.join(map(str, metrics.columns))}")
+    if metrics.empty:
+        raise ValueError("there is nothing to plot: the metrics have no rows yet, so wait for the first evaluation")
+    metrics = metrics.sort_values("images_seen")
+    divisor, unit = count_unit(metrics["images_seen"].max())
+    x = metrics["images_seen"].to_numpy(dtype=float) / divisor
+    train, valid, missed, kl = (metrics[name].to_numpy(dtype=float) for name in columns[1:])
+    figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
+    places = figure.add_gridspec(2, 2, width_ratios=(1.3, 1))
+    bound, reconstruction, cost = (figure.add_subplot(places[where]) for where in (np.s_[:, 0], np.s_[0, 1], np.s_[1, 1]))
+
+    def draw(axes: Axes, y: np.ndarray, line: Mapping[str, Any], label: str = "") -> None:
+        there = np.isfinite(y)
+        few = there.sum() <= 30
+        axes.plot(x[there], y[there], color=line["color"], linestyle=line["linestyle"], label=label,
+                  marker=line["marker"] if few else None, markersize=2.5)  # fmt: skip
+        axes.set_xlim(0, 1.03 * x[-1])
+
+    draw(bound, train, LINES[1], "training")
+    draw(bound, valid, LINES[0], "validation")
+    draw(reconstruction, missed, LINES[0])
+    draw(cost, kl, LINES[0])
+    for axes, curves, keep in ((bound, (train, valid), (references or {}).values()), (reconstruction, (missed,), ())):
+        if limits := _limits_of_the_end(x, curves, keep):
+            axes.set_ylim(limits)
+    cost.set_ylim(bottom=0)
+    if np.isfinite(valid).any():
+        there = np.isfinite(valid)
+        _draw_references(bound, references or {}, x[there], valid[there], "nats")
+        best = int(np.nanargmin(valid))
+        bound.plot(x[best], valid[best], marker="*", markersize=9, color="black", zorder=5, clip_on=False)
+        bound.set_title(f"\N{BLACK STAR} best: {valid[best]:.2f} nats", loc="right", weight="bold")
+    bound.legend(loc="upper right")
+    bound.set(ylabel="bound (nats per image)", xlabel=f"images seen{unit}")
+    reconstruction.set(ylabel="reconstruction\n(nats)")
+    reconstruction.set_title("the bound's two terms, validation", loc="left")
+    reconstruction.sharex(cost)
+    reconstruction.tick_params(labelbottom=False)
+    cost.set(ylabel="KL\n(nats)", xlabel=f"images seen{unit}")
+    figure.align_ylabels([reconstruction, cost])
     return settle(figure)
 
 

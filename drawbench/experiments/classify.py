@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from drawbench.config import Classify
 from drawbench.data import scenes, sources, store
 from drawbench.data.scenes import Scene
 from drawbench.errors import Problem
+from drawbench.experiments import common
 from drawbench.models.glimpse import GlimpseClassifier
 from drawbench.models.glimpse_fast import fast_logits
 from drawbench.runs import Run
@@ -40,17 +41,6 @@ def build(config: Classify) -> nn.Module:
     """The network with the initial weights of its seed."""
     with streams.seeded(config.training.seed, "weights"):
         return models.build_classifier(config.model, CLASSES)
-
-
-def device_of(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu`` or ``cuda`` means here.
-
-    Raises:
-        Problem: CUDA is asked for and not there.
-    """
-    if name == "cuda" and not torch.cuda.is_available():
-        raise Problem("--device cuda was asked for, but torch finds no CUDA device; use --device auto or cpu, and see: drawbench doctor")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 class FreshScenes:
@@ -91,6 +81,7 @@ class ClassificationTask:
 
     def __init__(self, model: nn.Module, train: FreshScenes | StoredScenes, validation: Any, config: Classify, device: torch.device):
         self.model, self.train, self.validation, self.device = model, train, validation, device
+        self.about: dict[str, Any] = {}  # the configuration says it all
         self.intermediate = config.training.intermediate
         self.products = getattr(torch, config.training.precision)
         self.images_per_epoch = len(train)
@@ -141,9 +132,8 @@ class Experiment:
         if config.training.fixed_train and config.training.distortion:
             raise Problem("stored training images are shown as they are; leave out --fixed-train or --distortion")
         self.scene = scene_of(config.data)
-        self.device = device_of(config.training.device)
-        threads = config.training.threads or torch.get_num_threads()
-        torch.set_num_threads(threads)
+        self.device = common.device_of(config.training.device)
+        threads = common.use_threads(config.training.threads)
         self.source = sources.load(config.data.source, sources_root, download=download, warn=reporter.say)
         self.config: Classify = configs.replace(config, source=self.source.name, threads=threads)
         self.reporter = reporter
@@ -166,14 +156,8 @@ class Experiment:
         self.config = plan(self.task(), self.config, self.reporter.say)
 
     def train(self, run: Run, flag: StopFlag) -> Trainer:
-        """Train, or go on training, to the end; see :meth:`drawbench.training.Trainer.fit`."""
-        trainer = Trainer(self.task(), run, self.reporter)
-        trainer.restore()
-        if self.config.training.start is not None:
-            weights, _ = Run.open(Path(self.config.training.start)).load_best()
-            trainer.start_from(weights)
-        trainer.fit(flag)
-        return trainer
+        """Train, or go on training, to the end; see :func:`drawbench.experiments.common.train`."""
+        return common.train(self.task(), run, self.reporter, flag)
 
     def test(self, run: Run, flag: StopFlag) -> tuple[evaluation.Score, nn.Module]:
         """Score the best weights of a run on the test file."""
@@ -200,31 +184,7 @@ def load_model(run: Run) -> nn.Module:
     """
     if run.config.task != "classify":
         raise Problem(f"{run.folder} is a run of {run.config.task!r}, not of a classifier")
-    model = build(run.config)
-    tensors, _ = run.load_best()
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise Problem(f"the weights in {run.folder} do not fit the model of its config.json: {' '.join(str(error).split())}") from error
-    return model.eval()
-
-
-class LoadedRun(NamedTuple):
-    """A run to work with in a notebook."""
-
-    run: Run  #: its folder: ``run.result()``, ``run.metrics()``
-    config: Classify
-    model: nn.Module  #: with the best weights, ready to measure
-
-
-def load_run(folder: str | Path) -> LoadedRun:
-    """A classifier's run from its folder.
-
-    Raises:
-        Problem: there is no run, or its files are damaged.
-    """
-    run = Run.open(Path(folder))
-    return LoadedRun(run, run.config, load_model(run))
+    return common.load_weights(build(run.config), run)
 
 
 def result(config: Classify, score: evaluation.Score, trainer: Trainer, command: str) -> dict[str, Any]:

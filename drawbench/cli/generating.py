@@ -1,0 +1,153 @@
+"""Runs of generators on the command line: from a configuration to the printed result. :mod:`drawbench.cli.classifying` is its like."""
+
+from pathlib import Path
+from typing import Any
+
+from drawbench import files
+from drawbench.cli import console
+from drawbench.config import Generate
+from drawbench.data import sources as origins
+from drawbench.errors import Problem
+from drawbench.experiments import generate
+from drawbench.experiments.generate import Experiment
+from drawbench.figures import run as figures
+from drawbench.runs import Run
+from drawbench.training import Interrupted, stop_flag
+
+PICTURES = 16  # samples and reconstructions that are drawn
+
+
+def experiment(config: Generate, datasets: Path, sources: Path | None, screen: console.Console) -> Experiment:
+    """The experiment of a configuration, its data found or made."""
+    return Experiment(config, origins.sources_root(sources), datasets, screen)
+
+
+def name_of(config: Generate) -> str:
+    """What a run is called if nobody says."""
+    model = config.model
+    attention = {"both": "", "none": "-no-attention"}.get(model.attention, f"-{model.attention}-attention")
+    what = model.model if model.model != "draw" else f"draw-{model.glimpses}{attention}"
+    return f"generate-{config.data.dataset}-{what}-seed{config.training.seed}"
+
+
+def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: bool, pictures: int = PICTURES) -> None:
+    """Train to the end, measure on the test images, write the result and the pictures, print."""
+    training = experiment.config.training
+    with run.locked(), stop_flag() as flag:
+        try:
+            trainer = experiment.train(run, flag)
+            screen.close()
+            screen.say("Measuring the bound on the test images.")
+            model = generate.load_model(run).to(experiment.device)
+            measured, weighted = experiment.measure(
+                model, flag, samples=training.bound_samples, iw_samples=training.iw_samples, iw_images=training.iw_images
+            )
+            screen.close()
+        except Interrupted as stop:
+            screen.close()
+            console.stopped(stop.number, run.folder)
+        command = files.read_json(run.folder / "environment.json").get("command", "")
+        result = generate.result(experiment.config, experiment.data, measured, weighted, trainer, command)
+        run.write_result(result)
+        drawn = figures.of_generator(run, model, experiment.data, pictures)
+    console.emit({**result, "run": str(run.folder)}, summary(result, run.folder, drawn), as_json)
+
+
+def redraw(experiment: Experiment, run: Run) -> list[Path]:
+    """All figures of a run, again."""
+    return figures.of_generator(run, generate.load_model(run), experiment.data, PICTURES)
+
+
+def draw_from(
+    folder: Path, seed: int, pictures: int, out: Path | None, datasets: Path, sources: Path | None, screen: console.Console, as_json: bool
+) -> None:
+    """Measure and draw with a trained model: samples, reconstructions and films of another seed."""
+    run = Run.open(folder)
+    model = generate.load_model(run)
+    made = experiment(run.config, datasets, sources, screen)
+    screen.close()
+    with stop_flag() as flag:
+        try:
+            measured, _ = made.measure(model.to(made.device), flag, samples=1, iw_samples=None, iw_images=None)
+            screen.close()
+        except Interrupted as stop:
+            screen.close()
+            console.say("Stopped; nothing was written.")
+            raise SystemExit(128 + stop.number) from None
+    fields = generate.measured_fields(measured, None, made.data)
+    drawn = figures.of_drawings(model, made.data, out or run.figures, pictures, seed)
+    result = {"run": str(folder), "dataset": made.data.name, "seed": seed, **fields, "figures": [str(path) for path in drawn]}
+    console.emit(result, "\n".join([sentence(folder, fields), "", "Written:", *(f"  {path}" for path in drawn)]), as_json)
+
+
+def evaluate(
+    run: Run,
+    samples: int | None,
+    bound_samples: int | None,
+    images: int | None,
+    batch: int,
+    datasets: Path,
+    sources: Path | None,
+    screen: console.Console,
+    as_json: bool,
+) -> None:
+    """Measure a run again; see ``drawbench evaluate``."""
+    training = run.config.training
+    model = generate.load_model(run)
+    made = experiment(run.config, datasets, sources, screen)
+    screen.close()
+    with stop_flag() as flag:
+        try:
+            many = bound_samples or training.bound_samples
+            measured, weighted = made.measure(model.to(made.device), flag, samples=many, iw_samples=samples, iw_images=images, batch=batch)
+            screen.close()
+        except Interrupted as stop:
+            screen.close()
+            console.say("Stopped; nothing was written.")
+            raise SystemExit(128 + stop.number) from None
+        except (MemoryError, RuntimeError) as error:
+            if "memory" not in str(error) and not isinstance(error, MemoryError):
+                raise
+            raise Problem(f"there is not enough memory for {batch} images at a time; try --batch {max(1, batch // 10)}") from error
+    fields = generate.measured_fields(measured, weighted, made.data)
+    lines = [sentence(run.folder, fields), "", console.table([_rounded(fields)])]
+    console.emit({"run": str(run.folder), "dataset": made.data.name, **fields}, "\n".join(lines), as_json)
+
+
+def sentence(folder: Path, fields: dict[str, Any]) -> str:
+    """The bound with its interval, in words."""
+    many = f"{fields['n']} images, {fields['bound_samples']} sample{'s' if fields['bound_samples'] > 1 else ''} each"
+    interval = f"{fields['low']:.2f} - {fields['high']:.2f}"
+    return f"{folder}: bound {fields['value']:.2f} nats (95 % interval {interval}; {many})."
+
+
+def _rounded(fields: dict[str, Any]) -> dict[str, Any]:
+    """The row of a table for people."""
+    row = {
+        "bound (nats)": f"{fields['value']:.2f}",
+        "95 % interval": f"{fields['low']:.2f} - {fields['high']:.2f}",
+        "reconstruction": f"{fields['reconstruction']:.2f}",
+        "KL": f"{fields['kl']:.2f}",
+        "images": fields["n"],
+        "bits/dim": f"{fields['bits_per_dimension']:.4f}",
+    }
+    if "entropy_floor" in fields:
+        row["entropy floor"] = f"{fields['entropy_floor']:.2f}"
+    if "iw_bound" in fields:
+        row[f"importance-weighted, K = {fields['iw_samples']} ({fields['iw_images']} images)"] = f"{fields['iw_bound']:.2f}"
+    return row
+
+
+def summary(result: dict[str, Any], folder: Path, drawn: list[Path]) -> str:
+    """What a person reads at the end."""
+    about = {"model": result["model"], "attention": result["attention"], "steps": result["glimpses"], "data": result["dataset"]}
+    lines = [
+        console.table([about | _rounded(result) | {"minutes": f"{result['train_seconds'] / 60:.1f}"}]),
+        "",
+        f"Pixels: {result['pixels']}.",
+    ]
+    if result["source"] == "digits":
+        lines.append("These are scikit-learn's embedded digits, enlarged: not MNIST, and not comparable with published numbers.")
+    if "entropy_floor" in result:
+        lines.append("The pixels are not binary: this is a cross-entropy above its floor, not a likelihood.")
+    return "\n".join([*lines, "", f"Run folder: {folder}", *(f"  {path}" for path in drawn)])
