@@ -10,7 +10,7 @@ from PIL import Image
 
 from drawbench import attention, figures
 from drawbench.attention import Window
-from drawbench.figures import drawings
+from drawbench.figures import films
 from drawbench.figures.style import GREEN, RED
 from drawbench.models.draw import Draw
 
@@ -148,7 +148,7 @@ def test_steps_show_each_canvas_with_its_own_window():
         assert axes.images[0].get_array().tolist() == canvases[n, t, 0].tolist()
         corners = np.concatenate([c for c in axes.collections if isinstance(c, LineCollection)][-1].get_segments())
         box = figures.rectangle(Window(*(field[n, t] for field in windows)), 3)
-        left, top, right, bottom = drawings.view_of(12, 12)
+        left, top, right, bottom = films.view_of(12, 12)
         wanted = np.clip([box.left, box.top, box.left + box.width, box.top + box.height], [left, top] * 2, [right, bottom] * 2)
         assert [*corners.min(0), *corners.max(0)] == pytest.approx(wanted, abs=1e-5)
 
@@ -285,7 +285,7 @@ def test_the_last_frame_holds_the_pictures(tmp_path):
     canvases = some_canvases(1, 3)
     page = film_of(figures.drawing_film(tmp_path / "film.gif", canvases, some_windows(1, 3), 3))[1][-1]
     scale = round(280 / 12)
-    stage = drawings._Stage([drawings._Side(canvases.movedim(2, -1).numpy(), some_windows(1, 3), 3, RED, "writes")], 1, scale, 32)
+    stage = films._Stage([films._Side(canvases.movedim(2, -1).numpy(), some_windows(1, 3), 3, RED, "writes")], 1, scale, 32)
     x, y = stage.places[0][0]
     found = page[y : y + 12 * scale, x : x + 12 * scale, 0].reshape(12, scale, 12, scale)
     assert (found == found[:, :1, :, :1]).all()
@@ -296,7 +296,7 @@ def test_a_rectangle_lies_where_the_window_is():
     """Centres 3 .. 9 of pixels numbered from 1 are the columns 2 .. 8: their middles at 2.5 and 8.5 pixels from the edge."""
     window = Window(*(torch.tensor(field) for field in (6.0, 7.0, 1.0, 3.0, 1.0)))
     page = np.zeros((130, 130), np.uint8)
-    drawings._draw_window(page, window, 3, drawings.view_of(12, 12), (5, 4), 10, 1, thick=0.4)  # a line of one dot
+    films._draw_window(page, window, 3, films.view_of(12, 12), (5, 4), 10, 1, thick=0.4)  # a line of one dot
     rows, columns = np.nonzero(page)
     assert (columns.min(), columns.max()) == pytest.approx((5 + 25, 5 + 85), abs=1)
     assert (rows.min(), rows.max()) == pytest.approx((4 + 35, 4 + 95), abs=1)
@@ -304,13 +304,13 @@ def test_a_rectangle_lies_where_the_window_is():
 
 
 def test_a_window_far_outside_is_dotted_and_one_without_size_a_dot():
-    view, outside = drawings.view_of(12, 12), Window(*(torch.tensor(f) for f in (500.0, 6.0, 1.0, 2.0, 1.0)))
+    view, outside = films.view_of(12, 12), Window(*(torch.tensor(f) for f in (500.0, 6.0, 1.0, 2.0, 1.0)))
     page = np.zeros((140, 140), np.uint8)
-    drawings._draw_window(page, outside, 3, view, (10, 10), 10, 1, thick=0.4)
+    films._draw_window(page, outside, 3, view, (10, 10), 10, 1, thick=0.4)
     along = page[:, page.any(0)].any(1)
     assert 0.2 < along[np.flatnonzero(along)[0] : np.flatnonzero(along)[-1]].mean() < 0.8
     page = np.zeros((140, 140), np.uint8)
-    drawings._draw_window(page, outside._replace(centre_x=torch.tensor(6.0)), 1, view, (10, 10), 10, 1, thick=0.4)
+    films._draw_window(page, outside._replace(centre_x=torch.tensor(6.0)), 1, view, (10, 10), 10, 1, thick=0.4)
     assert page.sum() == 9
 
 
@@ -319,7 +319,7 @@ def test_sharper_filters_have_thicker_borders():
     for variance in (0.5, 4.0, 200.0):
         page = np.zeros((140, 140), np.uint8)
         window = Window(*(torch.tensor(f) for f in (6.0, 6.0, variance, 3.0, 1.0)))
-        drawings._draw_window(page, window, 3, drawings.view_of(12, 12), (10, 10), 10, 1, thick=1.0)
+        films._draw_window(page, window, 3, films.view_of(12, 12), (10, 10), 10, 1, thick=1.0)
         inked.append(page.sum())
     assert inked[0] > inked[1] > inked[2]
 
@@ -350,7 +350,7 @@ def test_a_film_gives_way_to_its_limit(tmp_path, monkeypatch):
     canvases, windows = some_canvases(4, 16, 3), some_windows(4, 16)
     large = figures.drawing_film(tmp_path / "large.gif", canvases, windows, 3)
     limit = large.stat().st_size // 4
-    monkeypatch.setattr(drawings, "_FILM_LIMIT", limit)
+    monkeypatch.setattr(films, "FILM_LIMIT", limit)
     small = figures.drawing_film(tmp_path / "small.gif", canvases, windows, 3)
     assert small.stat().st_size <= limit
     assert film_of(small)[0][-1] == 2000

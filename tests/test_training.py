@@ -22,6 +22,7 @@ class Line:
     def __init__(self, seed=0, poison_at=None):
         with streams.seeded(seed, "weights"):
             self.model = nn.Linear(2, 1)
+        self.about = {}
         self.poison_at = poison_at
 
     def batch(self, first, count):

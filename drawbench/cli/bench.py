@@ -16,7 +16,7 @@ Examples:
   drawbench bench --canvas 60 --clutter 4 --glimpses 6
 """
 )
-@options.recipe("cluttered-100")
+@options.recipe(Classify, "cluttered-100")
 @options.settings(Classify, skip=("dataset", "source", "digits", "steps", "epochs", "time_budget", "device", "precision"))
 @click.option("--rounds", type=click.IntRange(3), default=10, show_default=True, help="Counted rounds; the median is given.")
 @options.common

@@ -69,7 +69,7 @@ def settings(kind: type, skip: tuple[str, ...] = ()) -> Callable:
     return decorate
 
 
-def recipe(kind: type, default: str | None = None) -> Callable:
+def recipe(kind: Any, default: str | None = None) -> Callable:
     """``--recipe``, for a configuration class."""
     known = [name for name in configs.recipes() if configs.load_recipe(name)["task"] == kind.task]
     help = f"Settings of an experiment: {', '.join(known)}, or a TOML file."
@@ -89,7 +89,7 @@ def configure(kind: type, recipe: str | None, given: dict[str, Any]) -> Any:
         raise click.UsageError(str(error)) from error
 
 
-def _sections_for(kind: type, recipe: dict[str, Any]) -> dict[str, Any]:
+def _sections_for(kind: Any, recipe: dict[str, Any]) -> dict[str, Any]:
     """The recipe's sections that a command uses: making data takes only the data section of a recipe that trains on them.
 
     Raises:

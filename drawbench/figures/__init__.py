@@ -5,16 +5,8 @@ Nothing here trains, reads a run folder or touches pyplot, so a figure can be ma
 
 from drawbench.figures.attention import attention_explained
 from drawbench.figures.curves import confusion, error_curve, generator_curve, learning_curves
-from drawbench.figures.drawings import (
-    drawing_film,
-    interpolation_panel,
-    kl_map,
-    kl_per_step_bars,
-    reconstruction_film,
-    reconstruction_panel,
-    sample_sheet,
-    steps_panel,
-)
+from drawbench.figures.drawings import interpolation_panel, kl_map, kl_per_step_bars, reconstruction_panel, sample_sheet, steps_panel
+from drawbench.figures.films import drawing_film, reconstruction_film
 from drawbench.figures.glimpses import glimpse_film, glimpse_paths, montage
 from drawbench.figures.style import save
 from drawbench.figures.windows import rectangle

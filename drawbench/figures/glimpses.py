@@ -11,12 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from drawbench.figures.style import BLUE, RED, WIDTH, WINDOW, array, as_pictures, bare, styled
+from drawbench.figures.style import BLUE, FILM_LIMIT, RED, WIDTH, WINDOW, array, as_pictures, bare, styled
 from drawbench.figures.windows import WindowOutline, pick, rectangle, show_image, view_of
 from drawbench.files import write_atomically
 from drawbench.models.glimpse import Glimpses
-
-_FILM_LIMIT = 500_000  # bytes
 
 
 def _probabilities(logits) -> np.ndarray:
@@ -238,7 +236,7 @@ def glimpse_film(images, labels, glimpses: Glimpses, path: Path | str, columns: 
     durations = [milliseconds] * (steps - 1) + [4 * milliseconds]
     for dpi, shades in ((120, 12), (90, 10), (70, 8), (50, 6)):
         content = _gif(_film_frames(pictures, labels, glimpses, min(columns, len(pictures)), dpi), durations, shades)
-        if len(content) <= _FILM_LIMIT:
+        if len(content) <= FILM_LIMIT:
             break
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, content)

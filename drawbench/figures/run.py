@@ -11,7 +11,7 @@ from drawbench import bounds
 from drawbench.data.pictures import Pictures
 from drawbench.errors import Problem
 from drawbench.evaluation import as_input
-from drawbench.figures import curves, drawings, glimpses
+from drawbench.figures import curves, drawings, films, glimpses
 from drawbench.figures.style import save
 from drawbench.models import Generator
 from drawbench.models.draw import Draw
@@ -89,10 +89,10 @@ def of_drawings(model: Generator, data: Pictures, folder: Path, pictures: int, s
     patches = (model.read_patch, model.write_patch) if isinstance(model, Draw) else (None, None)
     latents = bounds.noise(torch.arange(pictures, device=device), model.steps, model.latent, seed, "sample")
     drawn = model.sample(latents, keep_canvases=True)
-    samples, films = _seen(drawn.logits), _seen(drawn.canvases)
+    samples, canvases = _seen(drawn.logits), _seen(drawn.canvases)
     paths = save(drawings.sample_sheet(samples, nearest(samples, data)), folder, "samples")
-    paths += save(drawings.steps_panel(films[:6], _first(drawn.write_windows, 6), patches[1]), folder, "sample_steps")
-    paths.append(drawings.drawing_film(folder / "samples.gif", films, _first(drawn.write_windows), patches[1]))
+    paths += save(drawings.steps_panel(canvases[:6], _first(drawn.write_windows, 6), patches[1]), folder, "sample_steps")
+    paths.append(films.drawing_film(folder / "samples.gif", canvases, _first(drawn.write_windows), patches[1]))
 
     index = bounds.evenly(len(data.test), pictures)
     images = bounds.as_images(data.test[index], device)
@@ -100,7 +100,7 @@ def of_drawings(model: Generator, data: Pictures, folder: Path, pictures: int, s
     remade = _seen(again.canvases)
     paths += save(drawings.reconstruction_panel(images.cpu(), _seen(again.logits)), folder, "reconstructions")
     windows = (_first(again.read_windows, 8), _first(again.write_windows, 8))
-    paths.append(drawings.reconstruction_film(folder / "reconstructions.gif", images[:8].cpu(), remade[:8], *windows, *patches))
+    paths.append(films.reconstruction_film(folder / "reconstructions.gif", images[:8].cpu(), remade[:8], *windows, *patches))
     if len(data.test) > 1:
         paths += save(drawings.interpolation_panel(interpolations(model, data)), folder, "interpolations")
     return paths

@@ -67,6 +67,7 @@ _METADATA = {
     "svg": {"Date": None, "Creator": None},
 }
 _PNG_LIMIT = 500_000  # bytes
+FILM_LIMIT = 500_000  # bytes
 
 
 def array(values) -> np.ndarray:
