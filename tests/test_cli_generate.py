@@ -100,6 +100,16 @@ def test_a_folder_of_pictures(home, place, tmp_path):
     result = json.loads(succeeded(answer).stdout)
     assert result["image"] == "3x8x8" and result["entropy_floor"] < result["value"]
     succeeded(drawbench("plot", result["run"], *place))
+    # Another picture in the test part is noticed, and pictures of another kind do not go through the model.
+    for path in (tmp_path / "photos").iterdir():
+        Image.open(path).rotate(180).save(path)
+    assert "not those" in succeeded(drawbench("evaluate", result["run"], *place)).stderr
+    for path in (tmp_path / "photos").iterdir():
+        Image.open(path).convert("L").save(path)
+    failed(drawbench("evaluate", result["run"], *place), "3x8x8", "1x8x8")
+    failed(drawbench("plot", result["run"], *place), "3x8x8", "1x8x8")
+    for path in (tmp_path / "photos").iterdir():
+        Image.open(path).convert("RGB").save(path)
     (tmp_path / "photos" / "05.png").write_bytes(b"not a picture")
     failed(drawbench("generate", *tiny(source=None), *place, *words), "05.png")
     skipped = succeeded(drawbench("generate", *tiny(source=None, batch=4, pictures=1), *place, *words, "--broken", "skip"))

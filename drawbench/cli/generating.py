@@ -55,7 +55,9 @@ def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: b
 
 def redraw(experiment: Experiment, run: Run) -> list[Path]:
     """All figures of a run, again."""
-    return figures.of_generator(run, generate.load_model(run), experiment.data, PICTURES)
+    model = generate.load_model(run)
+    generate.check_fits(model, experiment.data)
+    return figures.of_generator(run, model, experiment.data, PICTURES)
 
 
 def draw_from(
@@ -110,6 +112,8 @@ def evaluate(
                 raise
             raise Problem(f"there is not enough memory for {batch} images at a time; try --batch {max(1, batch // 10)}") from error
     fields = generate.measured_fields(measured, weighted, made.data)
+    if (run.folder / "result.json").is_file() and run.result().get("test_sha256", fields["test_sha256"]) != fields["test_sha256"]:
+        screen.say(f"The test images of {made.data.name} are not those that {run.folder / 'result.json'} was measured on.")
     lines = [sentence(run.folder, fields), "", console.table([_rounded(fields)])]
     console.emit({"run": str(run.folder), "dataset": made.data.name, **fields}, "\n".join(lines), as_json)
 

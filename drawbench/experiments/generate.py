@@ -1,5 +1,6 @@
 """The generation experiment: pictures, a network that draws them, and how well it explains those it has not seen."""
 
+import hashlib
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -123,6 +124,8 @@ class Experiment:
             batch: images at a time.
         """
 
+        check_fits(model, self.data)
+
         def progress(done: int, total: int) -> None:
             self.reporter.progress(done, total, {})
 
@@ -172,6 +175,17 @@ def load_model(run: Run) -> Generator:
     return common.load_weights(build(run.config, (size[0], size[1], size[2])), run)
 
 
+def check_fits(model: Generator, data: Pictures) -> None:
+    """Nothing, if the model is one for images of this size.
+
+    Raises:
+        Problem: it is not.
+    """
+    if tuple(model.size) != data.size:
+        sizes = ["x".join(str(number) for number in size) for size in (model.size, data.size)]
+        raise Problem(f"the model is one for {sizes[0]} images, but {data.name} has {sizes[1]} (channels x height x width)")
+
+
 def measured_fields(measured: Bound, weighted: ImportanceWeighted | None, data: Pictures) -> dict[str, Any]:
     """What was measured, as it stands in ``result.json`` and in what ``evaluate`` prints."""
     low, high = measured.interval
@@ -187,6 +201,7 @@ def measured_fields(measured: Bound, weighted: ImportanceWeighted | None, data: 
         "reconstruction": float(measured.reconstruction.mean()),
         "kl": float(measured.kl.sum(axis=1).mean()),
         "kl_per_step": measured.kl.mean(axis=0).tolist(),
+        "test_sha256": hashlib.sha256(data.test.contiguous().numpy().data).hexdigest(),
         "bits_per_dimension": likelihood.bits_per_dimension(measured.value, math.prod(data.size)),
     }
     if not data.binary:

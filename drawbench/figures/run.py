@@ -35,7 +35,8 @@ def of_classifier(run: Run, model: nn.Module, images, labels) -> list[Path]:
     """
     paths: list[Path] = []
     with _content_of(run.folder / "metrics.csv"):
-        paths += save(curves.learning_curves(run.metrics(), _references(run)), run.figures, "learning_curve")
+        metrics = run.metrics()
+        paths += save(curves.learning_curves(metrics, _references(run, metrics["validation_error"].max())), run.figures, "learning_curve")
     with _content_of(run.folder / "result.json"):
         paths += save(curves.confusion(run.result()["confusion"]), run.figures, "confusion")
     shown, names = images[:16], labels[:16]
@@ -161,10 +162,10 @@ def _content_of(path: Path) -> Iterator[None]:
         raise Problem(f"{path} is not what a run writes ({error!r}); write it again: drawbench resume {path.parent}") from error
 
 
-def _references(run: Run) -> dict[str, float]:
-    """Lines to hold the curve against: chance, and the paper's number if this is the paper's task."""
+def _references(run: Run, worst: float) -> dict[str, float]:
+    """Lines to hold the curve against: chance if the curve comes near it, and the paper's number if this is the paper's task."""
     data, looks = run.config.data, run.config.model.glimpses
-    references = {"chance": 90.0}
+    references = {"chance": 90.0} if worst > 30 else {}
     if data.source == "mnist" and (data.canvas, data.clutter) == (100, 8) and looks in PAPER_TEST_ERROR:
         references[f"paper, {looks} glimpses, test"] = PAPER_TEST_ERROR[looks]
     return references
