@@ -9,7 +9,8 @@ with the same formulas shifts every window by half a pixel.)
 Symbols: B images, C channels, H rows (``height``), W columns (``width``), N the side of the patch.
 """
 
-from typing import NamedTuple
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -47,6 +48,11 @@ class Filters(NamedTuple):
 
     y: Tensor  #: F_Y, (B, N, H)
     x: Tensor  #: F_X, (B, N, W)
+
+
+def unrounded(device: torch.device) -> AbstractContextManager[Any]:
+    """Inside, autocast rounds nothing: bfloat16 has 8 bits, and cannot tell pixel 100 from 100.5."""
+    return torch.autocast(device.type, enabled=False) if torch.is_autocast_enabled(device.type) else nullcontext()
 
 
 def bound(parameters: Tensor) -> Tensor:
@@ -187,7 +193,8 @@ def read(images: Tensor, window: Window, patch: int) -> Tensor:
     """
     height, width = images.shape[-2:]
     filters = filterbank(window, height, width, patch)
-    glimpse = filters.y[:, None] @ images @ filters.x[:, None].mT
+    with unrounded(images.device):
+        glimpse = filters.y[:, None] @ images.to(filters.y.dtype) @ filters.x[:, None].mT
     return window.intensity[:, None, None, None] * glimpse
 
 
@@ -203,5 +210,6 @@ def write(patches: Tensor, window: Window, height: int, width: int) -> Tensor:
         (B, C, H, W), to be added to the canvas.
     """
     filters = filterbank(window, height, width, patches.shape[-1])
-    drawing = filters.y[:, None].mT @ patches @ filters.x[:, None]
+    with unrounded(patches.device):
+        drawing = filters.y[:, None].mT @ patches.to(filters.y.dtype) @ filters.x[:, None]
     return drawing / window.intensity[:, None, None, None]

@@ -189,6 +189,9 @@ class GenerateTraining(Training):
     batch: int = setting(100, "Images per update.", low=1)
     clip: float = setting(5.0, "Largest gradient norm of an update.", low=1e-9)
     save_every: int = setting(200, "Updates between checkpoints.", low=1)
+    checkpoint_steps: int | None = setting(
+        None, "Steps of the model kept in memory at a time, the others computed again: less memory, a third more time (all kept).", low=1
+    )
     validation_images: int | None = setting(None, "Validation images measured during training, evenly spaced (all if not given).", low=1)
     bound_samples: int = setting(1, "Samples for each test image in the bound at the end.", low=1)
     iw_samples: int | None = setting(None, "Samples of the importance-weighted bound at the end (not measured if not given).", low=1)

@@ -27,6 +27,7 @@ from safetensors.torch import save as safetensors_save
 from torch import Tensor
 
 from drawbench import config as configs
+from drawbench import native
 from drawbench.errors import Problem
 from drawbench.files import read_json, write_atomically, write_json
 
@@ -284,6 +285,7 @@ def environment() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "kernels": "none" if native.kernels() is None else "compiled",
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "commit": _commit(),
     }

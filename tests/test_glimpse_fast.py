@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from drawbench import streams
+from drawbench.models import glimpse_fast
 from drawbench.models.glimpse import WINDOW_MAPS, GlimpseClassifier
 from drawbench.models.glimpse_fast import fast_logits
 
@@ -86,6 +87,26 @@ def test_bfloat16_products_point_the_same_way():
     rough = torch.cat([g.flatten() for g in gradients(model, fast_logits(model, images, products=torch.bfloat16), False)])
     assert F.cosine_similarity(exact, rough, dim=0) > 0.999
     assert not torch.equal(exact, rough)  # or the option does nothing
+
+
+def test_shares_of_a_batch_add_up_to_the_whole(monkeypatch):
+    model, images = model_and_images("bounded", SHAPES[2], window_clip=1e-2)
+    truth = gradients(model, model(images).logits, True)
+    for cores in (2, 3, 6):
+        parts = [slice(6 * k // cores, 6 * (k + 1) // cores) for k in range(cores)]
+        monkeypatch.setattr(glimpse_fast, "shares", lambda batch, parts=parts: parts)
+        assert relative(gradients(model, fast_logits(model, images), True), truth) < 1e-10
+
+
+def test_without_kernels_the_reference_looks(monkeypatch):
+    model, images = model_and_images("bounded", SHAPES[0])
+    pixels = (images * 255).round().to(torch.uint8)
+    monkeypatch.setattr(glimpse_fast, "kernels", lambda dtype: None)
+    truth = model(pixels.double() / 255).logits
+    torch.testing.assert_close(fast_logits(model, pixels), truth)
+    rough = fast_logits(model.float(), pixels, products=torch.bfloat16)
+    assert rough.dtype == torch.float32
+    assert 1e-6 < relative([rough], [truth]) < 0.1
 
 
 @pytest.mark.parametrize("window_map", WINDOW_MAPS)

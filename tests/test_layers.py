@@ -10,6 +10,7 @@ LAYERS = [
     ["errors"],
     ["files", "config", "streams"],
     ["attention", "likelihood"],
+    ["native"],
     ["models", "data"],
     ["runs"],
     ["evaluation", "bounds"],

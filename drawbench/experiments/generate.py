@@ -50,6 +50,7 @@ class GenerationTask:
         self.model, self.data, self.device = model, data, device
         self.about = {"size": list(data.size)}
         self.seed, self.products = config.training.seed, getattr(torch, config.training.precision)
+        self.segment = config.training.checkpoint_steps
         self.validated = bounds.evenly(len(data.validation), config.training.validation_images)
         self.images_per_epoch = len(data.train)
 
@@ -60,7 +61,7 @@ class GenerationTask:
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
         images, noise = batch
-        made = models.drawing(self.model, images, noise, self.products)
+        made = models.drawing(self.model, images, noise, self.products, self.segment)
         terms = likelihood.terms(made.logits, images, made.mu, made.log_sigma)
         loss = terms.bound.mean()
         return loss, {"bound": loss.item(), "reconstruction": terms.reconstruction.mean().item(), "kl": terms.kl.sum(1).mean().item()}

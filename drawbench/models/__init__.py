@@ -58,6 +58,6 @@ def build_generator(settings: GeneratorModel, size: tuple[int, int, int]) -> Gen
             raise ValueError(f"unknown generator {name!r}")
 
 
-def drawing(model: Generator, images: Tensor, noise: Tensor, products: torch.dtype = torch.float32) -> Drawing:
-    """``model(images, noise)``, by the fast path where the model has one."""
-    return fast_drawing(model, images, noise, products) if isinstance(model, Draw) else model(images, noise)
+def drawing(model: Generator, images: Tensor, noise: Tensor, products: torch.dtype = torch.float32, segment: int | None = None) -> Drawing:
+    """``model(images, noise)``, by the fast path where the model has one; arguments as :func:`fast_drawing`."""
+    return fast_drawing(model, images, noise, products, segment) if isinstance(model, Draw) else model(images, noise)

@@ -6,10 +6,11 @@ and writes the whole canvas at every step, which makes it a recurrent variationa
 Symbols: B images, C channels, H rows, W columns, T steps, Z latents in a step, N the side of a patch.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from drawbench import attention
 from drawbench.attention import Window
@@ -48,6 +49,15 @@ def check_images(images: Tensor, noise: Tensor, size: tuple[int, int, int]) -> N
     """Raise ValueError unless ``images`` is (B, *size) for the B of ``noise``."""
     if images.shape != (len(noise), *size):
         raise ValueError(f"images must be {(len(noise), *size)} for this model and {len(noise)} rows of noise, got {tuple(images.shape)}")
+
+
+def _join(pieces: tuple[Any, ...]) -> Any:
+    """Tensors or windows (B, some steps, ...) one after the other along the steps; None where there are none."""
+    if pieces[0] is None:
+        return None
+    if isinstance(pieces[0], Window):
+        return Window(*(torch.cat(field, dim=1) for field in zip(*pieces, strict=True)))
+    return torch.cat(pieces, dim=1)
 
 
 def _stack(windows: list[Window]) -> Window | None:
@@ -133,7 +143,8 @@ class Draw(nn.Module):
 
     def _window(self, to_window: nn.Linear, hidden: Tensor, patch: int) -> Window:
         """The window that a map chooses in state ``hidden`` (B, hidden): equations 21-24."""
-        numbers = to_window(hidden)
+        with attention.unrounded(hidden.device):
+            numbers = to_window(hidden.to(to_window.weight.dtype))
         if self.window_clip is not None:
             numbers = attention.clip_gradient(numbers, self.window_clip)
         if self.window_map == "bounded":
@@ -157,22 +168,35 @@ class Draw(nn.Module):
         window = self._window(self.to_write_window, hidden, self.write_patch)
         return attention.write(patch.view(-1, channels, self.write_patch, self.write_patch), window, height, width), window
 
-    def forward(self, images: Tensor, noise: Tensor, keep_canvases: bool = False) -> Drawing:
+    def forward(self, images: Tensor, noise: Tensor, keep_canvases: bool = False, segment: int | None = None) -> Drawing:
         """Look at images and draw them again (equations 1-8). What it gives is a reconstruction, never a sample.
 
         Args:
             images: (B, C, H, W) in [0, 1].
             noise: (B, T, Z), standard normal, independent for every image, step and latent.
             keep_canvases: return the canvas of every step too.
+            segment: steps whose intermediate values are kept at a time for the gradient; those of the others are computed again.
 
         Raises:
             ValueError: images or noise have another shape.
         """
         check_noise(noise, self.steps, self.latent)
         check_images(images, noise, self.size)
-        canvas, encoder, decoder = self._start(len(images))
+        state, parts = self._start(len(images)), []
+        for some in noise.split(segment or self.steps, dim=1):
+            if len(some[0]) < self.steps and torch.is_grad_enabled():
+                state, part = checkpoint(self._draw, images, some, *state, keep_canvases, use_reentrant=False)
+            else:
+                state, part = self._draw(images, some, *state, keep_canvases)
+            parts.append(part)
+        return Drawing(state[0], *(_join(pieces) for pieces in zip(*parts, strict=True)))
+
+    def _draw(
+        self, images: Tensor, noise: Tensor, canvas: Tensor, encoder: State, decoder: State, keep_canvases: bool
+    ) -> tuple[tuple[Tensor, State, State], tuple[Any, ...]]:
+        """Some steps from a canvas and states: those after the last of them, and the other fields of a :class:`Drawing`."""
         mus, log_sigmas, read_windows, write_windows, canvases = [], [], [], [], []
-        for t in range(self.steps):
+        for t in range(noise.shape[1]):
             error = images - torch.sigmoid(canvas)
             glimpse, read_window = self._read(images, error, decoder[0])
             encoder = self.encoder(torch.cat([glimpse, decoder[0]], dim=1), encoder)
@@ -189,14 +213,9 @@ class Draw(nn.Module):
                 write_windows.append(write_window)
             if keep_canvases:
                 canvases.append(canvas)
-        return Drawing(
-            logits=canvas,
-            mu=torch.stack(mus, dim=1),
-            log_sigma=torch.stack(log_sigmas, dim=1),
-            read_windows=_stack(read_windows),
-            write_windows=_stack(write_windows),
-            canvases=torch.stack(canvases, dim=1) if keep_canvases else None,
-        )
+        kept = torch.stack(canvases, dim=1) if keep_canvases else None
+        made = (torch.stack(mus, dim=1), torch.stack(log_sigmas, dim=1), _stack(read_windows), _stack(write_windows), kept)
+        return (canvas, encoder, decoder), made
 
     def sample(self, noise: Tensor, keep_canvases: bool = False) -> Sample:
         """Draw from nothing: ``z_t ~ N(0, I)``, decoder only (equations 13-15). There is no image to look at.

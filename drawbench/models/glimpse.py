@@ -72,7 +72,8 @@ class GlimpseClassifier(nn.Module):
 
     def look(self, hidden: Tensor, height: int, width: int) -> Window:
         """The window chosen in state ``hidden`` (B, hidden)."""
-        numbers = self.to_window(hidden)
+        with attention.unrounded(hidden.device):
+            numbers = self.to_window(hidden.to(self.to_window.weight.dtype))
         if self.window_clip is not None:
             numbers = attention.clip_gradient(numbers, self.window_clip)
         if self.window_map == "bounded":

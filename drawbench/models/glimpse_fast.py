@@ -1,21 +1,14 @@
 """The recurrence of the glimpse classifier as one autograd function: same numbers, same gradients, faster on a CPU.
 
 :class:`drawbench.models.glimpse.GlimpseClassifier` is the reference, written to be read; this is the same computation written to be
-trained, forward and backward by hand. What makes it faster:
+trained, forward and backward by hand, as :mod:`drawbench.models.draw_fast` is for the generator: one row
+``[patch, h, 1]`` per step and image for the product with the weights, gates and windows in C, a share of the images for each core.
 
-- The matrix products may run in bfloat16 (``products``); everything else stays float32, window parameters and filters above all.
-- No temporary of the size of a filterbank is made that is not needed, and the filterbank is never normalised: ``E`` below holds the
-  filters up to the sum ``Z`` of each row, and ``1 / Z`` is applied to the patch, which is an eighth of the size.
-- Patch and state share one product with the weights per step, and the weights' gradient is one product over all the steps.
-- Only cheap functions are called on large tensors: ``exp2`` for ``exp``, ``tanh(a) = 2 sigmoid(2a) - 1``, no numbers so small that
-  arithmetic on them slows down.
-
-Symbols: B images, C channels, H rows, W columns, N the side of a patch, T glimpses, K = C N N inputs and D units of the LSTM. An axis
-is 0 for x (columns) or 1 for y (rows), in the order of the window's centres.
+Symbols: B images, C channels, H rows, W columns, N the side of a patch, T glimpses, K = C N N inputs and U units of the LSTM.
 """
 
-import math
-from typing import Any, NamedTuple
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,253 +16,138 @@ from torch.autograd.function import once_differentiable
 
 from drawbench import attention
 from drawbench.models.glimpse import GlimpseClassifier
+from drawbench.native import Kernels, Lstm, Side, addresses, in_parallel, kernels, padded_lines, shares, weight_gradient
 
 
 def fast_logits(model: GlimpseClassifier, images: Tensor, glimpses: int | None = None, products: torch.dtype | None = None) -> Tensor:
     """What ``model(images).logits`` is, for training: (B, T, classes), with gradients to every parameter of the model.
 
+    Where there are no kernels (no C compiler, a GPU) it is the model itself that looks, its products under autocast.
+
     Args:
-        model: gives the parameters; its windows and patches are not reported.
+        model: gives the parameters (float32 or float64); its windows and patches are not reported.
         images: (B, C, H, W), uint8 (0-255, read as 0-1) or floating point. No gradient flows to them.
         glimpses: T, or the model's own.
-        products: dtype of the matrix products, or the parameters' own. See :func:`read_states`.
+        products: dtype of the matrix products with weights: the parameters' own (the default), or ``torch.bfloat16``, which sums in
+            float32 but rounds factors and results to 8 bits. Windows are never rounded.
     """
-    batch = len(images)
-    states = read_states(
-        images,
-        model.start_hidden.expand(batch, -1),
-        model.start_cell.expand(batch, -1),
-        (model.cell.weight_ih, model.cell.weight_hh, model.cell.bias_ih, model.cell.bias_hh),
-        (model.to_window.weight, model.to_window.bias),
-        patch=model.patch,
-        glimpses=glimpses or model.glimpses,
-        bounded=model.window_map == "bounded",
-        window_clip=model.window_clip,
-        products=products,
+    dtype, batch = model.start_hidden.dtype, len(images)
+    native = kernels(dtype) if images.device.type == "cpu" else None
+    if native is None:
+        pictures = images.to(dtype) / 255 if images.dtype == torch.uint8 else images.to(dtype)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=products == torch.bfloat16):
+            return model(pictures, glimpses).logits.to(dtype)
+    settings = _Settings(
+        native, glimpses or model.glimpses, model.patch, model.window_map == "bounded", model.window_clip, products or dtype
     )
-    return model.classify(states)
+    cell = model.cell
+    with torch.autocast("cpu", enabled=False):
+        states = _Glimpses.apply(
+            settings,
+            images if images.dtype == torch.uint8 else images.to(dtype),
+            model.start_hidden.expand(batch, -1),
+            model.start_cell.expand(batch, -1),
+            torch.cat([cell.weight_ih, cell.weight_hh, (cell.bias_ih + cell.bias_hh)[:, None]], 1),
+            torch.cat([model.to_window.weight, model.to_window.bias[:, None]], 1),
+        )
+        return model.classify(states)
 
 
-def read_states(
-    images: Tensor,
-    hidden: Tensor,
-    cell: Tensor,
-    lstm: tuple[Tensor, Tensor, Tensor, Tensor],
-    to_window: tuple[Tensor, Tensor],
-    *,
-    patch: int,
-    glimpses: int,
-    bounded: bool,
-    window_clip: float | None = None,
-    products: torch.dtype | None = None,
-) -> Tensor:
-    """Look at images through T windows and return the LSTM's state after each look.
-
-    Args:
-        images: (B, C, H, W), uint8 (0-255, read as 0-1) or floating point. No gradient flows to them.
-        hidden, cell: (B, D), the states before the first look.
-        lstm: ``weight_ih`` (4D, K), ``weight_hh`` (4D, D), ``bias_ih`` (4D,) and ``bias_hh`` (4D,) as in ``nn.LSTMCell``.
-        to_window: weight (5, D) and bias (5,) of the linear map from a state to the window's numbers.
-        patch: N.
-        glimpses: T.
-        bounded: squash the window's numbers with :func:`drawbench.attention.bound`.
-        window_clip: limit the gradient with :func:`drawbench.attention.clip_gradient`.
-        products: dtype of the matrix products with images and LSTM weights: the parameters' own (the default), or
-            ``torch.bfloat16``, which sums in float32 but rounds factors and results to 8 bits.
-
-    Returns:
-        (B, T, D), in the parameters' dtype.
-    """
-    with torch.autocast(images.device.type, enabled=False):
-        return _Glimpses.apply(images, hidden, cell, *lstm, *to_window, patch, glimpses, bounded, window_clip, products or hidden.dtype)
-
-
-class _Bank(NamedTuple):
-    """The filters along one axis of S pixels, not normalised."""
-
-    distance: Tensor  #: (B, N, S), pixel minus filter centre
-    logits: Tensor  #: (B, N, S), logarithm of ``filters`` to base 2; 0 at the peak of each row
-    filters: Tensor  #: (B, N, S), E
-    norm: Tensor  #: (B, N, 1), 1 / Z, the reciprocal of each row's sum
-
-
-class _Look(NamedTuple):
-    """What one look leaves behind for its gradient. Axis 0 is x, axis 1 is y."""
-
-    slope: Tensor  #: (B, 5), derivative of the bounded and clamped numbers by the raw ones
-    spread: Tensor  #: (B, N), derivative of the filter centres by log stride
-    precision: Tensor  #: (B, 1), 1 / variance
-    banks: tuple[_Bank, ...]
-    filters_x: Tensor  #: (B, N, W), E_X in the products' dtype
-    rows: Tensor  #: (B, N, C W), E_Y times the image
-    patch: Tensor  #: (B, N, C, N)
-    scale: Tensor  #: (B, N, 1, N), the patch is this times E_Y x E_X^T
-
-
-class _Eye:
-    """Reads patches from a batch of images, and carries gradients of patches back to the window's numbers.
-
-    The mathematics is that of :mod:`drawbench.attention`: ``bound``, ``window``, ``filterbank`` and ``read`` in turn.
-    """
-
-    def __init__(self, images: Tensor, patch: int, bounded: bool, products: torch.dtype, dtype: torch.dtype):
-        batch, self.channels, height, width = images.shape
-        self.patch, self.bounded, self.products = patch, bounded, products
-        # Channels side by side, (B, H, C W), so that one product per image reads them all. Integers to 255 are exact in bfloat16,
-        # fractions of 255 are not, so the division waits for the patch.
-        side_by_side = torch.empty(batch, height, self.channels, width, dtype=products, device=images.device)
-        self.images = side_by_side.copy_(images.transpose(1, 2)).flatten(2)
-        brightness = 1 / 255 if images.dtype == torch.uint8 else 1.0
-
-        like: Any = {"dtype": dtype, "device": images.device}
-        self.sizes = torch.tensor([width, height], **like)
-        self.pixels = tuple(torch.arange(1, size + 1, **like) for size in (width, height))
-        self.steps = torch.arange(1, patch + 1, **like) - patch / 2 - 0.5
-        self.units = torch.tensor([(max(height, width) - 1) / max(patch - 1, 1), brightness], **like)  # of stride and intensity
-        self.middle, self.radius = torch.tensor(attention.BOUND_MIDDLE, **like), torch.tensor(attention.BOUND_RADIUS, **like)
-        centre, variance, scale = attention.CENTRE_LIMIT, attention.LOG_VARIANCE_LIMIT, attention.LOG_SCALE_LIMIT
-        # A filter is never taken to be less than this logarithm (base 2) of its peak: far beyond rounding, yet so large that products
-        # of filters and gradients stay clear of the subnormal numbers, on which arithmetic can be tens of times slower.
-        self.floor = 2 * math.log2(torch.finfo(dtype).eps)
-        self.limits = torch.tensor([centre, centre, variance, scale, scale], **like)
-
-    def read(self, numbers: Tensor) -> _Look:
-        """Look through the windows that raw numbers (B, 5) stand for."""
-        if self.bounded:
-            squashed = torch.tanh(numbers / self.radius)
-            numbers = torch.addcmul(self.middle, self.radius, squashed)
-            slope = 1 - squashed.square()
-        else:
-            slope = (numbers.abs() <= self.limits).to(numbers.dtype)
-            numbers = numbers.clamp(-self.limits, self.limits)
-        centres = (numbers[:, :2] + 1) * ((self.sizes + 1) / 2)
-        stride, intensity = (numbers[:, 3:].exp() * self.units).unbind(1)
-        precision = (-numbers[:, 2:3]).exp()
-        spread = stride[:, None] * self.steps
-        banks = tuple(self._filters(centres[:, axis, None] + spread, precision, axis) for axis in (0, 1))
-
-        x, y = banks
-        filters_x = x.filters.to(self.products)
-        rows = y.filters.to(self.products) @ self.images
-        patch = rows.view(-1, self.patch * self.channels, x.filters.shape[-1]) @ filters_x.mT
-        scale = (intensity[:, None, None] * y.norm * x.norm.mT)[:, :, None]
-        patch = patch.view(-1, self.patch, self.channels, self.patch) * scale
-        return _Look(slope, spread, precision, banks, filters_x, rows, patch, scale)
-
-    def _filters(self, centres: Tensor, precision: Tensor, axis: int) -> _Bank:
-        """Filters with centres (B, N) along an axis: ``2^logits``, where ``logits`` is 0 at the pixel nearest to the centre."""
-        factor = precision * (-0.5 / math.log(2))
-        # The distance of the nearest pixel, by the same roundings as that pixel's own below: no logit is above 0, one is exactly 0.
-        nearest = centres.round().clamp_(min=1).minimum(self.sizes[axis]) - centres
-        peak = nearest.square_().mul_(factor)
-        distance = self.pixels[axis] - centres[..., None]
-        logits = (distance * distance).mul_(factor[..., None]).sub_(peak[..., None]).clamp_(min=self.floor)
-        filters = logits.exp2()
-        return _Bank(distance, logits, filters, filters.sum(-1, keepdim=True).reciprocal_())
-
-    def backward(self, look: _Look, gradient: Tensor) -> Tensor:
-        """The gradient (B, 5) of the raw numbers, from that of the patch, (B, N, C, N)."""
-        x, y = look.banks
-        inner = (gradient * look.scale).to(self.products).flatten(1, 2)
-        columns = (inner @ look.filters_x).view(len(inner), self.patch, -1)
-        into_y = columns @ self.images.mT
-        into_x = inner.mT @ look.rows.view(len(inner), self.patch * self.channels, -1)
-
-        variance: Any = 0
-        towards = []
-        for bank, into in ((x, into_x), (y, into_y)):
-            # With G the gradient of the normalised filters F = E / Z, `into` is G / Z, and the gradient of the logits is
-            # F (G - <F, G>) = E (into - <E, into> / Z).
-            into = into.to(bank.filters.dtype)
-            into.sub_(torch.linalg.vecdot(bank.filters, into)[..., None].mul_(bank.norm)).mul_(bank.filters)
-            towards.append(torch.linalg.vecdot(into, bank.distance).mul_(look.precision))
-            variance = variance - torch.linalg.vecdot(into.flatten(1), bank.logits.flatten(1))
-        stride = torch.linalg.vecdot(towards[0] + towards[1], look.spread)
-        intensity = torch.linalg.vecdot(gradient.flatten(1), look.patch.flatten(1))
-        centres = torch.stack([axis.sum(-1) for axis in towards], -1) * ((self.sizes + 1) / 2)
-        return torch.cat([centres, torch.stack([variance * math.log(2), stride, intensity], -1)], -1).mul_(look.slope)
+class _Settings(NamedTuple):
+    native: Kernels
+    steps: int
+    patch: int
+    bounded: bool
+    window_clip: float | None
+    products: torch.dtype
 
 
 class _Glimpses(torch.autograd.Function):
-    """All T looks in one function: forward, and backward through time."""
+    """All T looks in one function, forward, and backward through time: from images (B, C, H, W) and the start states (B, U) to the
+    states after each look, (B, T, U)."""
 
     @staticmethod
-    def forward(ctx, images, hidden, cell, *parameters_and_settings):
-        weight_ih, weight_hh, bias_ih, bias_hh, window_weight, window_bias, *settings = parameters_and_settings
-        patch, glimpses, bounded, window_clip, products = settings
-        batch, units = hidden.shape
-        inputs = weight_ih.shape[1]
-        eye = _Eye(images, patch, bounded, products, hidden.dtype)
-        weight = _double_candidate(torch.cat([weight_ih, weight_hh], 1)).to(products)
-        bias = _double_candidate(bias_ih + bias_hh)
-        seen = hidden.new_empty(glimpses, batch, inputs + units, dtype=products)  # what the LSTM sees: patch and state
-        states = hidden.new_empty(glimpses + 1, batch, units)
-        states[0] = hidden
-        looks, gates, cells, squashed = [], [], [cell], []
-        for t in range(glimpses):
-            look = eye.read(torch.addmm(window_bias, states[t], window_weight.t()))
-            seen[t, :, :inputs] = look.patch.transpose(1, 2).flatten(1)
-            seen[t, :, inputs:] = states[t]
-            gate = torch.mm(seen[t], weight.t()).add(bias).sigmoid_()
-            enter, keep, candidate, leave = gate.chunk(4, 1)
-            cell = torch.addcmul(keep * cells[t] - enter, enter, candidate, value=2)
-            squash = (cell * 2).sigmoid_().mul_(2).sub_(1)
-            torch.mul(leave, squash, out=states[t + 1])
-            looks.append(look)
-            gates.append(gate)
-            cells.append(cell)
-            squashed.append(squash)
-        ctx.save_for_backward(states, window_weight)
-        ctx.eye, ctx.clip, ctx.weight, ctx.seen, ctx.trace = eye, window_clip, weight, seen, (looks, gates, cells, squashed)
-        return states[1:].transpose(0, 1)
+    def forward(ctx, settings, images, hidden, cell, weight, to_window):
+        ctx.parts = shares(len(images))
+        rounded = weight.to(settings.products)
+        ctx.tapes = [_Tape(settings, images[part], rounded, to_window, len(images)) for part in ctx.parts]
+        jobs = [partial(tape.forward, hidden[part], cell[part]) for tape, part in zip(ctx.tapes, ctx.parts, strict=True)]
+        return torch.cat(in_parallel(jobs))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        states, window_weight = ctx.saved_tensors
-        looks, gates, cells, squashed = ctx.trace
-        glimpses, batch, width = ctx.seen.shape
-        units = states.shape[-1]
-        inputs = width - units
-        into_gates = ctx.seen.new_empty(glimpses, batch, 4 * units)
-        into_numbers = states.new_empty(glimpses, batch, len(attention.PARAMETERS))
-        into_bias = states.new_zeros(4 * units)
-        into_hidden, into_cell = states.new_zeros(batch, units), states.new_zeros(batch, units)
-        for t in reversed(range(glimpses)):
-            look, gate, squash = looks[t], gates[t], squashed[t]
-            enter, keep, candidate, leave = gate.chunk(4, 1)
-            into_hidden = into_hidden + gradient[:, t]
-            into_squash = into_hidden * leave
-            into_cell = torch.addcmul(into_cell + into_squash, into_squash, squash.square(), value=-1)
-            into_gate = torch.empty_like(gate)
-            into_enter, into_keep, into_candidate, into_leave = into_gate.chunk(4, 1)
-            torch.mul(into_cell, candidate * 2 - 1, out=into_enter)
-            torch.mul(into_cell, cells[t], out=into_keep)
-            torch.mul(into_cell * 2, enter, out=into_candidate)
-            torch.mul(into_hidden, squash, out=into_leave)
-            into_gate.mul_(torch.addcmul(gate, gate, gate, value=-1))
-            into_bias += into_gate.sum(0)
-            into_gates[t] = into_gate
-            into_seen = torch.mm(into_gates[t], ctx.weight).to(states.dtype)
-            into_patch = into_seen[:, :inputs].view(batch, -1, *look.patch.shape[1::2]).transpose(1, 2)
-            numbers = ctx.eye.backward(look, into_patch)
-            into_numbers[t] = numbers if ctx.clip is None else attention.clip_rows(numbers, ctx.clip / batch)
-            into_hidden = torch.addmm(into_seen[:, inputs:], into_numbers[t], window_weight)
-            into_cell = into_cell * keep
-
-        # A weight's gradient is one product over the T B rows of all the steps, so it is rounded once.
-        into_gates, seen, into_numbers = into_gates.flatten(0, 1), ctx.seen.flatten(0, 1), into_numbers.flatten(0, 1)
-        into_lstm = (_double_candidate((into_gates.t() @ part).to(states.dtype)) for part in (seen[:, :inputs], seen[:, inputs:]))
-        into_bias = _double_candidate(into_bias)
-        into_window = into_numbers.t() @ states[:-1].flatten(0, 1), into_numbers.sum(0)
-        return None, into_hidden, into_cell, *into_lstm, into_bias, into_bias, *into_window, *[None] * 5
+        jobs = [partial(tape.backward, gradient[part]) for tape, part in zip(ctx.tapes, ctx.parts, strict=True)]
+        with torch.autocast("cpu", enabled=False):
+            starts, weights = zip(*in_parallel(jobs), strict=True)
+        return None, None, *(torch.cat(pieces) for pieces in zip(*starts, strict=True)), *map(sum, zip(*weights, strict=True))
 
 
-def _double_candidate(gates: Tensor) -> Tensor:
-    """Double, in place, the rows of the LSTM's candidate among the rows (4D, ...) of its four gates.
+class _Tape:
+    """One pass forward of a share of the images, what it leaves behind, and the pass backward.
 
-    With ``tanh(a) = 2 sigmoid(2a) - 1``, doubled weights let one sigmoid serve the candidate as well as the gates; the gradient of
-    the weights is then doubled too. The factor is a power of 2 and so exact in every dtype.
+    ``rows[t]`` holds what the LSTM takes in at step t: ``[patch, h, 1]``, with the state before the step.
     """
-    gates.chunk(4)[2].mul_(2)
-    return gates
+
+    def __init__(self, settings: _Settings, images: Tensor, weight: Tensor, to_window: Tensor, whole: int):
+        self.settings, self.native, self.weight, self.to_window = settings, settings.native, weight, to_window
+        batch, self.channels, height, width = images.shape
+        steps, self.units, self.dtype = settings.steps, len(weight) // 4, to_window.dtype
+        self.batch, self.inputs, self.rounded = batch, self.channels * settings.patch**2, int(settings.products == torch.bfloat16)
+        # Bytes stay bytes: a batch of them fits into a core's own cache, where four times as much would not.
+        self.bytes = int(images.dtype == torch.uint8)
+        self.images = images.contiguous() if self.bytes else padded_lines(images)
+        self.side = Side(
+            (height, width), self.channels, settings.patch, steps, batch,
+            bounded=settings.bounded, clip=settings.window_clip, whole=whole, dtype=self.dtype,
+        )  # fmt: skip
+        self.rows = torch.ones(steps + 1, batch, self.inputs + self.units + 1, dtype=settings.products)
+        self.at_rows, self.at_hidden = (addresses(self.rows[..., first:], steps + 1) for first in (0, self.inputs))
+        # The states and a 1, (T + 1, B, U + 1), never rounded: bfloat16 cannot tell pixel 14 from 14.04.
+        self.states = torch.ones(steps + 1, batch, self.units + 1, dtype=self.dtype) if self.rounded else self.rows[..., self.inputs :]
+        self.at_states = addresses(self.states, steps + 1)
+        self.numbers = torch.empty(steps, batch, len(attention.PARAMETERS), dtype=self.dtype)
+        self.at_numbers = addresses(self.numbers, steps)
+
+    def forward(self, hidden: Tensor, cell: Tensor) -> Tensor:
+        """The states (B, T, U) after each look."""
+        self.lstm = Lstm(self.native, cell, self.settings.steps, self.settings.products)
+        self.rows[0, :, self.inputs : -1] = hidden
+        self.states[0, :, :-1] = hidden
+        weight, to_window, row_stride = self.weight.t(), self.to_window.t(), self.rows.shape[2]
+        for t in range(self.settings.steps):
+            torch.mm(self.states[t], to_window, out=self.numbers[t])
+            self.native.read_forward(
+                self.side.map.address, self.batch, self.channels, self.images.data_ptr(), self.bytes, 0, 0,
+                self.at_numbers[t], len(attention.PARAMETERS), *self.side.at(t), self.at_rows[t], row_stride, self.rounded,
+            )  # fmt: skip
+            row = (self.at_hidden[t + 1], row_stride) if self.rounded else (0, 0)
+            self.lstm.step(t, self.rows[t], weight, self.at_states[t + 1], self.states.stride(1), *row)
+        return self.states[1:, :, :-1].transpose(0, 1)
+
+    def backward(self, gradient: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """The gradients of the start states, and of the weights, from that of the states after each look, (B, T, U)."""
+        steps, units = self.settings.steps, self.units
+        into_states = gradient.transpose(0, 1).contiguous()
+        into_sums = self.rows.new_empty(steps, self.batch, 4 * units)
+        at_sums = addresses(into_sums, steps)
+        into_numbers = torch.empty_like(self.numbers)
+        at_into = addresses(into_numbers, steps)
+        into_seen = self.rows.new_empty(self.batch, self.weight.shape[1])
+        stride, to_window = into_seen.shape[1], self.to_window[:, :-1]
+        into_cell = into_states.new_zeros(self.batch, units)
+        later: list[tuple[int, int]] = []
+        for t in reversed(range(steps)):
+            self.lstm.backward(t, into_states[t].data_ptr(), later, into_cell, at_sums[t])
+            torch.mm(into_sums[t], self.weight, out=into_seen)
+            self.native.read_backward(
+                self.side.map.address, self.batch, self.channels, self.images.data_ptr(), self.bytes, 0,
+                self.at_numbers[t], len(attention.PARAMETERS), *self.side.at(t), into_seen.data_ptr(), stride, self.rounded,
+                0, at_into[t], len(attention.PARAMETERS),
+            )  # fmt: skip
+            later = [(into_seen[:, self.inputs :].data_ptr(), stride)]
+            if t:
+                into_states[t - 1].addmm_(into_numbers[t], to_window)
+        start = torch.addmm(into_seen[:, self.inputs : -1].to(self.dtype), into_numbers[0], to_window)
+        into_weight = weight_gradient(into_sums, self.rows[:-1]).to(self.dtype)
+        return (start, into_cell), (into_weight, weight_gradient(into_numbers, self.states[:-1]))

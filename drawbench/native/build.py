@@ -1,0 +1,165 @@
+"""The kernels compiled for this machine: once, in a second or two, and kept in the user's cache."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import re
+import shlex
+import shutil
+import subprocess
+import tempfile
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drawbench import attention
+
+FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math"]
+VECTOR_BYTES = 64  # BYTES in kernels.c
+_REALS: dict[torch.dtype, tuple[list[str], type]] = {
+    torch.float32: ([], ctypes.c_float),
+    torch.float64: (["-DDOUBLE"], ctypes.c_double),
+}
+_PROTOTYPE = re.compile(r"^(void|int) (\w+)\(([^)]*)\)", re.MULTILINE)
+
+
+class Kernels:
+    """The functions of ``kernels.c`` for one type of reals, by name; counts and addresses are plain integers, 0 for none.
+
+    Raises:
+        MemoryError: on a call, there is none left.
+    """
+
+    def __init__(self, library: ctypes.CDLL, source: str):
+        for returns, name, arguments in _PROTOTYPE.findall(source):
+            function = getattr(library, name)
+            function.argtypes = [ctypes.c_ssize_t] * (arguments.count(",") + 1)
+            function.restype = None if returns == "void" else ctypes.c_int
+            if returns == "int":
+                function.errcheck = _check
+            setattr(self, name, function)
+
+    def __getattr__(self, name: str) -> Any:  # only for names that __init__ did not set
+        raise AttributeError(f"kernels.c has no function {name}")
+
+
+def _check(status: int, function: Any, arguments: tuple) -> None:
+    if status:
+        raise MemoryError(f"there is no memory for {function.__name__}")
+
+
+def compiler() -> list[str] | None:
+    """The command of the C compiler, from ``CC`` or the usual names, or None."""
+    named = shlex.split(os.environ.get("CC", ""))
+    for command in [named] if named else [["cc"], ["gcc"], ["clang"]]:
+        if shutil.which(command[0]):
+            return command
+    return None
+
+
+def _machine() -> str:
+    """What code for this machine depends on: a cache may be shared between machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    about = {line for line in lines if line.startswith(("flags", "Features", "model name"))}
+    return "\n".join([platform.system(), platform.machine(), platform.processor(), *sorted(about)])
+
+
+def _cache() -> Path:
+    """A folder to keep what was compiled in; nobody else may write there, since what lies in it is executed."""
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "drawbench"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    about = folder.stat()
+    if hasattr(os, "getuid") and (about.st_uid != os.getuid() or about.st_mode & 0o022):
+        raise OSError(f"{folder} can be written by others")
+    return folder
+
+
+def _compile(command: list[str], source: str, target: Path) -> None:
+    """Compile into a file beside the target and move it there, so that another process never sees half of it."""
+    with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+        code, made = Path(folder, "kernels.c"), Path(folder, "kernels.so")
+        code.write_text(source)
+        subprocess.run([*command, str(code), "-o", str(made), "-lm"], check=True, capture_output=True, timeout=120)
+        made.replace(target)
+
+
+@functools.cache
+def kernels(dtype: torch.dtype = torch.float32) -> Kernels | None:
+    """The kernels for a dtype (float32 or float64), or None where they cannot be had: no compiler, no place to keep them, or
+    ``DRAWBENCH_NATIVE=0``."""
+    found = compiler()
+    if os.environ.get("DRAWBENCH_NATIVE") == "0" or found is None or dtype not in _REALS:
+        return None
+    source = resources.files("drawbench.native").joinpath("kernels.c").read_text()
+    command = [*found, *FLAGS, *_REALS[dtype][0]]
+    key = hashlib.blake2b("\n".join([*command, source, _machine()]).encode(), digest_size=12).hexdigest()
+    try:
+        target = _cache() / f"kernels-{key}.so"
+        if not target.is_file():
+            _compile(command, source, target)
+        return Kernels(ctypes.CDLL(str(target)), source)
+    except (OSError, RuntimeError, subprocess.SubprocessError):
+        return None
+
+
+# ------------------------------------------------------------------------------------------------------------ what they take
+
+
+class Map:
+    """The structure ``Map`` of ``kernels.c``: what is the same for all windows of a map."""
+
+    def __init__(self, height: int, width: int, patch: int, bounded: bool, clip: float, dtype: torch.dtype):
+        real: Any = _REALS[dtype][1]
+        numbers = real * len(attention.PARAMETERS)
+        counts = [(name, ctypes.c_ssize_t) for name in ("height", "width", "patch", "bounded")]
+        limits = [(name, numbers) for name in ("middle", "radius", "limit")]
+        structure: Any = type("Map", (ctypes.Structure,), {"_fields_": [*counts, *limits, ("clip", real)]})
+        centre, variance, scale = attention.CENTRE_LIMIT, attention.LOG_VARIANCE_LIMIT, attention.LOG_SCALE_LIMIT
+        middle, radius, limit = attention.BOUND_MIDDLE, attention.BOUND_RADIUS, (centre, centre, variance, scale, scale)
+        self.structure = structure(height, width, patch, int(bounded), numbers(*middle), numbers(*radius), numbers(*limit), clip)
+        self.address = ctypes.addressof(self.structure)
+
+
+def window_map(size: tuple[int, int], patch: int, *, bounded: bool, clip: float | None, batch: int, dtype: torch.dtype) -> Map:
+    """The map for windows of N = ``patch`` on images of ``size`` (height, width).
+
+    Args:
+        clip: as in :func:`drawbench.attention.clip_gradient`, or None.
+        batch: images over which the loss is a mean; not only those of one share.
+    """
+    return Map(*size, patch, bounded, 0.0 if clip is None else clip / batch, dtype)
+
+
+def padded(size: int, dtype: torch.dtype) -> int:
+    """The length of a padded line of ``size`` pixels."""
+    lanes = VECTOR_BYTES // dtype.itemsize
+    return -(-size // lanes) * lanes
+
+
+def room(*shape: int, dtype: torch.dtype) -> Tensor:
+    """An empty tensor whose lines, the last dimension, are padded."""
+    return torch.empty(*shape[:-1], padded(shape[-1], dtype), dtype=dtype)
+
+
+def padded_lines(images: Tensor) -> Tensor:
+    """(..., W) as a tensor whose lines are padded with zeros."""
+    lines = room(*images.shape, dtype=images.dtype).zero_()
+    lines[..., : images.shape[-1]] = images
+    return lines
+
+
+def addresses(tensor: Tensor | None, count: int) -> list[int]:
+    """Where the parts of a tensor along its first dimension begin; ``count`` times 0 for none."""
+    if tensor is None:
+        return [0] * count
+    step = tensor.stride(0) * tensor.element_size()
+    return [tensor.data_ptr() + step * k for k in range(count)]

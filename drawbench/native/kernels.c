@@ -1,0 +1,661 @@
+/* What lies between the matrix products of a recurrence, for one batch on one core: LSTM gates, Gaussian windows, reading, writing.
+
+Everything is row-major. `real` is float, or double with -DDOUBLE. A line of an image or of a filter is padded with zeros to whole
+vectors ("padded" below; see `padded`), so that inner loops have no remainders. An array marked "product" is of `real`, or of bfloat16
+where `rounded` is 1: what a matrix product takes or gives. Strides count elements. Counts and addresses are all 64 bits wide.
+
+The mathematics is that of drawbench/attention.py (Gregor et al. 2015, equations 21-29); the tests hold the two together.
+B images, C channels, H rows, W columns, N the side of a patch, U units of an LSTM, Z latents. */
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef ptrdiff_t count;
+
+#ifdef DOUBLE
+typedef double real;
+typedef int64_t integer;
+enum { MANTISSA = 52, LEAST = -1022, DEGREE = 13, FLOOR = -104 };
+#define ROUNDER 6755399441055744.0 /* 1.5 * 2^52: adding it rounds to an integer, which then stands in the lowest bits */
+#else
+typedef float real;
+typedef int32_t integer;
+enum { MANTISSA = 23, LEAST = -126, DEGREE = 7, FLOOR = -46 };
+#define ROUNDER 12582912.0f
+#endif
+
+enum { BYTES = 64, LANES = BYTES / sizeof(real), NUMBERS = 5 };
+typedef real vec __attribute__((vector_size(BYTES)));
+typedef integer mask __attribute__((vector_size(BYTES)));
+typedef float single __attribute__((vector_size(4 * LANES)));
+typedef uint32_t word __attribute__((vector_size(4 * LANES)));
+
+#define INLINE static inline __attribute__((always_inline))
+#define LN2 ((real)0.693147180559945309417232)
+
+INLINE count padded(count size) { return (size + LANES - 1) / LANES * LANES; }
+
+/* ---------------------------------------------------------------------------------------------------------------- vectors */
+
+INLINE vec load(const real *from, count n) {
+    vec v = {0};
+    if (n >= LANES)
+        memcpy(&v, from, sizeof v);
+    else
+        memcpy(&v, from, n * sizeof(real));
+    return v;
+}
+
+INLINE void store(real *to, count n, vec v) {
+    if (n >= LANES)
+        memcpy(to, &v, sizeof v);
+    else
+        memcpy(to, &v, n * sizeof(real));
+}
+
+/* From a product. */
+INLINE vec take(const void *from, count at, count n, count rounded) {
+    if (!rounded)
+        return load((const real *)from + at, n);
+    uint16_t b[LANES] = {0};
+    const uint16_t *start = (const uint16_t *)from + at;
+    if (n >= LANES)
+        memcpy(b, start, sizeof b);
+    else
+        memcpy(b, start, n * sizeof *start);
+    word w;
+    for (int k = 0; k < LANES; k++) /* gcc makes a vector of this, but not of __builtin_convertvector between 16 and 32 bits */
+        w[k] = b[k];
+    return __builtin_convertvector((single)(w << 16), vec);
+}
+
+/* Into a product; to the nearest, ties to even. */
+INLINE void give(void *to, count at, count n, count rounded, vec v) {
+    if (!rounded) {
+        store((real *)to + at, n, v);
+        return;
+    }
+    word w = (word)__builtin_convertvector(v, single);
+    uint16_t b[LANES], *start = (uint16_t *)to + at;
+    w = (w + 0x7fff + ((w >> 16) & 1)) >> 16;
+    for (int k = 0; k < LANES; k++)
+        b[k] = (uint16_t)w[k];
+    if (n >= LANES)
+        memcpy(start, b, sizeof b);
+    else
+        memcpy(start, b, n * sizeof *start);
+}
+
+INLINE vec pick(mask which, vec yes, vec no) { return (vec)(((mask)yes & which) | ((mask)no & ~which)); }
+
+INLINE vec pixels(count first) {
+    vec v;
+    for (int k = 0; k < LANES; k++)
+        v[k] = (real)(first + k + 1);
+    return v;
+}
+
+INLINE real sum(vec v) {
+#ifdef __clang__
+    real total = 0;
+    for (int k = 0; k < LANES; k++)
+        total += v[k];
+    return total;
+#else
+    mask lane;
+    for (int k = 0; k < LANES; k++)
+        lane[k] = k;
+#pragma GCC unroll 4
+    for (int apart = LANES / 2; apart; apart /= 2)
+        v += __builtin_shuffle(v, lane ^ apart);
+    return v[0];
+#endif
+}
+
+/* 2^x for LEAST <= x <= -LEAST, to about one unit in the last place: the series of 2^f for |f| <= 1/2, and an integer exponent. */
+INLINE vec exp2_(vec x) {
+    static const double series[] = {1.0, 0.693147180559945309417232, 0.240226506959100712333552, 0.0555041086648215799531423,
+        0.00961812910762847716197908, 0.00133335581464284434234123, 0.000154035303933816099544371, 1.52527338040598402800254e-5,
+        1.32154867901443094884037e-6, 1.01780860092396997274900e-7, 7.05491162080112332987540e-9, 4.44553827187081149759640e-10,
+        2.56784359934882051419496e-11, 1.36914888539041240886000e-12};
+    vec shifted = x + (real)ROUNDER;
+    vec f = x - (shifted - (real)ROUNDER);
+    vec y = (vec){0} + (real)series[DEGREE];
+#pragma GCC unroll 16
+    for (int k = DEGREE - 1; k >= 0; k--)
+        y = y * f + (real)series[k];
+    return (vec)((mask)y + ((mask)shifted << MANTISSA));
+}
+
+INLINE vec exp_(vec x) {
+    x = x * (1 / LN2);
+    x = pick(x < (real)LEAST, (vec){0} + (real)LEAST, x);
+    x = pick(x > (real)-LEAST, (vec){0} - (real)LEAST, x);
+    return exp2_(x); /* a NaN passes both comparisons, and comes out as one */
+}
+
+INLINE vec sigmoid(vec x) { return 1 / (1 + exp_(-x)); }
+INLINE vec tanh_(vec x) { return 2 * sigmoid(2 * x) - 1; }
+
+/* ------------------------------------------------------------------------------------------------------------------- LSTM */
+
+/* The gates and the next state from the sums of their inputs; torch's order of gates: enter, keep, candidate, leave.
+
+sums product (B, 4U); constant (B, 4U), added to them, or none; gates (B, 4U), after their squashing; cell, next (B, U), the state
+before and after; squashed (B, U), tanh of the cell after. The new hidden state goes to hidden (B, U) and to row, product (B, U), each
+of which may be none. */
+void lstm_forward(count batch, count units, count rounded, const void *sums, const real *constant, real *gates, const real *cell,
+                  real *next, real *squashed, real *hidden, count hidden_stride, void *row, count row_stride) {
+    for (count b = 0; b < batch; b++) {
+        for (count u = 0; u < units; u += LANES) {
+            count n = units - u, at = b * units + u;
+            vec gate[4];
+#pragma GCC unroll 4
+            for (int k = 0; k < 4; k++) {
+                count in = b * 4 * units + k * units + u;
+                vec x = take(sums, in, n, rounded);
+                if (constant)
+                    x += load(constant + in, n);
+                gate[k] = k == 2 ? tanh_(x) : sigmoid(x);
+                store(gates + in, n, gate[k]);
+            }
+            vec after = gate[1] * load(cell + at, n) + gate[0] * gate[2];
+            vec squash = tanh_(after);
+            vec state = gate[3] * squash;
+            store(next + at, n, after);
+            store(squashed + at, n, squash);
+            if (hidden)
+                store(hidden + b * hidden_stride + u, n, state);
+            if (row)
+                give(row, b * row_stride + u, n, rounded, state);
+        }
+    }
+}
+
+/* The gradient of the sums, product (B, 4U), from that of the new hidden state: the sum of full (B, U) and of the products one, two
+and three (B, U), of which any may be none. into_cell (B, U) goes one step back in place. */
+void lstm_backward(count batch, count units, count rounded, const real *gates, const real *cell, const real *squashed, const real *full,
+                   const void *one, count one_stride, const void *two, count two_stride, const void *three, count three_stride,
+                   real *into_cell, void *into_sums) {
+    for (count b = 0; b < batch; b++) {
+        for (count u = 0; u < units; u += LANES) {
+            count n = units - u, at = b * units + u, in = b * 4 * units + u;
+            vec enter = load(gates + in, n), keep = load(gates + in + units, n);
+            vec candidate = load(gates + in + 2 * units, n), leave = load(gates + in + 3 * units, n);
+            vec squash = load(squashed + at, n), before = load(cell + at, n);
+            vec into = {0};
+            if (full)
+                into += load(full + at, n);
+            if (one)
+                into += take(one, b * one_stride + u, n, rounded);
+            if (two)
+                into += take(two, b * two_stride + u, n, rounded);
+            if (three)
+                into += take(three, b * three_stride + u, n, rounded);
+            vec carried = load(into_cell + at, n) + into * leave * (1 - squash * squash);
+            give(into_sums, in, n, rounded, carried * candidate * enter * (1 - enter));
+            give(into_sums, in + units, n, rounded, carried * before * keep * (1 - keep));
+            give(into_sums, in + 2 * units, n, rounded, carried * enter * (1 - candidate * candidate));
+            give(into_sums, in + 3 * units, n, rounded, into * squash * leave * (1 - leave));
+            store(into_cell + at, n, carried * keep);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- latents */
+
+/* z = mu + exp(log sigma) noise into row, product (B, Z). sums product (B, 2Z): mu, log sigma. spread (B, Z): exp(log sigma) noise. */
+void latent_forward(count batch, count latent, count rounded, const void *sums, const real *noise, real *mu, real *log_sigma,
+                    count stride, real *spread, void *row, count row_stride) {
+    for (count b = 0; b < batch; b++) {
+        for (count z = 0; z < latent; z += LANES) {
+            count n = latent - z, at = b * stride + z;
+            vec mean = take(sums, b * 2 * latent + z, n, rounded), log_deviation = take(sums, b * 2 * latent + latent + z, n, rounded);
+            vec away = exp_(log_deviation) * load(noise + at, n);
+            store(mu + at, n, mean);
+            store(log_sigma + at, n, log_deviation);
+            store(spread + b * latent + z, n, away);
+            give(row, b * row_stride + z, n, rounded, mean + away);
+        }
+    }
+}
+
+/* The gradient of the sums, product (B, 2Z), from those of z, product, and of mu and log sigma themselves. */
+void latent_backward(count batch, count latent, count rounded, const void *into_z, count z_stride, const real *into_mu,
+                     const real *into_log_sigma, count stride, const real *spread, void *into_sums) {
+    for (count b = 0; b < batch; b++) {
+        for (count z = 0; z < latent; z += LANES) {
+            count n = latent - z, at = b * stride + z;
+            vec into = take(into_z, b * z_stride + z, n, rounded);
+            give(into_sums, b * 2 * latent + z, n, rounded, into + load(into_mu + at, n));
+            vec scale = load(into_log_sigma + at, n) + into * load(spread + b * latent + z, n);
+            give(into_sums, b * 2 * latent + latent + z, n, rounded, scale);
+        }
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------- small products, per image */
+
+INLINE void times_tile(const int rows, const int columns, count k, const real *a, count row, count column, const real *x, count p,
+                       real *y, int add) {
+    vec acc[4][2];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int c = 0; c < columns; c++)
+            acc[r][c] = add ? load(y + r * p + c * LANES, LANES) : (vec){0};
+    for (count l = 0; l < k; l++)
+#pragma GCC unroll 2
+        for (int c = 0; c < columns; c++) {
+            vec from = load(x + l * p + c * LANES, LANES);
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++)
+                acc[r][c] += a[r * row + l * column] * from;
+        }
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 2
+        for (int c = 0; c < columns; c++)
+            store(y + r * p + c * LANES, LANES, acc[r][c]);
+}
+
+/* y (n, p) = a (n, k) x (k, p), added to what is there if so told. The lines of x and y are padded; a has any strides. */
+static void times(count n, count k, count p, const real *a, count row, count column, const real *x, real *y, int add) {
+    for (count i = 0; i < n;) {
+        int rows = n - i >= 4 ? 4 : n - i >= 2 ? 2 : 1;
+        for (count j = 0; j < p;) {
+            int columns = p - j >= 2 * LANES ? 2 : 1;
+            const real *from = a + i * row;
+            real *to = y + i * p + j;
+            switch (rows * 2 + columns) {
+            case 10: times_tile(4, 2, k, from, row, column, x + j, p, to, add); break;
+            case 9: times_tile(4, 1, k, from, row, column, x + j, p, to, add); break;
+            case 6: times_tile(2, 2, k, from, row, column, x + j, p, to, add); break;
+            case 5: times_tile(2, 1, k, from, row, column, x + j, p, to, add); break;
+            case 4: times_tile(1, 2, k, from, row, column, x + j, p, to, add); break;
+            default: times_tile(1, 1, k, from, row, column, x + j, p, to, add);
+            }
+            j += columns * LANES;
+        }
+        i += rows;
+    }
+}
+
+INLINE void dots_tile(const int rows, const int columns, count p, const real *a, const real *x, real *y, count row, int add) {
+    vec acc[2][4];
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; c++)
+            acc[r][c] = (vec){0};
+    for (count l = 0; l < p; l += LANES)
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; c++) {
+            vec from = load(x + c * p + l, LANES);
+#pragma GCC unroll 2
+            for (int r = 0; r < rows; r++)
+                acc[r][c] += load(a + r * p + l, LANES) * from;
+        }
+#pragma GCC unroll 2
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int c = 0; c < columns; c++)
+            y[r * row + c] = (add ? y[r * row + c] : 0) + sum(acc[r][c]);
+}
+
+/* y[i, j] = sum over p of a[i, p] x[j, p], for n lines of a and m lines of x, added to what is there if so told. */
+static void dots(count n, count m, count p, const real *a, const real *x, real *y, count row, int add) {
+    for (count i = 0; i < n;) {
+        int rows = n - i >= 2 ? 2 : 1;
+        for (count j = 0; j < m;) {
+            int columns = m - j >= 4 ? 4 : 1;
+            const real *left = a + i * p, *right = x + j * p;
+            real *to = y + i * row + j;
+            switch (rows * 4 + columns) {
+            case 12: dots_tile(2, 4, p, left, right, to, row, add); break;
+            case 9: dots_tile(2, 1, p, left, right, to, row, add); break;
+            case 8: dots_tile(1, 4, p, left, right, to, row, add); break;
+            default: dots_tile(1, 1, p, left, right, to, row, add);
+            }
+            j += columns;
+        }
+        i += rows;
+    }
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- windows */
+
+/* What is the same for all windows of a map. The numbers are taken as middle + radius tanh(number / radius) if bounded, and are else
+kept within the limits, beyond which their gradient is 0. */
+typedef struct {
+    count height, width, patch, bounded;
+    real middle[NUMBERS], radius[NUMBERS], limit[NUMBERS];
+    real clip; /* largest norm of a gradient that one image sends back, or 0 */
+} Map;
+
+typedef struct {
+    real x, y;      /* centre, pixels numbered from 1 */
+    real precision; /* 1 / variance */
+    real stride;    /* pixels */
+    real intensity; /* gamma */
+} Window;
+
+static Window window(const Map *map, const real *numbers) {
+    real n[NUMBERS];
+    for (int k = 0; k < NUMBERS; k++) {
+        if (map->bounded)
+            n[k] = map->middle[k] + map->radius[k] * (real)tanh(numbers[k] / map->radius[k]);
+        else
+            n[k] = numbers[k] > map->limit[k] ? map->limit[k] : numbers[k] < -map->limit[k] ? -map->limit[k] : numbers[k];
+    }
+    count longer = map->height > map->width ? map->height : map->width;
+    return (Window){
+        .x = (map->width + 1) / (real)2 * (n[0] + 1),
+        .y = (map->height + 1) / (real)2 * (n[1] + 1),
+        .precision = (real)exp(-n[2]),
+        .stride = (longer - 1) / (real)(map->patch > 1 ? map->patch - 1 : 1) * (real)exp(n[3]),
+        .intensity = (real)exp(n[4]),
+    };
+}
+
+/* One filter: its centre, and the pixel nearest to it, where its logarithm is exactly 0. */
+typedef struct {
+    real centre, nearest, step;
+} Filter;
+
+INLINE Filter filter(real centre, real stride, count i, count patch, count size) {
+    Filter f = {.step = (i + 1 - patch / (real)2 - (real)0.5) * stride};
+    f.centre = centre + f.step;
+    real near = (real)rint(f.centre);
+    f.nearest = near > size ? size : near < 1 ? 1 : near;
+    return f;
+}
+
+/* The logarithm to base 2 of a filter, up to its sum, at LANES pixels: never less than FLOOR, which is far beyond rounding, yet so
+large that products with it stay clear of the subnormal numbers, on which arithmetic can be tens of times slower. */
+INLINE vec logarithm(Filter f, vec pixel, real factor) {
+    vec log = (pixel - f.nearest) * (pixel + (f.nearest - 2 * f.centre)) * factor;
+    return pick(log < (real)FLOOR, (vec){0} + (real)FLOOR, log);
+}
+
+/* F (N, padded) along an axis: each line sums to 1, with zeros behind the last pixel. */
+static void filters(real centre, Window w, count patch, count size, real *to) {
+    const real factor = -w.precision / (2 * LN2);
+    const vec first = pixels(0);
+    for (count i = 0; i < patch; i++, to += padded(size)) {
+        Filter f = filter(centre, w.stride, i, patch, size);
+        vec total = {0};
+        for (count a = 0; a < size; a += LANES) {
+            vec pixel = first + (real)a;
+            vec value = pick(pixel > (real)size, (vec){0}, exp2_(logarithm(f, pixel, factor)));
+            total += value;
+            store(to + a, LANES, value);
+        }
+        real scale = 1 / sum(total);
+        for (count a = 0; a < size; a += LANES)
+            store(to + a, LANES, load(to + a, LANES) * scale);
+    }
+}
+
+/* What comes back through the filters of an axis from their gradient: for the centre, log variance and log stride. */
+static void filters_backward(real centre, Window w, count patch, count size, const real *bank, const real *into, real back[3]) {
+    const real factor = -w.precision / (2 * LN2);
+    const vec first = pixels(0);
+    back[0] = 0;
+    for (count i = 0; i < patch; i++, bank += padded(size), into += padded(size)) {
+        Filter f = filter(centre, w.stride, i, patch, size);
+        vec product = {0}, away = {0}, spread = {0};
+        for (count a = 0; a < size; a += LANES)
+            product += load(bank + a, LANES) * load(into + a, LANES);
+        const real mean = sum(product);
+        for (count a = 0; a < size; a += LANES) {
+            vec pixel = first + (real)a;
+            vec gradient = load(bank + a, LANES) * (load(into + a, LANES) - mean); /* sums to 0, so any origin of distances will do */
+            away += gradient * (pixel - f.nearest);
+            spread += gradient * logarithm(f, pixel, factor);
+        }
+        real towards = w.precision * sum(away);
+        back[0] += towards;
+        back[1] -= LN2 * sum(spread);
+        back[2] += towards * f.step;
+    }
+}
+
+/* The gradient of a window's numbers, from those of its filters and of log gamma. */
+static void window_backward(const Map *map, const real *numbers, Window w, const real *fx, const real *fy, const real *into_fx,
+                            const real *into_fy, real into_intensity, real *into_numbers) {
+    real back[3] = {0, 0, 0}, into[NUMBERS], norm = 0;
+    filters_backward(w.x, w, map->patch, map->width, fx, into_fx, back);
+    into[0] = back[0] * (map->width + 1) / 2;
+    filters_backward(w.y, w, map->patch, map->height, fy, into_fy, back);
+    into[1] = back[0] * (map->height + 1) / 2;
+    into[2] = back[1];
+    into[3] = back[2];
+    into[4] = into_intensity;
+    for (int k = 0; k < NUMBERS; k++) {
+        if (map->bounded) {
+            real squashed = (real)tanh(numbers[k] / map->radius[k]);
+            into[k] *= 1 - squashed * squashed;
+        } else if (!(fabs(numbers[k]) <= map->limit[k])) {
+            into[k] = 0;
+        }
+        norm += into[k] * into[k];
+    }
+    norm = (real)sqrt(norm);
+    for (int k = 0; k < NUMBERS; k++)
+        into_numbers[k] = map->clip && norm > map->clip ? into[k] * (map->clip / norm) : into[k];
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- reading */
+
+/* An image as padded lines of real: itself, or bytes (0-255, unpadded) put into room. */
+static const real *lines(const void *images, count bytes, count index, count height, count width, real *room) {
+    count p = padded(width);
+    if (!bytes)
+        return (const real *)images + index * height * p;
+    const uint8_t *from = (const uint8_t *)images + index * height * width;
+    for (count r = 0; r < height; r++, from += width, room += p) {
+        for (count a = 0; a < width; a++) /* the compiler makes vectors of this, and none of __builtin_convertvector on bytes */
+            room[a] = from[a];
+        for (count a = width; a < p; a++)
+            room[a] = 0;
+    }
+    return room - height * p;
+}
+
+/* Read through the windows that numbers (B, 5) stand for: gamma F_Y x F_X^T into row, product (B, C N N). With a canvas of logits
+(B, C, H, padded), row is (B, 2 C N N), the image and then what is missing, image - sigmoid(canvas), and that sigmoid is kept.
+
+images (B, C, H, padded), or bytes (B, C, H, W), which are read as fractions of 255. Kept: fx (B, N, padded), fy (B, N, padded);
+across (B, pictures, C, N, padded), F_Y times the picture; patches (B, pictures, C N N), gamma included. Returns 0, or 1 without memory. */
+int read_forward(const Map *map, count batch, count channels, const void *images, count bytes, const real *canvas, real *sigmoids,
+                 const real *numbers, count numbers_stride, real *fx, real *fy, real *across, real *patches, void *row, count row_stride,
+                 count rounded) {
+    const count n = map->patch, p = padded(map->width), q = padded(map->height), plane = map->height * p, pictures = canvas ? 2 : 1;
+    real *room = malloc(plane * sizeof(real));
+    if (!room)
+        return 1;
+    for (count b = 0; b < batch; b++, fx += n * p, fy += n * q, patches += pictures * channels * n * n) {
+        Window w = window(map, numbers + b * numbers_stride);
+        filters(w.x, w, n, map->width, fx);
+        filters(w.y, w, n, map->height, fy);
+        for (count c = 0; c < channels * pictures; c++, across += n * p) {
+            count index = b * channels + c % channels;
+            const real *picture;
+            if (c < channels) {
+                picture = lines(images, bytes, index, map->height, map->width, room);
+            } else {
+                for (count a = 0; a < plane; a += LANES)
+                    store(sigmoids + index * plane + a, LANES, sigmoid(load(canvas + index * plane + a, LANES)));
+                picture = sigmoids + index * plane;
+            }
+            times(n, map->height, p, fy, q, 1, picture, across, 0);
+            dots(n, n, p, across, fx, patches + c * n * n, n, 0);
+        }
+        const count size = channels * n * n;
+        const real scale = bytes ? w.intensity / 255 : w.intensity;
+        for (count k = 0; k < pictures * size; k += LANES)
+            store(patches + k, pictures * size - k, load(patches + k, pictures * size - k) * scale);
+        for (count k = 0; k < size; k += LANES) {
+            vec image = load(patches + k, size - k);
+            give(row, b * row_stride + k, size - k, rounded, image);
+            if (canvas)
+                give(row, b * row_stride + size + k, size - k, rounded, image - load(patches + size + k, size - k));
+        }
+    }
+    free(room);
+    return 0;
+}
+
+/* The way back of read_forward, from into_row, product: the gradient of the numbers, and that of the canvas, added to what is there. */
+int read_backward(const Map *map, count batch, count channels, const void *images, count bytes, const real *sigmoids, const real *numbers,
+                  count numbers_stride, const real *fx, const real *fy, const real *across, const real *patches, const void *into_row,
+                  count row_stride, count rounded, real *into_canvas, real *into_numbers, count into_stride) {
+    const count n = map->patch, p = padded(map->width), q = padded(map->height), plane = map->height * p, size = channels * n * n;
+    const count pictures = sigmoids ? 2 : 1, whole = padded(pictures * size);
+    real *room = malloc((2 * plane + whole + 2 * n * p + n * q) * sizeof(real));
+    if (!room)
+        return 1;
+    real *into_picture = room + plane, *inner = into_picture + plane, *columns = inner + whole, *into_fx = columns + n * p;
+    real *into_fy = into_fx + n * p;
+    for (count b = 0; b < batch; b++, fx += n * p, fy += n * q, patches += pictures * size) {
+        Window w = window(map, numbers + b * numbers_stride);
+        const real scale = bytes ? w.intensity / 255 : w.intensity;
+        vec intensity = {0};
+        for (count k = 0; k < size; k += LANES) {
+            vec image = take(into_row, b * row_stride + k, size - k, rounded);
+            if (sigmoids) { /* from [image, image - canvas] to [image, canvas] */
+                vec missing = take(into_row, b * row_stride + size + k, size - k, rounded);
+                image += missing;
+                intensity -= missing * load(patches + size + k, size - k);
+                store(inner + size + k, size - k, -missing * scale);
+            }
+            intensity += image * load(patches + k, size - k);
+            store(inner + k, size - k, image * scale);
+        }
+        memset(into_fy, 0, n * q * sizeof(real));
+        for (count c = 0; c < channels * pictures; c++, across += n * p) {
+            count index = b * channels + c % channels;
+            const real *picture = c < channels ? lines(images, bytes, index, map->height, map->width, room) : sigmoids + index * plane;
+            const real *small = inner + c * n * n;
+            times(n, n, p, small, n, 1, fx, columns, 0);
+            times(n, n, p, small, 1, n, across, into_fx, c > 0);
+            dots(n, map->height, p, columns, picture, into_fy, q, 1);
+            if (c >= channels) {
+                times(map->height, n, p, fy, 1, q, columns, into_picture, 0);
+                for (count a = 0; a < plane; a += LANES) {
+                    vec s = load(picture + a, LANES);
+                    real *to = into_canvas + index * plane + a;
+                    store(to, LANES, load(to, LANES) + load(into_picture + a, LANES) * s * (1 - s));
+                }
+            }
+        }
+        window_backward(map, numbers + b * numbers_stride, w, fx, fy, into_fx, into_fy, sum(intensity), into_numbers + b * into_stride);
+    }
+    free(room);
+    return 0;
+}
+
+/* ---------------------------------------------------------------------------------------------------------------- writing */
+
+/* Add F_Y^T w F_X / gamma to the canvas (B, C, H, padded), for patches w (B, C N N) and windows from numbers (B, 5), both rows of one
+array. Kept: fx, fy (B, N, padded), and across (B, C, N, padded), w F_X / gamma. Returns 0, or 1 without memory. */
+int write_forward(const Map *map, count batch, count channels, const real *patches, const real *numbers, count stride, real *fx, real *fy,
+                  real *across, real *canvas) {
+    const count n = map->patch, p = padded(map->width), q = padded(map->height), plane = map->height * p;
+    real *scaled = malloc(n * n * sizeof(real));
+    if (!scaled)
+        return 1;
+    for (count b = 0; b < batch; b++, fx += n * p, fy += n * q) {
+        Window w = window(map, numbers + b * stride);
+        filters(w.x, w, n, map->width, fx);
+        filters(w.y, w, n, map->height, fy);
+        for (count c = 0; c < channels; c++, across += n * p, canvas += plane) {
+            for (count k = 0; k < n * n; k++)
+                scaled[k] = patches[b * stride + c * n * n + k] / w.intensity;
+            times(n, n, p, scaled, n, 1, fx, across, 0);
+            times(map->height, n, p, fy, 1, q, across, canvas, 1);
+        }
+    }
+    free(scaled);
+    return 0;
+}
+
+/* The way back of write_forward, from the gradient of the canvas: those of the patches and of the numbers, rows of one array. */
+int write_backward(const Map *map, count batch, count channels, const real *patches, const real *numbers, count stride, const real *fx,
+                   const real *fy, const real *across, const real *into_canvas, real *into_patches, real *into_numbers, count into_stride) {
+    const count n = map->patch, p = padded(map->width), q = padded(map->height), plane = map->height * p;
+    real *room = malloc((n * n + 2 * n * p + n * q) * sizeof(real));
+    if (!room)
+        return 1;
+    real *down = room, *into_fx = down + n * p, *into_fy = into_fx + n * p, *scaled = into_fy + n * q;
+    for (count b = 0; b < batch; b++, fx += n * p, fy += n * q) {
+        Window w = window(map, numbers + b * stride);
+        real intensity = 0;
+        memset(into_fy, 0, n * q * sizeof(real));
+        for (count c = 0; c < channels; c++, across += n * p, into_canvas += plane) {
+            const real *patch = patches + b * stride + c * n * n;
+            real *into_patch = into_patches + b * into_stride + c * n * n;
+            times(n, map->height, p, fy, q, 1, into_canvas, down, 0);
+            dots(n, map->height, p, across, into_canvas, into_fy, q, 1);
+            dots(n, n, p, down, fx, into_patch, n, 0);
+            for (count k = 0; k < n * n; k++) {
+                scaled[k] = patch[k] / w.intensity;
+                into_patch[k] /= w.intensity;
+                intensity -= into_patch[k] * patch[k];
+            }
+            times(n, n, p, scaled, 1, n, down, into_fx, c > 0);
+        }
+        window_backward(map, numbers + b * stride, w, fx, fy, into_fx, into_fy, intensity, into_numbers + b * into_stride);
+    }
+    free(room);
+    return 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------ without attention */
+
+/* image - sigmoid(canvas) into row, product (B, C H W), for C H lines of width W; the sigmoid is kept. */
+void error_forward(count batch, count all_lines, count width, const real *images, const real *canvas, real *sigmoids, void *row,
+                   count row_stride, count rounded) {
+    const count p = padded(width);
+    for (count b = 0; b < batch; b++)
+        for (count r = 0; r < all_lines; r++)
+            for (count a = 0; a < width; a += LANES) {
+                count at = (b * all_lines + r) * p + a;
+                vec s = sigmoid(load(canvas + at, LANES));
+                store(sigmoids + at, LANES, s);
+                give(row, b * row_stride + r * width + a, width - a, rounded, load(images + at, LANES) - s);
+            }
+}
+
+/* The way back of error_forward: the gradient of the canvas, added to what is there. */
+void error_backward(count batch, count all_lines, count width, const real *sigmoids, const void *into_row, count row_stride, count rounded,
+                    real *into_canvas) {
+    const count p = padded(width);
+    for (count b = 0; b < batch; b++)
+        for (count r = 0; r < all_lines; r++)
+            for (count a = 0; a < width; a += LANES) {
+                count at = (b * all_lines + r) * p + a;
+                vec s = load(sigmoids + at, LANES), into = take(into_row, b * row_stride + r * width + a, width - a, rounded);
+                store(into_canvas + at, LANES, load(into_canvas + at, LANES) - into * s * (1 - s));
+            }
+}
+
+/* Add a product (B, C H W) to the canvas (B, C, H, padded). */
+void canvas_add(count batch, count all_lines, count width, const void *drawn, count rounded, real *canvas) {
+    const count p = padded(width);
+    for (count r = 0; r < batch * all_lines; r++)
+        for (count a = 0; a < width; a += LANES)
+            store(canvas + r * p + a, LANES, load(canvas + r * p + a, LANES) + take(drawn, r * width + a, width - a, rounded));
+}
+
+/* A canvas (B, C, H, padded) as a product (B, C H W). */
+void canvas_pack(count batch, count all_lines, count width, const real *canvas, count rounded, void *to) {
+    const count p = padded(width);
+    for (count r = 0; r < batch * all_lines; r++)
+        for (count a = 0; a < width; a += LANES)
+            give(to, r * width + a, width - a, rounded, load(canvas + r * p + a, LANES));
+}

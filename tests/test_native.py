@@ -1,0 +1,121 @@
+"""The kernels: that they are built, found again and done without; the functions that the models' tests do not reach; the shares."""
+
+import math
+import threading
+
+import pytest
+import torch
+
+from drawbench import native, streams
+from drawbench.native import build
+
+needs_kernels = pytest.mark.skipif(native.kernels() is None, reason="there is no C compiler")
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """No kernels loaded yet, and an empty cache."""
+    build.kernels.cache_clear()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    yield tmp_path / "drawbench"
+    build.kernels.cache_clear()
+
+
+@needs_kernels
+def test_they_are_compiled_once_and_found_again(fresh, monkeypatch):
+    assert build.kernels() is not None
+    (made,) = fresh.iterdir()
+    build.kernels.cache_clear()
+    monkeypatch.setattr(build, "_compile", lambda *_: pytest.fail("compiled again"))
+    assert build.kernels() is not None
+    assert list(fresh.iterdir()) == [made]
+    assert (fresh.stat().st_mode & 0o077) == 0
+
+
+def test_without_a_compiler_or_a_place_there_are_none(fresh, monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    assert build.kernels() is None
+    build.kernels.cache_clear()
+    monkeypatch.setenv("CC", "false")  # is there, and fails
+    assert build.kernels() is None
+    build.kernels.cache_clear()
+    monkeypatch.delenv("CC")
+    fresh.rmdir()
+    fresh.write_text("in the way")
+    assert build.kernels() is None
+
+
+def test_they_can_be_turned_off(fresh, monkeypatch):
+    monkeypatch.setenv("DRAWBENCH_NATIVE", "0")
+    assert build.kernels() is None
+
+
+@needs_kernels
+def test_what_others_could_have_written_is_not_run(fresh):
+    fresh.mkdir()
+    fresh.chmod(0o777)
+    assert build.kernels() is None
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-13)])
+def test_gates_against_a_cell_of_torch(dtype, tolerance):
+    """One step forward over the whole range of inputs, also where units do not fill a vector."""
+    kernels, draw = build.kernels(dtype), streams.stream(0, "gates")
+    for batch, units in ((1, 1), (3, 16), (5, 37)):
+        sums = torch.randn(batch, 4 * units, dtype=dtype, generator=draw) * 30
+        cell = torch.randn(batch, units, dtype=dtype, generator=draw)
+        enter, keep, candidate, leave = sums.chunk(4, 1)
+        truth = keep.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
+        gates, after, squashed, hidden = torch.empty_like(sums), *(torch.empty_like(cell) for _ in range(3))
+        at = [tensor.data_ptr() for tensor in (sums, gates, cell, after, squashed, hidden)]
+        kernels.lstm_forward(batch, units, 0, at[0], 0, *at[1:], units, 0, 0)
+        torch.testing.assert_close(after, truth, rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(hidden, leave.sigmoid() * truth.tanh(), rtol=tolerance, atol=tolerance)
+
+
+@needs_kernels
+def test_bfloat16_is_rounded_to_the_nearest_as_torch_does():
+    kernels, draw = build.kernels(), streams.stream(0, "rounding")
+    values = torch.cat([torch.randn(1, 1000, generator=draw), torch.tensor([[1 + 2**-8, 1 + 3 * 2**-8, 0.0, -0.0]])], 1)
+    packed = torch.empty(values.shape, dtype=torch.bfloat16)
+    lines = native.padded_lines(values)
+    kernels.canvas_pack(1, 1, values.shape[1], lines.data_ptr(), 1, packed.data_ptr())
+    assert torch.equal(packed, values.bfloat16())  # ties to even among them
+    back = native.padded_lines(torch.zeros_like(values))
+    kernels.canvas_add(1, 1, values.shape[1], packed.data_ptr(), 1, back.data_ptr())
+    assert torch.equal(back[:, : values.shape[1]], packed.float())
+
+
+@needs_kernels
+def test_not_a_number_stays_one():
+    """A kernel that swallowed it would hide a broken training."""
+    kernels = build.kernels()
+    sums, cell = torch.full((1, 4), math.nan), torch.zeros(1, 1)
+    gates, after, squashed, hidden = torch.empty(1, 4), *(torch.empty(1, 1) for _ in range(3))
+    at = [tensor.data_ptr() for tensor in (sums, gates, cell, after, squashed, hidden)]
+    kernels.lstm_forward(1, 1, 0, at[0], 0, *at[1:], 1, 0, 0)
+    assert all(tensor.isnan().all() for tensor in (gates, after, hidden))
+
+
+def test_shares_are_nearly_equal_and_not_too_small():
+    assert native.shares(100, 2) == [slice(0, 50), slice(50, 100)]
+    assert native.shares(100, 3) == [slice(0, 33), slice(33, 66), slice(66, 100)]
+    assert native.shares(10, 4) == [slice(0, 10)]
+    assert native.shares(1, 1) == [slice(0, 1)]
+
+
+def test_jobs_run_at_the_same_time_and_keep_their_order():
+    meeting, threads = threading.Barrier(3, timeout=30), torch.get_num_threads()
+    weight = torch.ones(2, requires_grad=True)
+
+    def job(number):
+        meeting.wait()  # nobody passes alone
+        return number, torch.get_num_threads(), (weight * number).requires_grad
+
+    with torch.no_grad():
+        assert native.in_parallel([lambda number=number: job(number) for number in range(3)]) == [(n, 1, False) for n in range(3)]
+    assert torch.get_num_threads() == threads
+    with pytest.raises(ZeroDivisionError):
+        native.in_parallel([lambda: 1, lambda: 1 // 0])
+    assert torch.get_num_threads() == threads
