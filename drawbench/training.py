@@ -85,9 +85,9 @@ class StopFlag:
 
     def check(self) -> None:
         """Raise :class:`Interrupted` if a signal came, to this process or to one that works with it."""
-        self.number = distributed.signal_to_stop(self.number)
-        if self.number is not None:
-            raise Interrupted(self.number)
+        number = distributed.signal_to_stop(self.number)  # not kept here: a signal that comes meanwhile is for the next check
+        if number is not None:
+            raise Interrupted(number)
 
 
 @contextmanager
@@ -133,8 +133,12 @@ def plan(task: Task, config: Any, say: Callable[[str], None]) -> Any:
 
     ``steps`` is taken as given, ``epochs`` is converted, ``time_budget`` (30 minutes where no length is given at all) is measured.
     From then on only steps count, so a resumed run goes exactly as far as the uninterrupted one.
+
+    Raises:
+        Problem: there are more processes than images in an update.
     """
     training: Training = config.training
+    distributed.share(training.batch)  # what does not go is said before there is a run folder
     steps = training.steps
     if training.epochs is not None:
         steps = max(1, math.ceil(training.epochs * task.images_per_epoch / training.batch))
