@@ -1,7 +1,7 @@
 """Variational bounds measured on many images: every image once, sums in float64, noise by the image's number.
 
 The noise of image ``n`` and sample ``s`` is a function of (seed, ``n``, ``s``), so neither the batch size nor which other images are
-measured changes what is measured (beyond the last bits of float32 matrix products).
+measured, nor by how many processes, changes what is measured (beyond the last bits of float32 matrix products).
 """
 
 import math
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drawbench import likelihood, models, streams
+from drawbench import distributed, likelihood, models, streams
 from drawbench.errors import Problem
 from drawbench.evaluation import Z_95
 from drawbench.models import Generator
@@ -133,8 +133,8 @@ def bound(
         index: int64 (M,), which images; all if None. Their numbers choose their noise.
         samples: S, of the latents for each image.
         seed: of the noise.
-        batch: images at a time: memory, not the result, depends on it.
-        check: called between batches; it may raise to stop.
+        batch: images at a time, in each process: memory, not the result, depends on it.
+        check: called between batches, as often in each process; it may raise to stop.
         progress: called with the images done and to be done, samples counted apart.
 
     Raises:
@@ -143,8 +143,11 @@ def bound(
     _at_least_one("samples", samples)
     chosen = torch.arange(len(images)) if index is None else index
     device = next(model.parameters()).device
-    parts, done = [], 0
-    for rows in chosen.split(batch):
+    done = 0
+
+    def measure(rows: Tensor) -> Tensor:
+        """Reconstruction, KL of each step and variance of some images, float64 (B, 1 + T + 1)."""
+        nonlocal done
         inputs = as_images(images[rows], device)
         reconstruction = mean = squares = torch.zeros(len(rows), dtype=torch.float64, device=device)
         kl = reconstruction.new_zeros(len(rows), model.steps)
@@ -158,12 +161,12 @@ def bound(
             change = terms.bound - mean
             mean = mean + change / (number + 1)
             squares = squares + change * (terms.bound - mean)
-            done += len(rows)
-            progress(done, samples * len(chosen))
+            done = _tell(progress, done, rows, samples * len(chosen))
         variance = squares / (samples - 1) if samples > 1 else torch.full_like(squares, math.nan)
-        parts.append([tensor.cpu().numpy() for tensor in (reconstruction / samples, kl / samples, variance)])
-    reconstructions, kls, variances = (np.concatenate(column) for column in zip(*parts, strict=True))
-    measured = Bound(reconstructions, kls, variances, samples)
+        return torch.cat([reconstruction[:, None] / samples, kl / samples, variance[:, None]], dim=1).cpu()
+
+    table = _in_batches(measure, chosen, batch)
+    measured = Bound(table[:, 0], table[:, 1:-1], table[:, -1], samples)
     _finite(measured.per_image)
     return measured
 
@@ -187,26 +190,40 @@ def importance_weighted(
     _at_least_one("samples", samples)
     chosen = torch.arange(len(images)) if index is None else index
     device = next(model.parameters()).device
-    parts, done = [], 0
-    for rows in chosen.split(batch):
+    done = 0
+
+    def measure(rows: Tensor) -> Tensor:
+        """The bound and the effective samples of some images, float64 (B, 2)."""
         inputs = as_images(images[rows], device)
 
-        def log_weights(rows: Tensor = rows, inputs: Tensor = inputs):
+        def log_weights():
             nonlocal done
             for number in range(samples):
                 check()
                 drawn = noise(rows.to(device), model.steps, model.latent, seed, "importance", number)
                 made = models.drawing(model, inputs, drawn)
                 yield likelihood.log_weights(made.logits, inputs, made.mu, made.log_sigma, drawn)
-                done += len(rows)
-                progress(done, samples * len(chosen))
+                done = _tell(progress, done, rows, samples * len(chosen))
 
         weights = likelihood.importance_weighted(log_weights())
-        parts.append([(-weights.log_likelihood).cpu().numpy(), weights.effective_samples.cpu().numpy()])
-    values, effective = (np.concatenate(column) for column in zip(*parts, strict=True))
-    measured = ImportanceWeighted(values, effective, samples)
+        return torch.stack([-weights.log_likelihood, weights.effective_samples], dim=1).cpu()
+
+    table = _in_batches(measure, chosen, batch)
+    measured = ImportanceWeighted(table[:, 0], table[:, 1], samples)
     _finite(measured.per_image)
     return measured
+
+
+def _in_batches(measure: Callable[[Tensor], Tensor], index: Tensor, batch: int) -> np.ndarray:
+    """What is measured of all images, ``batch`` at a time in each process, in the order of ``index``."""
+    return torch.cat([distributed.gather(measure, rows) for rows in index.split(batch * distributed.size())]).numpy()
+
+
+def _tell(progress: Callable[[int, int], object], done: int, rows: Tensor, total: int) -> int:
+    """Tell how many images are done after these rows, if all processes are as far as this one."""
+    done = min(done + len(rows) * distributed.size(), total)
+    progress(done, total)
+    return done
 
 
 def _at_least_one(what: str, count: int) -> None:

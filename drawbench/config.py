@@ -118,7 +118,8 @@ class Training(_Checked):
     evaluate_every: int | None = setting(None, "Updates between validations (a fortieth of the training; if short, a tenth).", low=1)
     save_every: int = setting(500, "Updates between checkpoints.", low=1)
     seed: int = setting(0, "Seed of weights, order, clutter and noise.", low=0)
-    threads: int | None = setting(None, "CPU threads (all cores if not given).", low=1, high=1024)
+    processes: int = setting(1, "Processes on this machine that share the images of each update.", low=1, high=1024)
+    threads: int | None = setting(None, "CPU threads of each process (all cores, shared among them, if not given).", low=1, high=1024)
     device: str = setting("auto", "Where to train; auto takes a GPU if there is one.", choices=("auto", "cpu", "cuda"))
 
     def __post_init__(self):

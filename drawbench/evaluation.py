@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from drawbench import distributed
 from drawbench.errors import Problem
 
 Z_95 = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
@@ -95,20 +96,25 @@ def predict(
 
     Args:
         images: uint8 (N, H, W).
-        batch: images at a time: memory, not the result, depends on it.
+        batch: images at a time, in each process: memory, not the result, depends on it.
         glimpses: looks per image, if not as in training.
-        check: called between batches; it may raise to stop.
+        check: called between batches, as often in each process; it may raise to stop.
     """
     device = next(model.parameters()).device
     training = model.training
+    step = batch * distributed.size()
+
+    def answers(some: np.ndarray | Tensor) -> Tensor:
+        inputs = as_input(some, device)
+        outputs = model(inputs) if glimpses is None else model(inputs, glimpses=glimpses)
+        return outputs.logits.float().softmax(dim=-1).cpu()
+
     model.eval()
     try:
         parts = []
-        for first in range(0, len(images), batch):
+        for first in range(0, len(images), step):
             check()
-            inputs = as_input(images[first : first + batch], device)
-            outputs = model(inputs) if glimpses is None else model(inputs, glimpses=glimpses)
-            parts.append(outputs.logits.float().softmax(dim=-1).cpu())
+            parts.append(distributed.gather(answers, images[first : first + step]))
     finally:
         model.train(training)
     return torch.cat(parts)

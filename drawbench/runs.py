@@ -6,6 +6,8 @@ the old content or the new, never half of it.
 
 A checkpoint is a plain safetensors file: tensors and text, nothing that could run. Its text carries a SHA-256 over all of its
 content, which is checked before a single value is used.
+
+Where several processes work together, the first alone reads and writes; the others get what it read.
 """
 
 import contextlib
@@ -27,7 +29,7 @@ from safetensors.torch import save as safetensors_save
 from torch import Tensor
 
 from drawbench import config as configs
-from drawbench import native
+from drawbench import distributed, native
 from drawbench.errors import Problem
 from drawbench.files import read_json, write_atomically, write_json
 
@@ -99,6 +101,7 @@ class Run:
         return self.folder / "figures"
 
     @classmethod
+    @distributed.by_first
     def create(cls, folder: Path, config: Any, *, command: str = "", force: bool = False) -> "Run":
         """Make a run folder.
 
@@ -124,6 +127,7 @@ class Run:
         return run
 
     @classmethod
+    @distributed.by_first
     def open(cls, folder: Path) -> "Run":
         """An existing run folder.
 
@@ -145,7 +149,10 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against a second process. The system releases the lock of a process that dies."""
+        """Hold the folder against other commands. The system releases the lock of a process that dies."""
+        if distributed.rank():  # the first process holds it for all
+            yield
+            return
         try:
             file = open(self.folder / ".lock", "w")  # noqa: SIM115 - it is closed by the with below
         except OSError as error:
@@ -161,6 +168,7 @@ class Run:
 
     # -- state of training
 
+    @distributed.by_first
     def save_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Save the state to go on from; the one before is kept beside it until the next save."""
         save_checkpoint(self.folder / FRESH, tensors, facts)
@@ -175,6 +183,7 @@ class Run:
         except OSError as error:
             raise Problem(f"cannot write {last}: {error.strerror or error}") from error
 
+    @distributed.by_first
     def load_state(self, warn) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """The newest sound state, or None if none was ever saved.
 
@@ -197,9 +206,11 @@ class Run:
             raise Problem(f"no checkpoint in {self.folder} is sound; start again with --force")
         return None
 
+    @distributed.by_first
     def save_best(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         save_checkpoint(self.folder / BEST, tensors, facts)
 
+    @distributed.by_first
     def load_best(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The weights that did best on validation.
 
@@ -214,6 +225,7 @@ class Run:
 
     # -- measurements
 
+    @distributed.by_first
     def write_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Write ``metrics.csv``, one row per validation."""
         import pandas
@@ -243,6 +255,7 @@ class Run:
         return read_json(self.folder / "result.json")
 
 
+@distributed.by_first
 def refuse_taken(folder: Path, force: bool) -> None:
     """Nothing, if a run may be made in ``folder``.
 

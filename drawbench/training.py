@@ -2,8 +2,10 @@
 
 What differs between a classifier and a generator is the :class:`Task`: what a batch is, what its loss is, how it is validated.
 Everything random is a function of (seed, name, sample number), so the state of a training is the weights, Adam's moments, the
-running average and a few numbers; with them, going on is the same to the bit as never having stopped (for one thread count and
-one version of torch).
+running average and a few numbers; with them, going on is the same to the bit as never having stopped (for one number of threads and
+of processes and one version of torch).
+
+Several processes (:mod:`drawbench.distributed`) share the images of each update. From the summed gradient on all of them do the same.
 """
 
 import copy
@@ -19,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from drawbench import config as configs
+from drawbench import distributed
 from drawbench.config import Training
 from drawbench.errors import Problem
 from drawbench.runs import Run
@@ -81,9 +84,10 @@ class StopFlag:
         self.number: int | None = None
 
     def check(self) -> None:
-        """Raise :class:`Interrupted` if a signal came."""
-        if self.number is not None:
-            raise Interrupted(self.number)
+        """Raise :class:`Interrupted` if a signal came, to this process or to one that works with it."""
+        number = distributed.signal_to_stop(self.number)  # not kept here: a signal that comes meanwhile is for the next check
+        if number is not None:
+            raise Interrupted(number)
 
 
 @contextmanager
@@ -129,8 +133,12 @@ def plan(task: Task, config: Any, say: Callable[[str], None]) -> Any:
 
     ``steps`` is taken as given, ``epochs`` is converted, ``time_budget`` (30 minutes where no length is given at all) is measured.
     From then on only steps count, so a resumed run goes exactly as far as the uninterrupted one.
+
+    Raises:
+        Problem: there are more processes than images in an update.
     """
     training: Training = config.training
+    distributed.share(training.batch)  # what does not go is said before there is a run folder
     steps = training.steps
     if training.epochs is not None:
         steps = max(1, math.ceil(training.epochs * task.images_per_epoch / training.batch))
@@ -153,16 +161,16 @@ def _steps_in(minutes: float, task: Task, training: Training) -> int:
     optimizer = _adam(trial.model, training)
     seconds: list[float] = []
     start = time.perf_counter()
-    while len(seconds) < 8 or (time.perf_counter() - start < min(10.0, 3.0 * minutes) and len(seconds) < 200):
+    while distributed.broadcast(len(seconds) < 8 or (time.perf_counter() - start < min(10.0, 3.0 * minutes) and len(seconds) < 200)):
         begin = time.perf_counter()
-        _update(trial, optimizer, trial.batch(len(seconds) * training.batch, training.batch), 0.0, training.clip)
+        _update(trial, optimizer, training, len(seconds), 0.0)
         seconds.append(time.perf_counter() - begin)
     begin = time.perf_counter()
     trial.validate(trial.model, lambda: None)
     validating = VALIDATIONS * (time.perf_counter() - begin)
     measuring = time.perf_counter() - start
     usable = max(60 * minutes - validating - measuring, 0.25 * 60 * minutes)
-    return max(10, int(usable / statistics.median(seconds[3:])))
+    return distributed.broadcast(max(10, int(usable / statistics.median(seconds[3:]))))
 
 
 # ------------------------------------------------------------------------------------------------------------------ loop
@@ -176,17 +184,19 @@ def _adam(model: nn.Module, training: Training) -> torch.optim.Adam:
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=training.learning_rate, fused=True)
 
 
-def _update(task: Task, optimizer: torch.optim.Optimizer, batch: Any, rate: float, clip: float) -> dict[str, float]:
-    """One update; nothing changes if the loss or the gradient is not finite.
+def _update(task: Task, optimizer: torch.optim.Optimizer, training: Training, step: int, rate: float) -> dict[str, float]:
+    """Update number ``step``; nothing changes if the loss or the gradient is not finite.
 
     Raises:
-        Problem: it is not: one such gradient would turn every weight into NaN.
+        Problem: it is not: one such gradient would turn every weight into NaN. Or the batch has less than an image for each process.
     """
-    loss, facts = task.loss(batch)
+    first, count = distributed.share(training.batch)
+    loss, facts = task.loss(task.batch(step * training.batch + first, count))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    norm = float(torch.nn.utils.clip_grad_norm_(task.model.parameters(), clip))
-    value = loss.item()
+    gradients = [parameter.grad for parameter in task.model.parameters() if parameter.grad is not None]
+    value, *means = distributed.mean_(gradients, [loss.item(), *facts.values()], count / training.batch)
+    norm = float(torch.nn.utils.clip_grad_norm_(task.model.parameters(), training.clip))
     if not math.isfinite(value) or not math.isfinite(norm):
         raise Problem(
             f"the loss or its gradient is no longer finite (loss {value:g}, gradient norm {norm:g}); no weight was changed. "
@@ -195,7 +205,7 @@ def _update(task: Task, optimizer: torch.optim.Optimizer, batch: Any, rate: floa
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.step()
-    return {**facts, "gradient_norm": norm}
+    return {**dict(zip(facts, means, strict=True)), "gradient_norm": norm}
 
 
 class Trainer:
@@ -292,9 +302,8 @@ class Trainer:
                 copied.copy_(original)
 
     def _advance(self) -> None:
-        batch = self.task.batch(self.step * self.training.batch, self.training.batch)
         rate = learning_rate(self.step, self.total, self.training.learning_rate, self.training.warmup)
-        facts = _update(self.task, self.optimizer, batch, rate, self.training.clip)
+        facts = _update(self.task, self.optimizer, self.training, self.step, rate)
         self.step += 1
         self._average()
         for name, value in facts.items():

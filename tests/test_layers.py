@@ -12,6 +12,7 @@ LAYERS = [
     ["attention", "likelihood"],
     ["native"],
     ["models", "data"],
+    ["distributed"],
     ["runs"],
     ["evaluation", "bounds"],
     ["training"],
@@ -56,3 +57,10 @@ def test_the_walk_finds_every_kind_of_import():
 def test_only_the_command_line_prints(path):
     calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     assert layer_of(path) == "cli" or not any(call.func.id == "print" for call in calls)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_distributed_imports_torch_distributed(path):
+    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    names = [getattr(node, "module", None) or alias.name for node in nodes for alias in node.names]
+    assert path.name == "distributed.py" or not any(name.startswith("torch.distributed") for name in names)

@@ -5,6 +5,7 @@ import sys
 
 import click
 
+from drawbench import distributed
 from drawbench.errors import Problem
 
 # name -> one line for the list of commands; the module is drawbench.cli.<name> with "-" as "_".
@@ -21,8 +22,14 @@ COMMANDS = {
 }
 
 
+SHARED = ("classify", "generate", "evaluate", "resume")  # commands that several processes can work on together
+
+
 class Commands(click.Group):
-    """Loads a command's module when it is called, and turns problems into one sentence and an exit status."""
+    """Loads a command's module when it is called, and turns problems into one sentence and an exit status.
+
+    Of several processes that work together, the one that failed first says the sentence, and its status is that of all.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -30,6 +37,8 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
+        if distributed.size() > 1 and name not in SHARED:
+            raise Problem(f"drawbench {name} works in one process; start it without torchrun")
         return importlib.import_module(f"drawbench.cli.{name.replace('-', '_')}").command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -38,20 +47,38 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context):
         try:
+            distributed.join()
             return super().invoke(ctx)
         except click.exceptions.Exit:
             raise
-        except (Problem, OSError, KeyboardInterrupt) as error:
-            if isinstance(error, BrokenPipeError) or ctx.meta.get("drawbench.debug"):
+        except click.ClickException as error:
+            distributed.take_the_word(error.exit_code)
+            raise
+        except KeyboardInterrupt:
+            distributed.take_the_word(130)
+            if ctx.meta.get("drawbench.debug"):
                 raise
-            if isinstance(error, KeyboardInterrupt):
-                click.echo("Stopped.", err=True)
-                sys.exit(130)
+            click.echo("Stopped.", err=True)
+            sys.exit(130)
+        except Exception as error:
+            distributed.take_the_word(1)
+            self._explain(error, ctx.meta.get("drawbench.debug", False))
+            raise
+        finally:
+            distributed.leave()
+
+    def _explain(self, error: Exception, debug: bool) -> None:
+        """Nothing, if an error is a fault of ours or its traceback is asked for.
+
+        Raises:
+            ClickException: it is one that a user can meet; in a sentence.
+        """
+        if debug or isinstance(error, BrokenPipeError):
+            return
+        if isinstance(error, (Problem, OSError)):
             raise click.ClickException(str(error)) from error
-        except (MemoryError, RuntimeError) as error:
-            # torch says "can't allocate memory" on a CPU and "CUDA out of memory" on a GPU, as plain RuntimeErrors.
-            if ctx.meta.get("drawbench.debug") or not (isinstance(error, MemoryError) or "memory" in str(error)):
-                raise
+        # torch says "can't allocate memory" on a CPU and "CUDA out of memory" on a GPU, as plain RuntimeErrors.
+        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
             raise click.ClickException("there is not enough memory for this; try a smaller --batch, --hidden or --canvas") from error
 
 

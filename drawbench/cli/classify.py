@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from drawbench.cli import options
+from drawbench.cli import options, sharing
 from drawbench.config import Classify
 
 
@@ -14,6 +14,7 @@ from drawbench.config import Classify
 Examples:
   drawbench classify --glimpses 8                      30 minutes on 100x100, 8 pieces of clutter
   drawbench classify --recipe paper-8                  the run behind the published 8-glimpse number
+  drawbench classify --processes 4                     share each update's images among four processes
   drawbench classify --canvas 60 --clutter 4 --epochs 20
   drawbench classify --window-map linear --steps 5000  the paper's unbounded map, to see what it does
 Settings can come from the environment too: DRAWBENCH_CLASSIFY_GLIMPSES=4.
@@ -34,10 +35,10 @@ def command(
 
     Writes a run folder with the configuration, the learning curve, the best weights, the result and figures.
     """
+    config = sharing.configured(options.configure(Classify, recipe, given), given)
     from drawbench.cli import classifying, console, running
     from drawbench.runs import Run, command_line, refuse_taken
 
-    config = options.configure(Classify, recipe, given)
     screen = console.Console()
     folder = running.folder_for(runs, name, classifying.name_of(config))
     refuse_taken(folder, force)  # before minutes of work, not after

@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from drawbench import evaluation, files
+from torch import nn
+
+from drawbench import distributed, evaluation, files
 from drawbench.cli import console
 from drawbench.config import Classify
 from drawbench.data import sources as origins
@@ -11,7 +13,7 @@ from drawbench.experiments import classify
 from drawbench.experiments.classify import Experiment
 from drawbench.figures import run as figures
 from drawbench.runs import Run
-from drawbench.training import Interrupted, stop_flag
+from drawbench.training import Interrupted, Trainer, stop_flag
 
 CONDITIONS = {"clutter": "clutter pieces", "canvas": "side of the canvas (pixels)", "glimpses": "glimpses"}
 
@@ -36,10 +38,16 @@ def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: b
         except Interrupted as stop:
             screen.close()
             console.stopped(stop.number, run.folder)
-        result = classify.result(run.config, score, trainer, files.read_json(run.folder / "environment.json").get("command", ""))
-        run.write_result(result)
-        test = store.load(experiment.folder, "test")
-        drawn = figures.of_classifier(run, model, test.images, test.labels)
+        _conclude(experiment, run, trainer, score, model, as_json)
+
+
+@distributed.by_first
+def _conclude(experiment: Experiment, run: Run, trainer: Trainer, score: evaluation.Score, model: nn.Module, as_json: bool) -> None:
+    """Write the result and the figures, print."""
+    result = classify.result(run.config, score, trainer, files.read_json(run.folder / "environment.json").get("command", ""))
+    run.write_result(result)
+    test = store.load(experiment.folder, "test")
+    drawn = figures.of_classifier(run, model, test.images, test.labels)
     console.emit({**result, "run": str(run.folder)}, summary(result, run.folder, [str(path) for path in drawn]), as_json)
 
 
@@ -70,6 +78,12 @@ def evaluate(
         except Interrupted as stop:
             console.say("Stopped; nothing was written.")
             raise SystemExit(128 + stop.number) from None
+    _tell(run, score, curves, as_json)
+
+
+@distributed.by_first
+def _tell(run: Run, score: evaluation.Score, curves: dict[str, list[dict]], as_json: bool) -> None:
+    """Write the curves, print."""
     drawn = [path for condition, rows in curves.items() for path in write_curve(run, condition, rows)]
     low, high = score.interval
     measured = {"metric": "test_error_percent", "value": score.percent, "low": low, "high": high, "n": score.n, "errors": score.errors}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from drawbench.cli import options
+from drawbench.cli import options, sharing
 
 
 class Numbers(click.ParamType):
@@ -44,7 +44,10 @@ Examples:
 @click.option("--samples", type=click.IntRange(1), help="A generator: also the importance-weighted bound with so many samples.")
 @click.option("--images", type=click.IntRange(1), help="Test images of that bound, evenly spaced.  [default: all]")
 @click.option("--bound-samples", type=click.IntRange(1), help="Samples for each image in the bound itself.  [default: the run's]")
-@click.option("--batch", type=click.IntRange(1), default=250, show_default=True, help="Images at a time: a matter of memory.")
+@click.option(
+    "--batch", type=click.IntRange(1), default=250, show_default=True, help="Images at a time in each process: a matter of memory."
+)
+@sharing.PROCESSES
 @options.DATASETS
 @options.SOURCES
 @options.common
@@ -57,6 +60,7 @@ def command(
     images: int | None,
     bound_samples: int | None,
     batch: int,
+    processes: int | None,
     datasets: Path,
     sources: Path | None,
     as_json: bool,
@@ -77,10 +81,12 @@ def command(
     if opened.config.task == "generate":
         if images and not samples:
             raise click.UsageError("--images says how many images the importance-weighted bound is measured on; give --samples too")
+        sharing.start(processes)
         generating.evaluate(opened, samples, bound_samples, images, batch, datasets, sources, screen, as_json)
         return
     for name, values in (("--clutter", clutter), ("--canvas", canvas), ("--glimpses", glimpses)):
         if values and min(values) < (0 if name == "--clutter" else 1):
             raise click.UsageError(f"{name} must be at least {0 if name == '--clutter' else 1}, got {min(values)}")
+    sharing.start(processes)
     curves = {name: values for name, values in (("clutter", clutter), ("canvas", canvas), ("glimpses", glimpses)) if values}
     classifying.evaluate(opened, curves, batch, datasets, sources, screen, as_json)

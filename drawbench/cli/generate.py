@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from drawbench.cli import options
+from drawbench.cli import options, sharing
 from drawbench.config import Generate
 
 # The recipe of a data set unless another is given.
@@ -53,16 +53,15 @@ def command(
 
     Writes a run folder with the configuration, the learning curve, the best weights, the result, pictures and films.
     """
-    from drawbench.cli import console, generating, running
-    from drawbench.runs import Run, command_line, refuse_taken
-
-    screen = console.Console()
     if origin is not None:
-        seed = given.pop("seed", 0)
+        seed, many = given.pop("seed", 0), given.pop("processes", None)
         if given or no_attention or recipe or name:
             unwanted = next(iter([*given, *(["no_attention"] if no_attention else []), *(["recipe"] if recipe else []), "run"]))
             raise click.UsageError(f"--from takes a trained model as it is; leave out --{unwanted.replace('_', '-')}")
-        generating.draw_from(origin, seed, pictures, out, datasets, sources, screen, as_json)
+        sharing.start(many)
+        from drawbench.cli import console, generating
+
+        generating.draw_from(origin, seed, pictures, out, datasets, sources, console.Console(), as_json)
         return
     if out is not None:
         raise click.UsageError("--out goes with --from RUN; the place of a new run is --runs DIR and --run NAME")
@@ -70,7 +69,11 @@ def command(
         if given.get("attention", "none") != "none":
             raise click.UsageError(f"--no-attention and --attention {given['attention']} contradict each other")
         given["attention"] = "none"
-    config = options.configure(Generate, recipe or RECIPES[given.get("dataset", "mnist")], given)
+    config = sharing.configured(options.configure(Generate, recipe or RECIPES[given.get("dataset", "mnist")], given), given)
+    from drawbench.cli import console, generating, running
+    from drawbench.runs import Run, command_line, refuse_taken
+
+    screen = console.Console()
     folder = running.folder_for(runs, name, generating.name_of(config))
     refuse_taken(folder, force)  # before minutes of work, not after
     experiment = generating.experiment(config, datasets, sources, screen)

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from drawbench import files
+from drawbench import distributed, files
+from drawbench.bounds import Bound, ImportanceWeighted
 from drawbench.cli import console
 from drawbench.config import Generate
 from drawbench.data import sources as origins
@@ -11,8 +12,9 @@ from drawbench.errors import Problem
 from drawbench.experiments import generate
 from drawbench.experiments.generate import Experiment
 from drawbench.figures import run as figures
+from drawbench.models import Generator
 from drawbench.runs import Run
-from drawbench.training import Interrupted, stop_flag
+from drawbench.training import Interrupted, Trainer, stop_flag
 
 PICTURES = 16  # samples and reconstructions that are drawn
 
@@ -46,10 +48,25 @@ def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: b
         except Interrupted as stop:
             screen.close()
             console.stopped(stop.number, run.folder)
-        command = files.read_json(run.folder / "environment.json").get("command", "")
-        result = generate.result(experiment.config, experiment.data, measured, weighted, trainer, command)
-        run.write_result(result)
-        drawn = figures.of_generator(run, model, experiment.data, pictures)
+        _conclude(experiment, run, trainer, measured, weighted, model, pictures, as_json)
+
+
+@distributed.by_first
+def _conclude(
+    experiment: Experiment,
+    run: Run,
+    trainer: Trainer,
+    measured: Bound,
+    weighted: ImportanceWeighted | None,
+    model: Generator,
+    pictures: int,
+    as_json: bool,
+) -> None:
+    """Write the result and the pictures, print."""
+    command = files.read_json(run.folder / "environment.json").get("command", "")
+    result = generate.result(experiment.config, experiment.data, measured, weighted, trainer, command)
+    run.write_result(result)
+    drawn = figures.of_generator(run, model, experiment.data, pictures)
     console.emit({**result, "run": str(run.folder)}, summary(result, run.folder, drawn), as_json)
 
 
@@ -76,10 +93,16 @@ def draw_from(
             screen.close()
             console.say("Stopped; nothing was written.")
             raise SystemExit(128 + stop.number) from None
+    _draw(run, model, made, measured, out or run.figures, pictures, seed, as_json)
+
+
+@distributed.by_first
+def _draw(run: Run, model: Generator, made: Experiment, measured: Bound, out: Path, pictures: int, seed: int, as_json: bool) -> None:
+    """Draw and print."""
     fields = generate.measured_fields(measured, None, made.data)
-    drawn = figures.of_drawings(model, made.data, out or run.figures, pictures, seed)
-    result = {"run": str(folder), "dataset": made.data.name, "seed": seed, **fields, "figures": [str(path) for path in drawn]}
-    console.emit(result, "\n".join([sentence(folder, fields), "", "Written:", *(f"  {path}" for path in drawn)]), as_json)
+    drawn = figures.of_drawings(model, made.data, out, pictures, seed)
+    result = {"run": str(run.folder), "dataset": made.data.name, "seed": seed, **fields, "figures": [str(path) for path in drawn]}
+    console.emit(result, "\n".join([sentence(run.folder, fields), "", "Written:", *(f"  {path}" for path in drawn)]), as_json)
 
 
 def evaluate(
@@ -111,6 +134,12 @@ def evaluate(
             if "memory" not in str(error) and not isinstance(error, MemoryError):
                 raise
             raise Problem(f"there is not enough memory for {batch} images at a time; try --batch {max(1, batch // 10)}") from error
+    _tell(run, made, measured, weighted, screen, as_json)
+
+
+@distributed.by_first
+def _tell(run: Run, made: Experiment, measured: Bound, weighted: ImportanceWeighted | None, screen: console.Console, as_json: bool) -> None:
+    """Print what was measured, and whether it was measured on other images than the run's result."""
     fields = generate.measured_fields(measured, weighted, made.data)
     if (run.folder / "result.json").is_file() and run.result().get("test_sha256", fields["test_sha256"]) != fields["test_sha256"]:
         screen.say(f"The test images of {made.data.name} are not those that {run.folder / 'result.json'} was measured on.")

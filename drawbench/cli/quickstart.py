@@ -16,7 +16,7 @@ Examples:
   drawbench quickstart --time-budget 1
 """
 )
-@options.settings(Classify, skip=("dataset", "digits", "source"))
+@options.settings(Classify, skip=("dataset", "digits", "source", "processes"))
 @click.option("--run", "name", default="quickstart", show_default=True, help="Name of the run folder; an earlier one is replaced.")
 @options.RUNS
 @options.DATASETS

@@ -4,6 +4,7 @@ import itertools
 from pathlib import Path
 from types import ModuleType
 
+from drawbench import distributed
 from drawbench.cli import classifying, generating
 from drawbench.errors import Problem
 from drawbench.runs import Run
@@ -12,6 +13,7 @@ from drawbench.runs import Run
 KINDS: dict[str, ModuleType] = {"classify": classifying, "generate": generating}
 
 
+@distributed.by_first
 def folder_for(root: Path, name: str | None, stem: str) -> Path:
     """The folder of a new run: ``root/name``, or ``root/stem`` with a number where it is taken."""
     if name is not None:

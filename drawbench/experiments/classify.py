@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from drawbench import config as configs
-from drawbench import evaluation, models, streams
+from drawbench import distributed, evaluation, models, streams
 from drawbench.config import Classify
 from drawbench.data import scenes, sources, store
 from drawbench.data.scenes import Scene
@@ -133,11 +133,14 @@ class Experiment:
             raise Problem("stored training images are shown as they are; leave out --fixed-train or --distortion")
         self.scene = scene_of(config.data)
         self.device = common.device_of(config.training.device)
-        threads = common.use_threads(config.training.threads)
-        self.source = sources.load(config.data.source, sources_root, download=download, warn=reporter.say)
-        self.config: Classify = configs.replace(config, source=self.source.name, threads=threads)
+        threads = common.use_threads(config.training)
         self.reporter = reporter
-        self.folder = prepare_data(self.config.data, self.source, datasets_root, reporter)
+        with distributed.in_turn():
+            self.source = sources.load(config.data.source, sources_root, download=download, warn=reporter.say)
+            found = {"source": self.source.name, "threads": threads, "processes": distributed.size()}
+            self.config: Classify = configs.replace(config, **found)
+            self.folder = prepare_data(self.config.data, self.source, datasets_root, reporter)
+        common.check_same(self.config)
 
     def task(self) -> ClassificationTask:
         """The task with a freshly initialised network."""

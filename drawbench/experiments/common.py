@@ -1,11 +1,13 @@
 """What every experiment does the same way."""
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+from drawbench import distributed
+from drawbench.config import Training
 from drawbench.errors import Problem
 from drawbench.runs import Run
 from drawbench.training import Reporter, StopFlag, Task, Trainer
@@ -14,21 +16,47 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def device_of(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu`` or ``cuda`` means here.
+    """The device that ``auto``, ``cpu`` or ``cuda`` means here: each process of a machine has a GPU of its own.
 
     Raises:
-        Problem: CUDA is asked for and not there.
+        Problem: CUDA is asked for and not there, or there are fewer GPUs than processes.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise Problem("--device cuda was asked for, but torch finds no CUDA device; use --device auto or cpu, and see: drawbench doctor")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if distributed.local_rank() >= torch.cuda.device_count():
+        raise Problem(
+            f"there are more processes than GPUs, of which this machine has {torch.cuda.device_count()}; "
+            "take as many --processes, or --device cpu"
+        )
+    torch.cuda.set_device(distributed.local_rank())
+    return torch.device("cuda", distributed.local_rank())
 
 
-def use_threads(threads: int | None) -> int:
-    """Let torch use so many CPU threads, or as many as it does anyway; how many it are."""
-    chosen = threads or torch.get_num_threads()
+def use_threads(training: Training) -> int:
+    """Let torch use the CPU threads that are asked for in each process, or as many as it does anyway; how many it are.
+
+    A run that had another number of processes asks for threads of those: it gets as many in all.
+    """
+    chosen = training.threads or torch.get_num_threads()
+    if training.threads and training.processes != distributed.size():
+        chosen = max(1, chosen * training.processes // distributed.size())
     torch.set_num_threads(chosen)
     return chosen
+
+
+def check_same(config: Any) -> None:
+    """Nothing, if all processes found the same data.
+
+    Raises:
+        Problem: one found other data than the first.
+    """
+    first = distributed.broadcast(config)
+    if config.data != first.data:
+        raise Problem(
+            f"process {distributed.rank()} found {config.data}, but the first one {first.data}; put the same data on every machine"
+        )
 
 
 def train(task: Task, run: Run, reporter: Reporter, flag: StopFlag) -> Trainer:

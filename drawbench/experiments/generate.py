@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drawbench import bounds, likelihood, models, streams
+from drawbench import bounds, distributed, likelihood, models, streams
 from drawbench import config as configs
 from drawbench.bounds import Bound, ImportanceWeighted
 from drawbench.config import Generate
@@ -91,11 +91,14 @@ class Experiment:
 
     def __init__(self, config: Generate, sources_root: Path, datasets_root: Path, reporter: Reporter, *, download: bool = True):
         self.device = common.device_of(config.training.device)
-        threads = common.use_threads(config.training.threads)
-        self.data = load_pictures(config, sources_root, datasets_root, reporter, download=download)
-        digits = {"source": self.data.source} if config.data.dataset in ("mnist", "mnist2") else {}
-        self.config: Generate = configs.replace(config, pixels=self.data.pixels, threads=threads, **digits)
+        threads = common.use_threads(config.training)
         self.reporter = reporter
+        with distributed.in_turn():
+            self.data = load_pictures(config, sources_root, datasets_root, reporter, download=download)
+        found = {"pixels": self.data.pixels, "threads": threads, "processes": distributed.size()}
+        digits = {"source": self.data.source} if config.data.dataset in ("mnist", "mnist2") else {}
+        self.config: Generate = configs.replace(config, **found, **digits)
+        common.check_same(self.config)
 
     def task(self) -> GenerationTask:
         """The task with a freshly initialised network."""
