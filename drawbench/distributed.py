@@ -262,26 +262,26 @@ def share(count: int) -> tuple[int, int]:
     return _share(count, rank(), size())
 
 
-def mean_(gradients: "list[Tensor]", numbers: list[float], part: float) -> list[float]:
+def mean_(gradients: "list[Tensor]", numbers: "Tensor", part: float) -> "Tensor":
     """Turn means over each process's images into means over all, in one all-reduce: ``sum_r n_r / n g_r``.
 
     Args:
         gradients: of the mean loss over this process's images, any shapes; overwritten.
-        numbers: other means over this process's images.
+        numbers: (N,), other means over this process's images.
         part: ``n_r / n``, the share that this process has of all images.
 
     Returns:
-        The numbers' means over all images, the same in every process.
+        (N,), the numbers' means over all images, the same in every process.
     """
     if size() == 1:
         return numbers
     import torch
 
-    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), gradients[0].new_tensor(numbers)]).mul_(part)
+    flat = torch.cat([*(gradient.reshape(-1) for gradient in gradients), numbers]).mul_(part)
     *parts, means = _sum_(flat).split([*(gradient.numel() for gradient in gradients), len(numbers)])
     for gradient, mean in zip(gradients, parts, strict=True):
         gradient.copy_(mean.view_as(gradient))
-    return means.tolist()
+    return means
 
 
 def gather(measure: "Callable[[Any], Tensor]", rows: Any) -> "Tensor":

@@ -38,8 +38,11 @@ class Task(Protocol):
     def batch(self, first: int, count: int) -> Any:
         """The training samples number ``first .. first + count - 1``, a function of these numbers alone."""
 
-    def loss(self, batch: Any) -> tuple[Tensor, dict[str, float]]:
-        """The mean loss to descend, and numbers to log (means over the batch), the one to show first."""
+    def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The mean loss to descend, and numbers to log (means over the batch, without gradient), the one to show first.
+
+        Tensors, so that a GPU need not be waited for.
+        """
 
     def validate(self, model: Any, check: Callable[[], None]) -> dict[str, float]:
         """Measure a model on the validation images; ``check`` is called between batches and may raise."""
@@ -124,6 +127,8 @@ def learning_rate(step: int, total: int, peak: float, warmup: int) -> float:
     return peak * rise * 0.5 * (1 + math.cos(math.pi * step / total))
 
 
+DESCENDED, NORM = "descended", "gradient_norm"  # among the logged numbers of an update
+LOOK_EVERY = {"cpu": 1, "cuda": 20}  # updates; to look at a number of a GPU is to wait for it
 DEFAULT_MINUTES = 30.0
 VALIDATIONS = 40  # in a training of the usual length
 
@@ -163,7 +168,7 @@ def _steps_in(minutes: float, task: Task, training: Training) -> int:
     start = time.perf_counter()
     while distributed.broadcast(len(seconds) < 8 or (time.perf_counter() - start < min(10.0, 3.0 * minutes) and len(seconds) < 200)):
         begin = time.perf_counter()
-        _update(trial, optimizer, training, len(seconds), 0.0)
+        _update(trial, optimizer, training, len(seconds), 0.0)[NORM].item()  # which waits for it
         seconds.append(time.perf_counter() - begin)
     begin = time.perf_counter()
     trial.validate(trial.model, lambda: None)
@@ -184,28 +189,30 @@ def _adam(model: nn.Module, training: Training) -> torch.optim.Adam:
     return torch.optim.AdamW([group for group in groups if group["params"]], lr=training.learning_rate, fused=True)
 
 
-def _update(task: Task, optimizer: torch.optim.Optimizer, training: Training, step: int, rate: float) -> dict[str, float]:
-    """Update number ``step``; nothing changes if the loss or the gradient is not finite.
+def _update(task: Task, optimizer: torch.optim.Optimizer, training: Training, step: int, rate: float) -> dict[str, Tensor]:
+    """Update number ``step``; nothing changes if the loss or the gradient is not finite: that would turn every weight into NaN.
+
+    The host never waits for the device here.
+
+    Returns:
+        The logged numbers, float64 scalars: ``loss``, which is descended, those of the task, and ``gradient_norm``.
 
     Raises:
-        Problem: it is not: one such gradient would turn every weight into NaN. Or the batch has less than an image for each process.
+        Problem: the batch has less than an image for each process.
     """
     first, count = distributed.share(training.batch)
     loss, facts = task.loss(task.batch(step * training.batch + first, count))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     gradients = [parameter.grad for parameter in task.model.parameters() if parameter.grad is not None]
-    value, *means = distributed.mean_(gradients, [loss.item(), *facts.values()], count / training.batch)
-    norm = float(torch.nn.utils.clip_grad_norm_(task.model.parameters(), training.clip))
-    if not math.isfinite(value) or not math.isfinite(norm):
-        raise Problem(
-            f"the loss or its gradient is no longer finite (loss {value:g}, gradient norm {norm:g}); no weight was changed. "
-            "Train again with a lower --learning-rate or a smaller --clip"
-        )
+    means = distributed.mean_(gradients, torch.stack([loss.detach(), *facts.values()]), count / training.batch)
+    norm = torch.nn.utils.clip_grad_norm_(task.model.parameters(), training.clip)
     for group in optimizer.param_groups:
         group["lr"] = rate
+    # What a gradient scaler tells an optimizer: leave everything as it is.
+    optimizer.found_inf = (~(torch.isfinite(means[0]) & torch.isfinite(norm))).float()  # type: ignore[attr-defined]
     optimizer.step()
-    return {**dict(zip(facts, means, strict=True)), "gradient_norm": norm}
+    return dict(zip((DESCENDED, *facts, NORM), torch.cat([means, norm[None]]).double().unbind(), strict=True))
 
 
 class Trainer:
@@ -224,6 +231,8 @@ class Trainer:
         self.saved_step: int | None = None
         self.best: float | None = None
         self.rows: list[dict[str, Any]] = []
+        self.pending: list[dict[str, Tensor]] = []  # numbers of updates that nobody has looked at
+        self.look_every = LOOK_EVERY[next(task.model.parameters()).device.type]
         self.sums: dict[str, float] = {}  # of the logged numbers since the last row
         self.count = 0
         self.seconds = 0.0
@@ -238,9 +247,14 @@ class Trainer:
         return tensors
 
     def save(self) -> None:
-        """Save the state, unless this very step is saved already."""
+        """Save the state, unless this very step is saved already.
+
+        Raises:
+            Problem: an update since the last look was not finite.
+        """
         if self.step == self.saved_step:
             return
+        self._look()
         facts = {key: getattr(self, key) for key in ("step", "best", "rows", "sums", "count", "seconds")}
         self.run.save_state(self._tensors(), {**facts, "config": configs.to_dict(self.run.config)})
         self.saved_step = self.step
@@ -303,15 +317,38 @@ class Trainer:
 
     def _advance(self) -> None:
         rate = learning_rate(self.step, self.total, self.training.learning_rate, self.training.warmup)
-        facts = _update(self.task, self.optimizer, self.training, self.step, rate)
+        self.pending.append(_update(self.task, self.optimizer, self.training, self.step, rate))
+        if self.look_every == 1:
+            self._look()  # before anything else changes
         self.step += 1
         self._average()
-        for name, value in facts.items():
-            self.sums[name] = self.sums.get(name, 0.0) + value
-        self.count += 1
+
+    def _look(self) -> None:
+        """Add what the last updates logged to the sums.
+
+        Raises:
+            Problem: a loss or its gradient was not finite. Later updates may have been made since, but none was saved.
+        """
+        if not self.pending:
+            return
+        names = list(self.pending[0])
+        table = torch.stack([torch.stack(list(numbers.values())) for numbers in self.pending]).tolist()
+        self.pending = []
+        for row in table:
+            numbers = dict(zip(names, row, strict=True))
+            loss, norm = numbers.pop(DESCENDED), numbers[NORM]
+            if not math.isfinite(loss) or not math.isfinite(norm):
+                raise Problem(
+                    f"the loss or its gradient is no longer finite (loss {loss:g}, gradient norm {norm:g}); no weight was changed. "
+                    "Train again with a lower --learning-rate or a smaller --clip"
+                )
+            for name, value in numbers.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value
+            self.count += 1
 
     def _measure(self, check: Callable[[], None]) -> None:
         """Validate the average, write a row, keep the best."""
+        self._look()
         validation = self.task.validate(self.average, check)
         means = {f"train_{name}": total / self.count for name, total in self.sums.items()}
         rate = learning_rate(self.step - 1, self.total, self.training.learning_rate, self.training.warmup)
@@ -350,11 +387,13 @@ class Trainer:
                 if self.step == self.total:
                     return
                 self._advance()
-                elapsed = time.perf_counter() - begin
-                self.seconds = spent + elapsed
-                speed = (self.step - began_at) * training.batch / elapsed
-                shown = next(iter(self.sums))
-                self.reporter.progress(self.step, self.total, {shown: self.sums[shown] / self.count, "images/s": speed})
+                if self.step % self.look_every == 0:
+                    self._look()
+                    elapsed = time.perf_counter() - begin
+                    self.seconds = spent + elapsed
+                    speed = (self.step - began_at) * training.batch / elapsed
+                    shown = next(iter(self.sums))
+                    self.reporter.progress(self.step, self.total, {shown: self.sums[shown] / self.count, "images/s": speed})
                 if self.step % training.save_every == 0:
                     self.save()
         except Interrupted:

@@ -52,7 +52,7 @@ def test_training_scenes_are_not_those_of_the_stored_sets(task, experiment):
 
 def test_fixed_training_goes_through_the_stored_images_once_an_epoch():
     images = np.arange(10, dtype=np.uint8).reshape(10, 1, 1)
-    fixed = StoredScenes(images, np.arange(10, dtype=np.uint8), seed=0)
+    fixed = StoredScenes(torch.from_numpy(images), torch.arange(10, dtype=torch.uint8), seed=0)
     epochs = [fixed.batch(10 * epoch, 10)[1].tolist() for epoch in range(3)]
     assert all(sorted(epoch) == list(range(10)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3

@@ -33,7 +33,7 @@ class Line:
 
     def loss(self, points):
         loss = (self.model(points).squeeze(-1) - points @ torch.tensor([2.0, -1.0])).square().mean()
-        return loss, {"loss": loss.item()}
+        return loss, {"loss": loss.detach()}
 
     def validate(self, model, check):
         check()

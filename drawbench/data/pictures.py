@@ -47,6 +47,10 @@ class Train(Protocol):
         """Presentations ``first .. first + count - 1``: uint8 (B, C, H, W), each a function of the seed and its number alone."""
         ...
 
+    def to(self, device: torch.device) -> "Train":
+        """The same pictures, made on another device."""
+        ...
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -190,12 +194,20 @@ def binarise(images: Tensor, index: Tensor, seed: int, *name: str | int) -> Tens
     rows = max(1, _CHUNK // max(1, flat.shape[1]))
     for first in range(0, len(flat), rows):
         some = flat[first : first + rows]
-        # Few pixels are grey, so each grey pixel is a row of random numbers by itself; the others need none.
-        row, column = ((some > 0) & (some < 255)).nonzero(as_tuple=True)
+        row, column = _to_draw(some)  # each of these pixels is a row of random numbers by itself
         numbers = index[first + row] * flat.shape[1] + column
         white = streams.integers(numbers, [255], seed, *name, "binarise")[:, 0] < some[row, column]
         drawn[first + row, column] = white.to(torch.uint8) * 255
     return drawn.view(images.shape)
+
+
+def _to_draw(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the pixels (R, S) that are drawn: the grey ones, which are few. To find them on a GPU would be to wait for
+    it; there all are drawn, and 0 and 255 come out as they are."""
+    if not pixels.is_cuda:
+        return ((pixels > 0) & (pixels < 255)).nonzero(as_tuple=True)  # type: ignore[return-value]
+    rows, columns = (torch.arange(size, device=pixels.device) for size in pixels.shape)
+    return rows.repeat_interleave(len(columns)), columns.repeat(len(rows))
 
 
 # ---- Training pictures -------------------------------------------------------------------------------------------------------
@@ -214,8 +226,13 @@ class Shuffled:
     def batch(self, first: int, count: int) -> Tensor:
         """As :meth:`Train.batch`."""
         index = torch.arange(first, first + count)
-        chosen = self.images[scenes.targets(index, len(self), self.seed, "train")]
+        chosen = self.images[scenes.targets(index, len(self), self.seed, "train").to(self.images.device)]
+        index = index.to(self.images.device)
         return binarise(chosen, index, self.seed, "train") if self.dynamic else chosen
+
+    def to(self, device: torch.device) -> "Shuffled":
+        """As :meth:`Train.to`."""
+        return Shuffled(self.images.to(device), self.seed, self.dynamic)
 
 
 class FreshPairs:
@@ -231,7 +248,11 @@ class FreshPairs:
         """As :meth:`Train.batch`."""
         index = torch.arange(first, first + count)
         made = scenes.fresh(self.digits, PAIR, index, self.seed, "train").images[:, None]
-        return _under(self.pixels, made, index, self.seed, "train")
+        return _under(self.pixels, made, index.to(made.device), self.seed, "train")
+
+    def to(self, device: torch.device) -> "FreshPairs":
+        """As :meth:`Train.to`."""
+        return FreshPairs(self.digits.to(device), self.seed, self.pixels)
 
 
 def _under(pixels: str, images: Tensor, index: Tensor, seed: int, *name: str | int) -> Tensor:

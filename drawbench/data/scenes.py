@@ -209,10 +209,11 @@ def fresh(part: Digits, scene: Scene, index: Tensor, seed: int, *name: str | int
     Args:
         part: the digits of one split; distractors are cut from the same.
         scene: the recipe.
-        index: int64 (B,) on the digits' device.
+        index: int64 (B,), on the CPU, so that a GPU that renders need not be waited for.
         seed, name: of all random choices.
         distortion: strength of :func:`drawbench.data.warp.warp` on the target digit; 0, the recipe of the papers, is none.
     """
-    chosen = targets(index, len(part), seed, *name, "targets")
+    chosen = targets(index, len(part), seed, *name, "targets").to(part.images.device)
+    index = index.to(part.images.device)
     pictures = warp.warp(part.images[chosen], index, distortion, seed, *name) if distortion else None
     return render(part.images, part.labels, scene, chosen, index, seed, *name, pictures=pictures)

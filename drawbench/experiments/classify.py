@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -58,20 +57,28 @@ class FreshScenes:
         made = scenes.fresh(self.digits, self.scene, index, self.seed, "train", distortion=self.distortion)
         return made.images, made.labels[:, 0].long()
 
+    def to(self, device: torch.device) -> "FreshScenes":
+        """The same scenes, rendered on another device."""
+        return FreshScenes(self.digits.to(device), self.scene, self.seed, self.distortion)
+
 
 class StoredScenes:
     """The images of ``train.npz``, in a new random order every epoch."""
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray, seed: int):
-        self.images, self.labels, self.seed = torch.from_numpy(images), torch.from_numpy(labels).long(), seed
+    def __init__(self, images: Tensor, labels: Tensor, seed: int):
+        self.images, self.labels, self.seed = images, labels.long(), seed
 
     def __len__(self) -> int:
         return len(self.images)
 
     def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         """As :meth:`FreshScenes.batch`."""
-        which = scenes.targets(torch.arange(first, first + count), len(self), self.seed, "train")
+        which = scenes.targets(torch.arange(first, first + count), len(self), self.seed, "train").to(self.images.device)
         return self.images[which], self.labels[which]
+
+    def to(self, device: torch.device) -> "StoredScenes":
+        """The same images on another device."""
+        return StoredScenes(self.images.to(device), self.labels.to(device), self.seed)
 
 
 class ClassificationTask:
@@ -80,17 +87,16 @@ class ClassificationTask:
     selected_by = "validation_error"
 
     def __init__(self, model: nn.Module, train: FreshScenes | StoredScenes, validation: Any, config: Classify, device: torch.device):
-        self.model, self.train, self.validation, self.device = model, train, validation, device
+        self.model, self.train, self.validation, self.device = model, train.to(device), validation, device
         self.about: dict[str, Any] = {}  # the configuration says it all
         self.intermediate = config.training.intermediate
         self.products = getattr(torch, config.training.precision)
         self.images_per_epoch = len(train)
 
     def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        images, labels = self.train.batch(first, count)
-        return images.to(self.device), labels.to(self.device)
+        return self.train.batch(first, count)
 
-    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         images, labels = batch
         logits = self._logits(images)
         final = F.cross_entropy(logits[:, -1], labels)
@@ -99,7 +105,7 @@ class ClassificationTask:
         if self.intermediate and logits.shape[1] > 1:
             earlier = logits[:, :-1]
             total = final + self.intermediate * F.cross_entropy(earlier.flatten(0, 1), labels.repeat_interleave(earlier.shape[1]))
-        return total, {"loss": final.item(), "error": 100 * wrong.item()}
+        return total, {"loss": final.detach(), "error": 100 * wrong}
 
     def _logits(self, images: Tensor) -> Tensor:
         """(B, T, classes) for uint8 images (B, H, W), by the fast path where the model has one."""
@@ -147,7 +153,7 @@ class Experiment:
         train: FreshScenes | StoredScenes
         if self.config.training.fixed_train:
             stored = store.load(self.folder, "train")
-            train = StoredScenes(stored.images, stored.labels, self.config.training.seed)
+            train = StoredScenes(torch.from_numpy(stored.images), torch.from_numpy(stored.labels), self.config.training.seed)
         else:
             training = self.config.training
             train = FreshScenes(self.source.splits["train"], self.scene, training.seed, training.distortion)

@@ -47,7 +47,7 @@ class GenerationTask:
     selected_by = "validation_bound"
 
     def __init__(self, model: Generator, data: Pictures, config: Generate, device: torch.device):
-        self.model, self.data, self.device = model, data, device
+        self.model, self.data, self.train, self.device = model, data, data.train.to(device), device
         self.about = {"size": list(data.size)}
         self.seed, self.products = config.training.seed, getattr(torch, config.training.precision)
         self.segment = config.training.checkpoint_steps
@@ -55,16 +55,17 @@ class GenerationTask:
         self.images_per_epoch = len(data.train)
 
     def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        images = self.data.train.batch(first, count).to(self.device)
+        images = self.train.batch(first, count)
         index = torch.arange(first, first + count, device=self.device)
         return bounds.as_images(images, self.device), bounds.noise(index, self.model.steps, self.model.latent, self.seed, "train")
 
-    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, float]]:
+    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         images, noise = batch
         made = models.drawing(self.model, images, noise, self.products, self.segment)
         terms = likelihood.terms(made.logits, images, made.mu, made.log_sigma)
         loss = terms.bound.mean()
-        return loss, {"bound": loss.item(), "reconstruction": terms.reconstruction.mean().item(), "kl": terms.kl.sum(1).mean().item()}
+        logged = {"bound": loss, "reconstruction": terms.reconstruction.mean(), "kl": terms.kl.sum(1).mean()}
+        return loss, {name: value.detach() for name, value in logged.items()}
 
     def validate(self, model: Generator, check: Callable[[], None]) -> dict[str, float]:
         measured = bounds.bound(model, self.data.validation, index=self.validated, check=check)
