@@ -448,11 +448,12 @@ AXES: dict[str, tuple[int, ...]] = {
 
 
 def growth_plans(cases: dict[str, Case], works: Iterable[str], along: str, values: Iterable[int]) -> list[Plan]:
-    """The same work at several values of one of :data:`AXES`."""
-    works, values = tuple(works), tuple(values)
+    """The same work at several values of one of :data:`AXES`, of the cases that have it."""
+    values = tuple(values)
     if along == "threads":
         return [plan._replace(threads=value) for plan in plans(cases, works) for value in values]
-    return [plan._replace(case=changed(plan.case, **{along: value})) for plan in plans(cases, works) for value in values]
+    able = {name: case for name, case in cases.items() if hasattr(case, along)}
+    return [plan._replace(case=changed(plan.case, **{along: value})) for plan in plans(able, works) for value in values]
 
 
 def measure(

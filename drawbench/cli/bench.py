@@ -85,7 +85,7 @@ def command(
     todo = {along: bench.growth_plans(chosen, work or ("training",), along, values or bench.AXES[along]) for along in growth}
     todo = todo or {"": bench.plans(chosen, work)}
     if not all(todo.values()):
-        raise click.UsageError(f"none of {', '.join(chosen)} does {' or '.join(work)}; leave out --work")
+        raise click.UsageError(f"{', '.join(chosen)} and --work {' '.join(work) or 'training'} have nothing in common to measure")
     screen = console.Console()
     rows, paths = {}, []
     for along, plans in todo.items():

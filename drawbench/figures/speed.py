@@ -22,6 +22,7 @@ _LOOKS: dict[tuple[str, str], dict[str, Any]] = {
 }
 _WORDS = {"glimpses": "steps $T$", "batch": "images in a batch", "canvas": "side of the image (pixels)", "threads": "threads"}
 _SPACE = 7.5  # points between neighbouring labels
+_SPAN = 8.0  # the least that a vertical axis spans, top over bottom: what hardly varies looks so
 
 
 @styled
@@ -30,7 +31,8 @@ def growth(frame: pd.DataFrame, along: str) -> Figure:
 
     Args:
         frame: rows of :func:`drawbench.bench.measure`: ``case``, ``work``, ``implementation``, ``precision``, ``images_per_second`` and
-            optionally ``peak_mb``, and the column ``along``.
+            optionally ``peak_mb``, and the column ``along``. Where there are ``canvas``, ``glimpses``, ``batch`` and ``attention``, the
+            titles tell them.
         along: ``"glimpses"``, ``"batch"``, ``"canvas"`` or ``"threads"``.
 
     Returns:
@@ -49,15 +51,25 @@ def growth(frame: pd.DataFrame, along: str) -> Figure:
     figure = Figure(figsize=(max(0.5, len(groups) / 2) * WIDTH, 0.4 + 1.9 * len(quantities)), layout="constrained")
     panels = figure.subplots(len(quantities), len(groups), squeeze=False, sharex="col")
     for column, ((case, work), rows) in zip(panels.T, groups, strict=True):
-        column[0].set_title(f"{case}, {work}", loc="left", weight="bold")
-        for axes, (quantity, words) in zip(column, quantities.items(), strict=True):
+        column[0].set_title(f"{case.partition('-')[0]}, {work}\n{_fixed(rows.iloc[0], along)}", loc="left")
+        for axes, quantity in zip(column, quantities, strict=True):
             _draw(axes, rows, along, quantity)
-            axes.set_ylabel(words)
-        column[-1].set_xlabel(_WORDS.get(along, along))
+        column[-1].set_xlabel(_WORDS[along])
+    for axes, words in zip(panels[:, 0], quantities.values(), strict=True):
+        axes.set_ylabel(words)
+    figure.align_ylabels(panels[:, 0])
     settle(figure)
     for axes in panels.flat:
         _spread(axes)
     return figure
+
+
+def _fixed(row: pd.Series, along: str) -> str:
+    """The sizes of a case that do not vary, in words."""
+    words = {"canvas": "{0:g}x{0:g}", "glimpses": "$T$ = {0:g}", "batch": "batches of {0:g}"}
+    facts = [text.format(row[name]) for name, text in words.items() if name != along and pd.notna(row.get(name))]
+    attention = {"none": "no attention", "read": "reading with attention", "write": "writing with attention"}.get(row.get("attention"))
+    return ", ".join([*facts, *([attention] if attention else [])])
 
 
 def _draw(axes: Axes, rows: pd.DataFrame, along: str, quantity: str) -> None:
@@ -76,8 +88,9 @@ def _draw(axes: Axes, rows: pd.DataFrame, along: str, quantity: str) -> None:
     axes.xaxis.set(major_locator=FixedLocator(values), major_formatter=FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set(minor_locator=NullLocator())
     low, high = axes.get_ylim()
-    subs = (1, 2, 5) if high / low > 8 else (1, 1.5, 2, 3, 4, 5, 7)
-    axes.yaxis.set(major_locator=LogLocator(subs=subs), major_formatter=FuncFormatter(lambda value, _: f"{value:g}"))
+    widen = max(1.0, (_SPAN * low / high) ** 0.5)
+    axes.set_ylim(low / widen, high * widen)
+    axes.yaxis.set(major_locator=LogLocator(subs=(1, 2, 5)), major_formatter=FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
@@ -90,7 +103,8 @@ def _spread(axes: Axes) -> None:
     for number, point in enumerate(points):
         blocks.append([point - number * _SPACE])
         while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
-            blocks[-2] += blocks.pop()
+            above = blocks.pop()
+            blocks[-1] += above
     places = [np.mean(block) for block in blocks for _ in block]
     for number, (name, point, place) in enumerate(zip(names, points, places, strict=True)):
         name.xyann = (5, place + number * _SPACE - point)
