@@ -37,7 +37,7 @@ Cases, of which a part is all that begin with its name:
 @click.option("--work", type=click.Choice(["training", "evaluation", "data"]), multiple=True, help="Only this; repeat for more.")
 @click.option("--against", type=click.Choice(["eager"]), help="Also time the plain model, in turn, and give the ratios.")
 @click.option("--growth", type=click.Choice(AXES), multiple=True, help="Measure and draw how cost grows with this; repeat for more.")
-@click.option("--values", type=Numbers(), help="Of what cost grows with, such as 8,16,32.  [default: five or so]")
+@click.option("--values", type=Numbers(), help="Of what cost grows with, such as 8,16,32.  [default: doublings]")
 @click.option("--rounds", type=click.IntRange(1), default=10, show_default=True, help="Counted rounds; the median is given.")
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure peak memory, in processes of their own.")
 @click.option("--batch", type=click.IntRange(1), help="Images at a time, in every case.")
