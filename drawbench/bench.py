@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import difflib
 import gc
+import itertools
 import multiprocessing
 import os
 import resource
@@ -351,8 +352,16 @@ def contenders(case: Case, work: str, device: torch.device = CPU) -> dict[Conten
 
 # --------------------------------------------------------------------------------------------------------- the measurement
 
+WARMUP = 2  # rounds before those that count
 
-def in_turn(runs: dict[Key, Run], rounds: int, warmup: int = 2, synchronize: Callable[[], object] = lambda: None) -> dict[Key, list[float]]:
+
+def in_turn(
+    runs: dict[Key, Run],
+    rounds: int,
+    warmup: int = WARMUP,
+    synchronize: Callable[[], object] = lambda: None,
+    tick: Callable[[], object] = lambda: None,
+) -> dict[Key, list[float]]:
     """Time each contender once a round, A B C A B C ..., so that a machine that drifts drifts for all.
 
     Args:
@@ -360,6 +369,7 @@ def in_turn(runs: dict[Key, Run], rounds: int, warmup: int = 2, synchronize: Cal
         rounds: that count, at least 1.
         warmup: rounds before them that do not.
         synchronize: waits for what a device still has to do; called before each reading of the clock.
+        tick: called after each round.
 
     Returns:
         Seconds of each counted round, by name.
@@ -378,6 +388,7 @@ def in_turn(runs: dict[Key, Run], rounds: int, warmup: int = 2, synchronize: Cal
             synchronize()
             if number >= warmup:
                 seconds[name].append(time.perf_counter() - start)
+        tick()
     return seconds
 
 
@@ -465,14 +476,14 @@ def measure(
     device: torch.device = CPU,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
-    """Measure what is planned.
+    """Measure what is planned. The same work at several sizes takes turns too, so that a curve is not the drift of the machine.
 
     Args:
         rounds: that count; two more come before them.
         against_plain: let the plain models take part.
         memory: measure peak memory too, in a new process for each row.
         device: where the models run.
-        progress: called with the plans done and all.
+        progress: called now and then with what is done and all there is to do.
 
     Returns:
         A row for each contender of each plan: ``case``, ``work``, ``implementation``, ``precision``, the case's settings, ``threads``;
@@ -484,24 +495,50 @@ def measure(
     Raises:
         Problem: no rounds, or a size that there cannot be.
     """
+    groups = [list(group) for _, group in itertools.groupby(todo, key=lambda plan: (plan.name, plan.work, plan.threads))]
+    ticks, total = itertools.count(1), len(todo) + len(groups) * (WARMUP + rounds)
+
+    def tick() -> None:
+        progress(next(ticks), total)
+
     threads, rows = torch.get_num_threads(), []
     try:
-        for done, plan in enumerate(todo, start=1):
-            torch.set_num_threads(plan.threads or threads)
-            runs = contenders(plan.case, plan.work, device)
-            if not against_plain:
-                runs.pop(PLAIN, None)
-            peaks = {}
-            if memory:
-                peaks = {who: in_process(peak_memory, plan.case, plan.work, who, device, torch.get_num_threads()) for who in runs}
-            if products := plan.case.products():
-                runs |= {who: floor(products, plan.case.batch, name, plan.work == "training", device) for name, who in FLOOR.items()}
-            seconds = in_turn(runs, rounds, synchronize=torch.cuda.synchronize if device.type == "cuda" else lambda: None)
-            rows += _rows(plan, seconds, peaks)
-            progress(done, len(todo))
+        for group in groups:
+            torch.set_num_threads(group[0].threads or threads)
+            rows += _together(group, rounds, against_plain, memory, device, tick)
     finally:
         torch.set_num_threads(threads)
     return rows
+
+
+def _together(
+    group: list[Plan], rounds: int, against_plain: bool, memory: bool, device: torch.device, tick: Callable[[], object]
+) -> list[dict[str, Any]]:
+    """The rows of plans that take turns; arguments as :func:`measure`, but ``tick``, called after each plan's memory and each round."""
+    runs: dict[tuple[int, Contender], Run] = {}
+    peaks: list[dict[Contender, int]] = []
+    for number, plan in enumerate(group):
+        ready = _competitors(plan, against_plain, device)
+        runs |= {(number, contender): run for contender, run in ready.items()}
+        measured = [contender for contender in ready if memory and contender.implementation != "floor"]
+        arguments = device, torch.get_num_threads()
+        peaks.append({contender: in_process(peak_memory, plan.case, plan.work, contender, *arguments) for contender in measured})
+        tick()
+    seconds = in_turn(runs, rounds, synchronize=torch.cuda.synchronize if device.type == "cuda" else lambda: None, tick=tick)
+    rows = []
+    for number, plan in enumerate(group):
+        rows += _rows(plan, {contender: taken for (n, contender), taken in seconds.items() if n == number}, peaks[number])
+    return rows
+
+
+def _competitors(plan: Plan, against_plain: bool, device: torch.device) -> dict[Contender, Run]:
+    """The contenders of one plan, with the plain model or without, and the floors."""
+    runs = contenders(plan.case, plan.work, device)
+    if not against_plain:
+        runs.pop(PLAIN, None)
+    if products := plan.case.products():
+        runs |= {who: floor(products, plan.case.batch, name, plan.work == "training", device) for name, who in FLOOR.items()}
+    return runs
 
 
 def _rows(plan: Plan, seconds: dict[Contender, list[float]], peaks: dict[Contender, int]) -> list[dict[str, Any]]:

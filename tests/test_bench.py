@@ -210,7 +210,7 @@ def test_every_contender_of_every_plan_has_a_row():
     expected = [(name, work, *who) for name in ("small", "draw") for work in SMALL.works for who in fast_and_floor]
     found = [(row["case"], row["work"], row["implementation"], row["precision"]) for row in rows]
     assert found == [*expected, ("data", "data", *RENDER)]
-    assert seen == [(n, 5) for n in range(1, 6)]
+    assert seen == [(n, 20) for n in range(1, 21)]  # five plans, three rounds each
     assert all(row["images_per_second"] > 0 for row in rows)
     rows = bench.measure(bench.plans({"small": SMALL}, ["training"]), rounds=1, memory=False, against_plain=True)
     assert [row["implementation"] for row in rows] == ["plain", "fast", "fast", "floor", "floor"]
@@ -222,6 +222,18 @@ def test_growth_varies_one_setting_where_there_is_one():
     assert [(plan.name, plan.case.glimpses) for plan in planned] == [("small", 1), ("small", 4)]
     planned = bench.growth_plans(cases, ["training", "data"], "threads", [1, 2])
     assert [(plan.name, plan.threads) for plan in planned] == [("small", 1), ("small", 2), ("data", 1), ("data", 2)]
+
+
+def test_sizes_of_the_same_work_take_turns(monkeypatch):
+    turns = []
+    monkeypatch.setattr(bench, "in_turn", lambda runs, rounds, **_: turns.append(list(runs)) or {name: [1.0] for name in runs})
+    fast_and_floor = [*FAST.values(), *FLOOR.values()]
+    for along in ("batch", "threads"):
+        rows = bench.measure(bench.growth_plans({"small": SMALL}, ["training"], along, [1, 2]), memory=False)
+        assert [row[along] for row in rows] == [1] * 4 + [2] * 4
+    by_batch, one_thread, two_threads = turns
+    assert by_batch == [(number, contender) for number in (0, 1) for contender in fast_and_floor]
+    assert one_thread == two_threads == [(0, contender) for contender in fast_and_floor]  # torch has one number of threads at a time
 
 
 def test_threads_are_those_of_the_plan_and_then_as_before():
@@ -254,7 +266,7 @@ def test_the_table_has_a_line_for_each_row():
     result = drawbench("bench", "generator-small", *TINY, "--work", "evaluation", "--against", "eager")
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert "times plain" in lines[0] and "% of floor" in lines[0]
+    assert "times plain" in lines[0] and "floor %" in lines[0]
     assert [line.startswith("generator-small evaluation") for line in lines[1:6]] == [True] * 5
     assert "cores, cpu, torch" in lines[-1]
 

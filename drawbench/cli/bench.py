@@ -63,8 +63,8 @@ def command(
 ) -> None:
     """Speed and memory of training, evaluation and data generation.
 
-    Gives images per second; the share of the floor, the time of the step's matrix products alone, in the time of the step; and the
-    memory that it adds at its peak. A training step is loss, gradient, clipping and Adam; an evaluation the loss alone. Nothing else
+    Gives images per second; floor %, the share in the step's time of its matrix products alone, in the same type of numbers; and the
+    memory that the step adds at its peak. A training step is loss, gradient, clipping and Adam; an evaluation the loss alone. Nothing else
     should run on the machine meanwhile.
     """
     _check(growth, values, {**sizes, "threads": threads})
@@ -126,7 +126,7 @@ HEADINGS = {
     "slowest": "slowest",
     "fastest": "fastest",
     "gflops": "GFLOP/s",
-    "floor_percent": "% of floor",
+    "floor_percent": "floor %",
     "peak_mb": "peak MB",
     "times": "times plain",
 }
@@ -141,8 +141,8 @@ def _table(rows: list[dict[str, Any]], along: str) -> str:
         row = {**row, "how": f"{row['implementation']}, {row['precision']}"}
         if "times_plain" in row:
             row["times"] = "{times_plain:.2f} ({times_plain_low:.2f} - {times_plain_high:.2f})".format(**row)
-        headings = {**HEADINGS, **({along: along} if along else {})}
-        shown.append({heading: _figures(row[name]) for name, heading in headings.items() if name in row})
+        names = ["case", "work", *([along] if along else []), *list(HEADINGS)[2:]]
+        shown.append({HEADINGS.get(name, name): _figures(row[name]) for name in names if name in row})
     return console.table(shown)
 
 
