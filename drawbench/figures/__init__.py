@@ -8,6 +8,7 @@ from drawbench.figures.curves import confusion, error_curve, generator_curve, le
 from drawbench.figures.drawings import interpolation_panel, kl_map, kl_per_step_bars, reconstruction_panel, sample_sheet, steps_panel
 from drawbench.figures.films import drawing_film, reconstruction_film
 from drawbench.figures.glimpses import glimpse_film, glimpse_paths, montage
+from drawbench.figures.speed import growth
 from drawbench.figures.style import save
 from drawbench.figures.windows import rectangle
 
@@ -19,6 +20,7 @@ __all__ = [
     "generator_curve",
     "glimpse_film",
     "glimpse_paths",
+    "growth",
     "interpolation_panel",
     "kl_map",
     "kl_per_step_bars",
