@@ -114,7 +114,12 @@ class Training(_Checked):
     weight_decay: float = setting(0.0, "Decay of weight matrices, times the rate (AdamW).", low=0.0, high=100.0)
     clip: float = setting(1.0, "Largest gradient norm of an update.", low=1e-9)
     average: float = setting(0.999, "Decay of the running average of weights that is measured; 0: none.", low=0.0, high=0.999999)
-    precision: str = setting("float32", "Type of the matrix products in training; measuring is float32.", choices=("float32", "bfloat16"))
+    precision: str = setting(
+        "float32",
+        "Type of the matrix products in training; measuring is float32. tf32: on a GPU only.",
+        choices=("float32", "tf32", "bfloat16"),
+    )
+    graph: bool = setting(False, "Record the model's work on a GPU once and play it back at every update (CUDA graphs).")
     evaluate_every: int | None = setting(None, "Updates between validations (a fortieth of the training; if short, a tenth).", low=1)
     save_every: int = setting(500, "Updates between checkpoints.", low=1)
     seed: int = setting(0, "Seed of weights, order, clutter and noise.", low=0)

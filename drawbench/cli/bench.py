@@ -68,13 +68,16 @@ def command(
     should run on the machine meanwhile.
     """
     _check(growth, values, {**sizes, "threads": threads})
+    import torch
+
     from drawbench import bench, runs
     from drawbench.cli import console
     from drawbench.errors import Problem
     from drawbench.experiments import common
 
     where = common.device_of(device)
-    common.use_threads(threads)
+    if threads:
+        torch.set_num_threads(threads)
     try:
         chosen = bench.select(cases or (bench.GROWING if growth else ()), **sizes)
     except Problem as error:

@@ -17,6 +17,7 @@ from drawbench.errors import Problem
 from drawbench.experiments import common
 from drawbench.models.glimpse import GlimpseClassifier
 from drawbench.models.glimpse_fast import fast_logits
+from drawbench.models.graphed import Recorder
 from drawbench.runs import Run
 from drawbench.training import Reporter, StopFlag, Trainer, plan
 
@@ -90,7 +91,8 @@ class ClassificationTask:
         self.model, self.train, self.validation, self.device = model, train.to(device), validation, device
         self.about: dict[str, Any] = {}  # the configuration says it all
         self.intermediate = config.training.intermediate
-        self.products = getattr(torch, config.training.precision)
+        self.products = common.products_of(config.training, device)
+        self.recorder = Recorder(self.products) if config.training.graph else None
         self.images_per_epoch = len(train)
 
     def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
@@ -109,12 +111,15 @@ class ClassificationTask:
 
     def _logits(self, images: Tensor) -> Tensor:
         """(B, T, classes) for uint8 images (B, H, W), by the fast path where the model has one."""
+        if self.recorder is not None:
+            return self.recorder.of(self.model).logits(evaluation.as_input(images, self.device))
         if isinstance(self.model, GlimpseClassifier):
             return fast_logits(self.model, images[:, None], products=self.products)
         return self.model(evaluation.as_input(images, self.device)).logits
 
     def validate(self, model: nn.Module, check: Callable[[], None]) -> dict[str, float]:
-        probabilities = evaluation.predict(model, self.validation.images, check=check)
+        with common.exactly():
+            probabilities = evaluation.predict(model, self.validation.images, check=check)
         labels = torch.from_numpy(self.validation.labels).long()
         loss = F.nll_loss(probabilities[:, -1].double().clamp_min(1e-38).log(), labels)
         return {"validation_loss": float(loss), "validation_error": evaluation.score(probabilities, self.validation.labels).percent}

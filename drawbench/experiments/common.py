@@ -1,5 +1,7 @@
 """What every experiment does the same way."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +34,31 @@ def device_of(name: str) -> torch.device:
         )
     torch.cuda.set_device(distributed.local_rank())
     return torch.device("cuda", distributed.local_rank())
+
+
+def products_of(training: Training, device: torch.device) -> torch.dtype:
+    """The dtype of the matrix products that the precision of a training means; lets a GPU use TF32 if that is it.
+
+    Raises:
+        Problem: the precision or the recording is a GPU's, and there is none.
+    """
+    for what, wanted in (("--precision tf32", training.precision == "tf32"), ("--graph", training.graph)):
+        if wanted and device.type != "cuda":
+            raise Problem(f"{what} is for a GPU, but this trains on the CPU; leave it out, or see: drawbench doctor")
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if training.precision == "tf32" else "highest")
+    return torch.bfloat16 if training.precision == "bfloat16" else torch.float32
+
+
+@contextmanager
+def exactly() -> Iterator[None]:
+    """Inside, nothing is rounded to TF32: what is measured is measured in float32."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def use_threads(training: Training) -> int:

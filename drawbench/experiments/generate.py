@@ -18,7 +18,8 @@ from drawbench.data.pictures import Pictures
 from drawbench.errors import Problem
 from drawbench.experiments import common
 from drawbench.models import Generator
-from drawbench.models.draw import Draw
+from drawbench.models.draw import Draw, Drawing
+from drawbench.models.graphed import Recorder
 from drawbench.runs import Run
 from drawbench.training import Reporter, StopFlag, Trainer, plan
 
@@ -49,8 +50,9 @@ class GenerationTask:
     def __init__(self, model: Generator, data: Pictures, config: Generate, device: torch.device):
         self.model, self.data, self.train, self.device = model, data, data.train.to(device), device
         self.about = {"size": list(data.size)}
-        self.seed, self.products = config.training.seed, getattr(torch, config.training.precision)
+        self.seed, self.products = config.training.seed, common.products_of(config.training, device)
         self.segment = config.training.checkpoint_steps
+        self.recorder = Recorder(self.products) if config.training.graph else None
         self.validated = bounds.evenly(len(data.validation), config.training.validation_images)
         self.images_per_epoch = len(data.train)
 
@@ -61,14 +63,20 @@ class GenerationTask:
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         images, noise = batch
-        made = models.drawing(self.model, images, noise, self.products, self.segment)
+        made = self._draw(images, noise)
         terms = likelihood.terms(made.logits, images, made.mu, made.log_sigma)
         loss = terms.bound.mean()
         logged = {"bound": loss, "reconstruction": terms.reconstruction.mean(), "kl": terms.kl.sum(1).mean()}
         return loss, {name: value.detach() for name, value in logged.items()}
 
+    def _draw(self, images: Tensor, noise: Tensor) -> Drawing:
+        if self.recorder is not None:
+            return self.recorder.of(self.model).drawing(images, noise)
+        return models.drawing(self.model, images, noise, self.products, self.segment)
+
     def validate(self, model: Generator, check: Callable[[], None]) -> dict[str, float]:
-        measured = bounds.bound(model, self.data.validation, index=self.validated, check=check)
+        with common.exactly():
+            measured = bounds.bound(model, self.data.validation, index=self.validated, check=check)
         steps = {f"kl_{t}": float(kl) for t, kl in enumerate(measured.kl.mean(axis=0), start=1)}
         return {
             "validation_bound": measured.value,
