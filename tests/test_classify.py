@@ -123,6 +123,14 @@ def test_a_gpu_that_is_not_there():
     assert common.device_of("auto").type == "cpu"
 
 
+@pytest.mark.parametrize("settings, option", [({"precision": "tf32"}, "--precision tf32"), ({"graph": True}, "--graph")])
+def test_what_only_a_gpu_has_is_named(settings, option):
+    cpu = torch.device("cpu")
+    assert common.products_of(config.replace(SMALL, precision="bfloat16").training, cpu) == torch.bfloat16
+    with pytest.raises(Problem, match=f"{option} is for a GPU"):
+        common.products_of(config.replace(SMALL, **settings).training, cpu)
+
+
 def test_a_few_updates_learn(experiment):
     """From chance to something: half of the training loss of an untrained network on a set without clutter."""
     settings = config.replace(SMALL, clutter=0, canvas=28, hidden=64, patch=6, batch=64)

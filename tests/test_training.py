@@ -171,6 +171,20 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
     assert runs.load_checkpoint(run.folder / runs.LAST)[1]["step"] == 10
 
 
+def test_numbers_that_are_looked_at_together_are_the_same(tmp_path, monkeypatch):
+    """As on a GPU, which is not waited for at every update: the same sums, and a loss that is not finite is never saved."""
+    truth, run = train(new_run(tmp_path / "each")), new_run(tmp_path / "together")
+    monkeypatch.setitem(training.LOOK_EVERY, "cpu", 4)
+    together = train(run)
+    assert together.rows == truth.rows
+    run = new_run(tmp_path / "poisoned")
+    task = Line(poison_at=11)
+    with pytest.raises(Problem, match=r"no longer finite"):
+        Trainer(task, run, Quiet()).fit(training.StopFlag())
+    assert all(torch.isfinite(value).all() for value in task.model.state_dict().values())
+    assert runs.load_checkpoint(run.folder / runs.LAST)[1]["step"] == 10
+
+
 def test_a_checkpoint_of_another_configuration_is_refused(tmp_path):
     run = new_run(tmp_path / "run")
     train(run)
