@@ -198,20 +198,21 @@ def test_a_signal_that_comes_while_the_processes_agree_is_not_lost(monkeypatch):
 # Without figures, which say nothing here; FAULT is what is wrong with the second process.
 PROGRAM = """
 import os, signal, time
-from drawbench import training
-from drawbench.errors import Problem
-from drawbench.figures import run
-run.of_classifier = run.of_generator = lambda *_: []
-fault, update = os.environ.get("FAULT"), training._update
-def faulty(task, optimizer, settings, step, rate):
-    if fault == "slow":
-        time.sleep(0.2)
-    if fault == "problem" and step == 5:
-        raise Problem("the second process is out of paper")
-    if fault == "killed" and step == 5:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return update(task, optimizer, settings, step, rate)
+if "RANK" in os.environ:
+    from drawbench import training
+    from drawbench.errors import Problem
+    from drawbench.figures import run
+    run.of_classifier = run.of_generator = lambda *_: []
 if os.environ.get("RANK") == "1":
+    fault, update = os.environ.get("FAULT"), training._update
+    def faulty(task, optimizer, settings, step, rate):
+        if fault == "slow":
+            time.sleep(0.2)
+        if fault == "problem" and step == 5:
+            raise Problem("the second process is out of paper")
+        if fault == "killed" and step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return update(task, optimizer, settings, step, rate)
     training._update = faulty
 from drawbench.cli import main
 main()
@@ -229,6 +230,7 @@ def words(command, settings, *more):
 def inside(*words):
     """The command inside this process: one process, to compare with."""
     result = CliRunner().invoke(cli, [*words], prog_name="drawbench")
+    torch.set_num_threads(1)  # as for all other tests: one process of a run of two takes both their threads
     assert result.exit_code == 0, result.output + repr(result.exception)
     return result.stdout
 
@@ -316,6 +318,7 @@ def test_two_processes_train_and_measure_a_generator_as_one_does(place):
     assert made["test_sha256"] == expected["test_sha256"]
 
 
+@pytest.mark.slow
 def test_two_processes_evaluate_as_one_does(one):
     question = ["evaluate", str(one), "--clutter=0..2", "--batch=30", "--json"]
     assert json.loads(outside(*question, "--processes=2")[0]) == json.loads(inside(*question))
@@ -344,6 +347,7 @@ def test_an_error_in_one_ends_all_with_its_message(place):
     assert err.count("Error") == 1
 
 
+@pytest.mark.slow
 def test_more_processes_than_images_are_named_before_there_is_a_run(place):
     _, err = outside(*words("classify", {**CLASSIFY, "batch": 1}, "--run=none", "--processes=2"), status=1)
     assert err.startswith("Error: an update of 1 image cannot be shared by 2 processes")
