@@ -345,6 +345,8 @@ def _run(command: list[str], environments: dict[int, dict[str, str]]) -> tuple[d
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, SignalException, start_processes
 
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)  # the processes speak for themselves
+    # Not SIGHUP: nohup is to hold, and without it the processes stop when they find this one gone.
+    os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGINT,SIGTERM")
     program, *words = command
     started: PContext | None = None
     stopped: int | None = None

@@ -20,8 +20,6 @@ COMMANDS = {
     "bench": "Images per second, against the plain model and the machine's limit.",
     "doctor": "What is here, what is missing, and how to get it.",
 }
-
-
 SHARED = ("classify", "generate", "evaluate", "resume")  # commands that several processes can work on together
 
 

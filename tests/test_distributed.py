@@ -1,0 +1,381 @@
+"""Several processes give what one gives, to rounding; they stop together; an error in one ends all.
+
+The sums are tested inside this process, which takes the part of each process in turn; the rest by real processes.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from click.testing import CliRunner
+
+from drawbench import bounds, distributed, evaluation, runs, training
+from drawbench.cli import cli
+from drawbench.distributed import Group
+from drawbench.errors import Problem
+from drawbench.figures import run as run_figures
+from drawbench.models.draw import Draw
+from drawbench.models.draw_fast import fast_drawing
+from drawbench.models.glimpse import GlimpseClassifier
+from drawbench.models.glimpse_fast import fast_logits
+
+# ------------------------------------------------------------------------------------------------------ the arithmetic
+
+
+def in_each(processes, work, monkeypatch):
+    """What ``work`` gives in each process: a first round collects what each puts into the sums, a second one works with them."""
+    put = [[] for _ in range(processes)]
+
+    def collect(tensor):
+        put[distributed.rank()].append(tensor.clone())
+        return tensor
+
+    def total(tensor):
+        return tensor.copy_(sum(next(terms) for terms in iterators))
+
+    results = []
+    for number in range(processes):
+        monkeypatch.setattr(distributed, "_group", Group(number, processes))
+        monkeypatch.setattr(distributed, "_sum_", collect)
+        work()
+    for number in range(processes):
+        iterators = [iter(terms) for terms in put]
+        monkeypatch.setattr(distributed, "_group", Group(number, processes))
+        monkeypatch.setattr(distributed, "_sum_", total)
+        results.append(work())
+    monkeypatch.undo()
+    return results
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 16, 100])
+@pytest.mark.parametrize("processes", [1, 2, 3, 16])
+def test_shares_are_contiguous_and_as_equal_as_can_be(count, processes):
+    shares = [distributed._share(count, number, processes) for number in range(processes)]
+    assert [first + k for first, many in shares for k in range(many)] == list(range(count))
+    assert max(many for _, many in shares) - min(many for _, many in shares) <= 1
+
+
+def test_a_process_by_itself_is_left_alone():
+    assert (distributed.rank(), distributed.size(), distributed.share(5)) == (0, 1, (0, 5))
+    gradient = torch.ones(3)
+    assert distributed.mean_([gradient], [0.1], 1.0) == [0.1]
+    assert distributed.broadcast("word") == "word"
+    assert distributed.signal_to_stop(None) is None
+    distributed.take_the_word(1)
+    distributed.leave()
+
+
+def test_fewer_images_than_processes_are_named(monkeypatch):
+    monkeypatch.setattr(distributed, "_group", Group(0, 3))
+    with pytest.raises(Problem, match=r"2 images cannot be shared by 3 processes.*--batch"):
+        distributed.share(2)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 10])
+def test_rows_are_gathered_in_order(count, monkeypatch):
+    rows = torch.arange(count)
+    for gathered in in_each(3, lambda: distributed.gather(lambda some: torch.stack([some, some**2], dim=1), rows), monkeypatch):
+        assert torch.equal(gathered, torch.stack([rows, rows**2], dim=1))
+
+
+def test_measuring_does_not_depend_on_the_processes(monkeypatch):
+    torch.manual_seed(0)
+    classifier = GlimpseClassifier(glimpses=2, patch=4, hidden=8)
+    draw = Draw(height=8, width=8, channels=1, steps=2, hidden=8, latent=3, read_patch=2, write_patch=3)
+    grey = torch.randint(0, 256, (23, 12, 12), dtype=torch.uint8)
+    binary = 255 * torch.randint(0, 2, (23, 1, 8, 8), dtype=torch.uint8)
+    for measure in (
+        lambda: evaluation.predict(classifier, grey, batch=4),
+        lambda: torch.from_numpy(bounds.bound(draw, binary, samples=2, batch=4).kl),
+        lambda: torch.from_numpy(bounds.bound(draw, binary, samples=2, batch=4).sample_variance),
+        lambda: torch.from_numpy(bounds.importance_weighted(draw, binary, samples=3, index=torch.tensor([22, 3, 11]), batch=1).per_image),
+    ):
+        alone = measure()
+        for together in in_each(3, measure, monkeypatch):
+            torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
+
+
+def classification(images):
+    model = GlimpseClassifier(glimpses=4, patch=4, hidden=8, window_clip=1e-3)
+    labels = torch.arange(len(images)) % 10
+    return model, lambda part: F.cross_entropy(fast_logits(model, images[part])[:, -1], labels[part])
+
+
+def drawing(images):
+    model = Draw(height=12, width=12, channels=1, steps=3, hidden=8, latent=3, read_patch=2, write_patch=3, window_clip=1e-3)
+    noise = torch.randn(len(images), 3, 3)
+    return model, lambda part: fast_drawing(model, images[part], noise[part]).logits.square().sum((1, 2, 3)).mean()
+
+
+@pytest.mark.parametrize("kind", [classification, drawing])
+def test_gradients_are_those_of_the_whole_batch_also_where_each_image_is_clipped(kind, monkeypatch):
+    """The clip of an image's gradient is relative to the mean loss of its process's images, of which there are 4, 3 and 3."""
+    torch.manual_seed(0)
+    model, loss_of = kind(torch.rand(10, 1, 12, 12))
+
+    def gradient():
+        first, count = distributed.share(10)
+        model.zero_grad()
+        loss = loss_of(slice(first, first + count))
+        loss.backward()
+        gradients = [parameter.grad for parameter in model.parameters()]
+        means = distributed.mean_(gradients, [loss.item(), 7.0], count / 10)
+        return [gradient.clone() for gradient in gradients], means
+
+    alone, (loss, _) = gradient()
+    for together, means in in_each(3, gradient, monkeypatch):
+        assert means == pytest.approx([loss, 7.0], rel=1e-6)
+        for ours, expected in zip(together, alone, strict=True):
+            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
+
+
+# ------------------------------------------------------------------------------------------------- who speaks and who waits
+
+
+class Store:
+    """The part of a key-value store that is used."""
+
+    def __init__(self):
+        self.values = {}
+
+    def compare_set(self, key, expected, desired):
+        return self.values.setdefault(key, desired).encode()
+
+
+def test_the_first_to_fail_speaks_and_the_others_end_with_its_status(monkeypatch):
+    store = Store()
+    monkeypatch.setattr(distributed, "_group", Group(1, 2, store=store))
+    monkeypatch.setattr(sys, "stderr", sys.stderr)
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    distributed.take_the_word(2)
+    monkeypatch.setattr(distributed, "_group", Group(0, 2, store=store))
+    with pytest.raises(SystemExit) as left:
+        distributed.take_the_word(1)
+    assert left.value.code == 2
+
+
+def test_the_status_of_a_launch():
+    assert distributed._status(Store(), {}, None, 2) == 0
+    assert distributed._status(Store(), {0: 143, 1: 143}, signal.SIGTERM, 2) == 143
+    assert distributed._status(Store(), {0: -2, 1: -2}, signal.SIGINT, 2) == 130
+    spoken = Store()
+    spoken.compare_set("failed", "", "1 2")
+    assert distributed._status(spoken, {0: -15, 1: 2}, None, 2) == 2
+    with pytest.raises(Problem, match=r"process 1 of 2 was ended by SIGKILL"):
+        distributed._status(Store(), {1: -9}, None, 2)
+
+
+def test_what_the_first_does_for_all_it_does_by_itself(monkeypatch):
+    told = []
+    monkeypatch.setattr(distributed, "_group", Group(0, 2))
+    monkeypatch.setattr(distributed, "broadcast", lambda value: told.append((value, distributed.size())) or value)
+    inner = distributed.by_first(lambda: distributed.size())
+    assert distributed.by_first(lambda: inner() + inner())() == 2
+    assert told == [(1, 1), (1, 1), (2, 2)]  # what is called within asks nobody
+    with pytest.raises(ZeroDivisionError):
+        distributed.by_first(lambda: 1 / 0)()
+    assert distributed.size() == 2
+
+
+def test_a_signal_that_comes_while_the_processes_agree_is_not_lost(monkeypatch):
+    flag = training.StopFlag()
+    monkeypatch.setattr(distributed, "signal_to_stop", lambda number: setattr(flag, "number", signal.SIGTERM) or number)
+    flag.check()
+    assert flag.number == signal.SIGTERM
+
+
+# ------------------------------------------------------------------------------------------------------- real processes
+
+# Without figures, which say nothing here; FAULT is what is wrong with the second process.
+PROGRAM = """
+import os, signal, time
+if "RANK" in os.environ:
+    from drawbench import training
+    from drawbench.errors import Problem
+    from drawbench.figures import run
+    run.of_classifier = run.of_generator = lambda *_: []
+if os.environ.get("RANK") == "1":
+    fault, update = os.environ.get("FAULT"), training._update
+    def faulty(task, optimizer, settings, step, rate):
+        if fault == "slow":
+            time.sleep(0.2)
+        if fault == "problem" and step == 5:
+            raise Problem("the second process is out of paper")
+        if fault == "killed" and step == 5:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return update(task, optimizer, settings, step, rate)
+    training._update = faulty
+from drawbench.cli import main
+main()
+"""
+SIZES = {"source": "digits", "glimpses": 2, "hidden": 8, "batch": 15, "steps": 12, "evaluate-every": 4, "save-every": 3, "threads": 1}
+CLASSIFY = {**SIZES, "canvas": 28, "clutter": 1, "patch": 4}
+GENERATE = {**SIZES, "latent": 4, "validation-images": 21, "iw-samples": 2, "iw-images": 5}
+RUNS = Path("results/runs")
+
+
+def words(command, settings, *more):
+    return [command, *(f"--{name}={value}" for name, value in settings.items()), *more]
+
+
+def inside(*words):
+    """The command inside this process: one process, to compare with."""
+    result = CliRunner().invoke(cli, [*words], prog_name="drawbench")
+    torch.set_num_threads(1)  # as for all other tests: one process of a run of two takes both their threads
+    assert result.exit_code == 0, result.output + repr(result.exception)
+    return result.stdout
+
+
+@contextmanager
+def started(*words, fault=""):
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, *words],
+        env={**os.environ, "FAULT": fault},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.communicate(timeout=120)
+
+
+def outside(*words, fault="", status=0):
+    """The command in processes of its own: what it prints."""
+    with started(*words, fault=fault) as process:
+        out, err = process.communicate(timeout=600)
+    assert process.returncode == status, err
+    assert "Traceback" not in err
+    return out, err
+
+
+@pytest.fixture(scope="module", autouse=True)
+def place(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("place"))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]))
+        patch.setattr(run_figures, "of_classifier", lambda *_: [])
+        patch.setattr(run_figures, "of_generator", lambda *_: [])
+        yield
+
+
+@pytest.fixture(scope="module")
+def one(place):
+    inside(*words("classify", CLASSIFY, "--run=one"))
+    return RUNS / "one"
+
+
+@pytest.fixture(scope="module")
+def two(one):
+    out, err = outside(*words("classify", CLASSIFY, "--run=two", "--processes=2", "--json"))
+    assert len(out.splitlines()) == 1 and json.loads(out)["steps"] == 12
+    assert len([line for line in err.splitlines() if line.startswith("update 12 ")]) == 1
+    return RUNS / "two"
+
+
+def same_to_rounding(left, right):
+    """Two run folders hold the same training but for the last bits."""
+    for name in (runs.BEST, runs.LAST):
+        (tensors, _), (expected, _) = (runs.load_checkpoint(folder / name) for folder in (left, right))
+        for key, value in expected.items():
+            torch.testing.assert_close(tensors[key], value, rtol=1e-3, atol=1e-5)
+    ours, theirs = (runs.Run.open(folder).metrics() for folder in (left, right))
+    for column in theirs:
+        assert ours[column].to_numpy() == pytest.approx(theirs[column].to_numpy(), rel=1e-4), column
+    ours, theirs = (runs.Run.open(folder).result()["value"] for folder in (left, right))
+    assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def same_to_the_bit(left, right):
+    for name in (runs.BEST, runs.LAST):
+        (tensors, _), (expected, _) = (runs.load_checkpoint(folder / name) for folder in (left, right))
+        assert all(torch.equal(tensors[key], expected[key]) for key in expected), name
+    assert (left / "metrics.csv").read_bytes() == (right / "metrics.csv").read_bytes()
+
+
+def test_two_processes_train_a_classifier_as_one_does(one, two):
+    same_to_rounding(two, one)
+    assert runs.Run.open(two).config.training.processes == 2
+
+
+def test_two_processes_train_and_measure_a_generator_as_one_does(place):
+    expected = json.loads(inside(*words("generate", GENERATE, "--run=drawn", "--json")))
+    made = json.loads(outside(*words("generate", GENERATE, "--run=drawn-by-two", "--processes=2", "--json"))[0])
+    same_to_rounding(RUNS / "drawn-by-two", RUNS / "drawn")
+    assert made["iw_bound"] == pytest.approx(expected["iw_bound"], rel=1e-5)
+    assert made["test_sha256"] == expected["test_sha256"]
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_as_one_does(one):
+    question = ["evaluate", str(one), "--clutter=0..2", "--batch=30", "--json"]
+    assert json.loads(outside(*question, "--processes=2")[0]) == json.loads(inside(*question))
+
+
+def test_a_signal_stops_all_at_one_step_and_resume_is_the_same_to_the_bit(two):
+    run = RUNS / "stopped"
+    with started(*words("classify", CLASSIFY, "--run=stopped", "--processes=2"), fault="slow") as process:
+        until = time.monotonic() + 300
+        while not (run / runs.LAST).exists():
+            assert process.poll() is None and time.monotonic() < until, process.communicate()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=300)
+    assert process.returncode == 143, err
+    assert err.strip().splitlines()[-1] == f"Stopped; everything is saved. Go on with: drawbench resume {run}"
+    assert 0 < runs.load_checkpoint(run / runs.LAST)[1]["step"] < 12
+    outside("resume", str(run))
+    same_to_the_bit(run, two)
+
+
+def test_an_error_in_one_ends_all_with_its_message(place):
+    out, err = outside(*words("classify", CLASSIFY, "--run=faulty", "--processes=2"), fault="problem", status=1)
+    assert out == ""
+    assert err.strip().splitlines()[-1] == "Error: the second process is out of paper"
+    assert err.count("Error") == 1
+
+
+@pytest.mark.slow
+def test_more_processes_than_images_are_named_before_there_is_a_run(place):
+    _, err = outside(*words("classify", {**CLASSIFY, "batch": 1}, "--run=none", "--processes=2"), status=1)
+    assert err.startswith("Error: an update of 1 image cannot be shared by 2 processes")
+    assert not (RUNS / "none").exists()
+
+
+@pytest.mark.slow
+def test_a_killed_process_ends_all_and_any_number_of_them_goes_on(one, two):
+    begin = time.monotonic()
+    _, err = outside(*words("classify", CLASSIFY, "--run=killed", "--processes=2"), fault="killed", status=1)
+    assert time.monotonic() - begin < 300
+    assert "has lost the others" in err or "SIGKILL" in err
+    shutil.copytree(RUNS / "killed", RUNS / "killed-too")
+    inside("resume", str(RUNS / "killed"), "--processes=1")
+    same_to_rounding(RUNS / "killed", one)
+    outside("resume", str(RUNS / "killed-too"), "--processes=3")
+    same_to_rounding(RUNS / "killed-too", one)
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_same_command_line(two):
+    Path("main.py").write_text(PROGRAM)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--", "main.py"]
+    command = words("classify", CLASSIFY, "--run=torchrun", "--json")
+    done = subprocess.run([*torchrun, *command], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 12
+    same_to_the_bit(RUNS / "torchrun", two)
+    refused = subprocess.run([*torchrun, *command, "--processes=2", "--force"], capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert refused.stderr.count("Error: torchrun says how many processes there are") == 1
