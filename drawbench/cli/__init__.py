@@ -17,6 +17,7 @@ COMMANDS = {
     "evaluate": "Measure a run again, also outside its training conditions.",
     "resume": "Go on with a run exactly where it stopped.",
     "plot": "Curves, glimpses and films of runs; the attention explained.",
+    "export": "Copy a finished run to keep or share.",
     "bench": "Images per second, against the plain model and the machine's limit.",
     "doctor": "What is here, what is missing, and how to get it.",
 }

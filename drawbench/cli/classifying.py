@@ -13,7 +13,7 @@ from drawbench.experiments import classify
 from drawbench.experiments.classify import Experiment
 from drawbench.figures import run as figures
 from drawbench.runs import Run
-from drawbench.training import Interrupted, Trainer, stop_flag
+from drawbench.training import Interrupted, StopFlag, Trainer, stop_flag
 
 CONDITIONS = {"clutter": "clutter pieces", "canvas": "side of the canvas (pixels)", "glimpses": "glimpses"}
 
@@ -49,6 +49,12 @@ def _conclude(experiment: Experiment, run: Run, trainer: Trainer, score: evaluat
     test = store.load(experiment.folder, "test")
     drawn = figures.of_classifier(run, model, test.images, test.labels)
     console.emit({**result, "run": str(run.folder)}, summary(result, run.folder, [str(path) for path in drawn]), as_json)
+
+
+def measure_again(experiment: Experiment, run: Run, flag: StopFlag) -> None:
+    """Measure a run as it was measured at the end of its training, from the weights that are there now; write the result."""
+    score, _ = experiment.test(run, flag)
+    run.write_result(run.result() | classify.measured_fields(score))
 
 
 def redraw(experiment: Experiment, run: Run) -> list[Path]:

@@ -14,7 +14,7 @@ from drawbench.experiments.generate import Experiment
 from drawbench.figures import run as figures
 from drawbench.models import Generator
 from drawbench.runs import Run
-from drawbench.training import Interrupted, Trainer, stop_flag
+from drawbench.training import Interrupted, StopFlag, Trainer, stop_flag
 
 PICTURES = 16  # samples and reconstructions that are drawn
 
@@ -68,6 +68,15 @@ def _conclude(
     run.write_result(result)
     drawn = figures.of_generator(run, model, experiment.data, pictures)
     console.emit({**result, "run": str(run.folder)}, summary(result, run.folder, drawn), as_json)
+
+
+def measure_again(experiment: Experiment, run: Run, flag: StopFlag) -> None:
+    """Measure a run as it was measured at the end of its training, from the weights that are there now; write the result."""
+    training, model = run.config.training, generate.load_model(run).to(experiment.device)
+    measured, weighted = experiment.measure(
+        model, flag, samples=training.bound_samples, iw_samples=training.iw_samples, iw_images=training.iw_images
+    )
+    run.write_result(run.result() | generate.measured_fields(measured, weighted, experiment.data))
 
 
 def redraw(experiment: Experiment, run: Run) -> list[Path]:

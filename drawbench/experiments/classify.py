@@ -201,9 +201,25 @@ def load_model(run: Run) -> nn.Module:
     return common.load_weights(build(run.config), run)
 
 
+def measured_fields(score: evaluation.Score) -> dict[str, Any]:
+    """What was measured, as it stands in ``result.json``."""
+    low, high = score.interval
+    return {
+        "metric": "test_error_percent",
+        "value": score.percent,
+        "low": low,
+        "high": high,
+        "n": score.n,
+        "errors": score.errors,
+        "majority_error": score.majority,
+        "per_class_error": score.per_class,
+        "errors_after_glimpse": score.errors_after.tolist(),
+        "confusion": score.confusion.tolist(),
+    }
+
+
 def result(config: Classify, score: evaluation.Score, trainer: Trainer, command: str) -> dict[str, Any]:
     """The content of ``result.json``."""
-    low, high = score.interval
     training, data = config.training, config.data
     best = next(row for row in trainer.rows if row["validation_error"] == trainer.best)
     return {
@@ -211,12 +227,7 @@ def result(config: Classify, score: evaluation.Score, trainer: Trainer, command:
         "model": config.model.model,
         "dataset": store.default_folder(Path(), scene_of(data), data.dataset, data.source, data.data_seed).name,
         "source": data.source,
-        "metric": "test_error_percent",
-        "value": score.percent,
-        "low": low,
-        "high": high,
-        "n": score.n,
-        "errors": score.errors,
+        **measured_fields(score),
         "seed": training.seed,
         "steps": trainer.step,
         "images_seen": trainer.step * training.batch,
@@ -228,10 +239,6 @@ def result(config: Classify, score: evaluation.Score, trainer: Trainer, command:
         "validation_error": best["validation_error"],
         "best_step": best["step"],
         "chance_error": 100 * (1 - 1 / CLASSES),
-        "majority_error": score.majority,
-        "per_class_error": score.per_class,
-        "errors_after_glimpse": score.errors_after.tolist(),
-        "confusion": score.confusion.tolist(),
         "command": command,
     }
 
