@@ -67,7 +67,7 @@ def test_shares_are_contiguous_and_as_equal_as_can_be(count, processes):
 def test_a_process_by_itself_is_left_alone():
     assert (distributed.rank(), distributed.size(), distributed.share(5)) == (0, 1, (0, 5))
     gradient = torch.ones(3)
-    assert distributed.mean_([gradient], [0.1], 1.0) == [0.1]
+    assert distributed.mean_([gradient], torch.tensor([0.5]), 1.0).tolist() == [0.5]
     assert distributed.broadcast("word") == "word"
     assert distributed.signal_to_stop(None) is None
     distributed.take_the_word(1)
@@ -128,8 +128,8 @@ def test_gradients_are_those_of_the_whole_batch_also_where_each_image_is_clipped
         loss = loss_of(slice(first, first + count))
         loss.backward()
         gradients = [parameter.grad for parameter in model.parameters()]
-        means = distributed.mean_(gradients, [loss.item(), 7.0], count / 10)
-        return [gradient.clone() for gradient in gradients], means
+        means = distributed.mean_(gradients, torch.tensor([loss.item(), 7.0]), count / 10)
+        return [gradient.clone() for gradient in gradients], means.tolist()
 
     alone, (loss, _) = gradient()
     for together, means in in_each(3, gradient, monkeypatch):
