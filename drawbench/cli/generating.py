@@ -11,8 +11,9 @@ from drawbench.errors import Problem
 from drawbench.experiments import generate
 from drawbench.experiments.generate import Experiment
 from drawbench.figures import run as figures
+from drawbench.paired import Outcomes
 from drawbench.runs import Run
-from drawbench.training import Interrupted, stop_flag
+from drawbench.training import Interrupted, StopFlag, stop_flag
 
 PICTURES = 16  # samples and reconstructions that are drawn
 
@@ -49,6 +50,7 @@ def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: b
         command = files.read_json(run.folder / "environment.json").get("command", "")
         result = generate.result(experiment.config, experiment.data, measured, weighted, trainer, command)
         run.write_result(result)
+        generate.outcomes(measured, experiment.data).save(run.folder)
         drawn = figures.of_generator(run, model, experiment.data, pictures)
     console.emit({**result, "run": str(run.folder)}, summary(result, run.folder, drawn), as_json)
 
@@ -80,6 +82,17 @@ def draw_from(
     drawn = figures.of_drawings(model, made.data, out or run.figures, pictures, seed)
     result = {"run": str(folder), "dataset": made.data.name, "seed": seed, **fields, "figures": [str(path) for path in drawn]}
     console.emit(result, "\n".join([sentence(folder, fields), "", "Written:", *(f"  {path}" for path in drawn)]), as_json)
+
+
+def outcomes(run: Run, datasets: Path, sources: Path | None, screen: console.Console) -> Outcomes:
+    """The bound of each test image under a run's best weights, measured and kept in its folder."""
+    made = experiment(run.config, datasets, sources, screen)
+    model, samples = generate.load_model(run).to(made.device), run.config.training.bound_samples
+    measured, _ = made.measure(model, StopFlag(), samples=samples, iw_samples=None, iw_images=None)
+    screen.close()
+    found = generate.outcomes(measured, made.data)
+    found.save(run.folder)
+    return found
 
 
 def evaluate(
@@ -114,6 +127,8 @@ def evaluate(
     fields = generate.measured_fields(measured, weighted, made.data)
     if (run.folder / "result.json").is_file() and run.result().get("test_sha256", fields["test_sha256"]) != fields["test_sha256"]:
         screen.say(f"The test images of {made.data.name} are not those that {run.folder / 'result.json'} was measured on.")
+    if many == training.bound_samples:
+        generate.outcomes(measured, made.data).save(run.folder)
     lines = [sentence(run.folder, fields), "", console.table([_rounded(fields)])]
     console.emit({"run": str(run.folder), "dataset": made.data.name, **fields}, "\n".join(lines), as_json)
 

@@ -1,5 +1,6 @@
 """The classification experiment: digits in clutter, a network that names them, its error on the test file."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from drawbench.errors import Problem
 from drawbench.experiments import common
 from drawbench.models.glimpse import GlimpseClassifier
 from drawbench.models.glimpse_fast import fast_logits
+from drawbench.paired import ERROR, Outcomes
 from drawbench.runs import Run
 from drawbench.training import Reporter, StopFlag, Trainer, plan
 
@@ -160,10 +162,13 @@ class Experiment:
         return common.train(self.task(), run, self.reporter, flag)
 
     def test(self, run: Run, flag: StopFlag) -> tuple[evaluation.Score, nn.Module]:
-        """Score the best weights of a run on the test file."""
+        """Score the best weights of a run on the test file; what they make of each image is kept in the run folder."""
         model = load_model(run).to(self.device)
         test = store.load(self.folder, "test")
-        return evaluation.score(evaluation.predict(model, test.images, check=flag.check), test.labels), model
+        probabilities = evaluation.predict(model, test.images, check=flag.check)
+        score = evaluation.score(probabilities, test.labels)
+        outcomes(probabilities, test).save(run.folder)
+        return score, model
 
 
 def prepare_data(data: configs.SceneData, source: sources.Source, root: Path, reporter: Reporter) -> Path:
@@ -187,6 +192,18 @@ def load_model(run: Run) -> nn.Module:
     return common.load_weights(build(run.config), run)
 
 
+def outcomes(probabilities: Tensor, test: store.Scenes) -> Outcomes:
+    """Which test images the last answer gets wrong.
+
+    Args:
+        probabilities: (N, T, classes), of the test images in their order.
+    """
+    images = hashlib.sha256(test.images)
+    images.update(test.labels)
+    wrong = probabilities[:, -1].argmax(dim=-1).numpy() != test.labels
+    return Outcomes(ERROR, images.hexdigest(), wrong.astype(np.uint8))
+
+
 def result(config: Classify, score: evaluation.Score, trainer: Trainer, command: str) -> dict[str, Any]:
     """The content of ``result.json``."""
     low, high = score.interval
@@ -197,7 +214,7 @@ def result(config: Classify, score: evaluation.Score, trainer: Trainer, command:
         "model": config.model.model,
         "dataset": store.default_folder(Path(), scene_of(data), data.dataset, data.source, data.data_seed).name,
         "source": data.source,
-        "metric": "test_error_percent",
+        "metric": ERROR,
         "value": score.percent,
         "low": low,
         "high": high,
