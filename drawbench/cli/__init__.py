@@ -16,6 +16,9 @@ COMMANDS = {
     "evaluate": "Measure a run again, also outside its training conditions.",
     "resume": "Go on with a run exactly where it stopped.",
     "plot": "Curves, glimpses and films of runs; the attention explained.",
+    "tables": "The tables and figures of finished runs, from their folders alone.",
+    "compare": "Two models on the same test images: the difference, and could it be chance?",
+    "report": "One page with tables, figures and films, to open by double click.",
     "bench": "Images per second, against the plain model and the machine's limit.",
     "doctor": "What is here, what is missing, and how to get it.",
 }

@@ -24,6 +24,13 @@ LINES = (
     {"color": ORANGE, "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
     {"color": SKY, "linestyle": (0, (8, 2)), "marker": "P"},
 )
+
+
+def lines(count: int) -> list[dict[str, Any]]:
+    """A line for each of ``count`` curves; beyond six they come again with hollow markers."""
+    return [{**LINES[n % len(LINES)], **({"markerfacecolor": "white"} if n // len(LINES) % 2 else {})} for n in range(count)]
+
+
 # Light against the black of an image, and with a dark edge against the white of a digit: a window is seen on both, in grey too.
 WINDOW = "#FFB81C"
 
@@ -92,6 +99,20 @@ def bare(axes: Axes) -> Axes:
     axes.grid(False)
     axes.spines[:].set_visible(False)
     return axes
+
+
+LEGEND_LINE = 0.15  # inches that a line of a legend takes
+
+
+def legend_height(labels: Iterable[str]) -> float:
+    """Inches that :func:`legend_below` needs for labels of one line or more."""
+    return LEGEND_LINE * (1 + sum(1 + label.count("\n") for label in labels))
+
+
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """The names of many curves under them, where they hide nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", handlelength=3.5)
 
 
 def settle(figure: Figure) -> Figure:
