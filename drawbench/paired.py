@@ -57,7 +57,7 @@ def load(folder: Path) -> Outcomes:
     """
     path = folder / FILE
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             found = Outcomes(str(file["metric"]), str(file["test_sha256"]), file["losses"])
     except FileNotFoundError as error:
         raise Problem(f"{path} is missing; write it with: drawbench evaluate {folder}") from error

@@ -159,5 +159,6 @@ def _refuse_double(record: Record, others: list[Record]) -> None:
             raise Problem(f"{record.folder} is named twice")
         if other.name == record.name:
             raise Problem(f"{record.folder} has the same name as {other.folder}, which is taken; rename one of them")
-        if other.settings == record.settings and other.result["model"] == record.result["model"]:
+        same = all(other.result.get(name) == record.result.get(name) for name in ("model", "dataset", "test_sha256"))
+        if same and other.settings == record.settings:
             raise Problem(f"{record.folder} has the settings and the seed of {other.folder}: it is no further evidence")

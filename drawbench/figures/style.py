@@ -150,15 +150,23 @@ def save(figure: Figure, folder: Path | str, name: str, formats: Iterable[str] =
     """
     folder, paths = Path(folder), []
     for form in formats:
-        if form not in _METADATA:
-            raise ValueError(f"a figure can be saved as {', '.join(_METADATA)}, got {form!r}")
-        buffer = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
-            figure.savefig(buffer, format=form, metadata=_METADATA[form])
-        content = buffer.getvalue()
-        if form == "png" and len(content) > _PNG_LIMIT:
-            content = _with_fewer_colours(content)
+        content = as_bytes(figure, form)
         folder.mkdir(parents=True, exist_ok=True)
         paths.append(folder / f"{name}.{form}")
         write_atomically(paths[-1], content)
     return paths
+
+
+def as_bytes(figure: Figure, form: str) -> bytes:
+    """A figure as the content of a file, which depends on the figure alone; a PNG above 500 kB is reduced to a palette.
+
+    Raises:
+        ValueError: an unknown format.
+    """
+    if form not in _METADATA:
+        raise ValueError(f"a figure can be saved as {', '.join(_METADATA)}, got {form!r}")
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format=form, metadata=_METADATA[form])
+    content = buffer.getvalue()
+    return _with_fewer_colours(content) if form == "png" and len(content) > _PNG_LIMIT else content
