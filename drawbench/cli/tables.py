@@ -11,7 +11,7 @@ from drawbench.cli import options
     epilog="""\b
 Examples:
   drawbench tables                                  from results/published and results/runs into results
-  drawbench tables results/published --out paper    from those runs alone, into paper/tables and paper/figures
+  drawbench tables results/published --out paper    from those runs, into paper/tables and paper/figures
   drawbench tables RUN RUN                          from single runs
 """
 )

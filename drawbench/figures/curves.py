@@ -213,6 +213,8 @@ def error_curve(
     _log_where_it_helps(axes, [*frame["low"], *frame["high"], *(references or {}).values()])
     axes.set(xlabel=xlabel, ylabel="test error (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=bool((frame["condition"] % 1 == 0).all())))
+    if len(means) <= 12:
+        axes.set_xticks(means.index)
     if len(groups) > 1:
         legend_below(figure, axes)
     return settle(figure)
