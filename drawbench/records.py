@@ -21,6 +21,7 @@ METRICS = {"classify": "test_error_percent", "generate": "nll_bound_nats"}
 CONDITIONS = ("clutter", "canvas", "glimpses")  # of errors measured outside the training conditions
 TABLES = {"metrics.csv": ("step",)} | {f"error_against_{name}.csv": (name, "error", "low", "high", "n") for name in CONDITIONS}
 WORDS, NUMBERS = ("task", "model", "dataset", "source", "metric"), ("value", "low", "high", "n")  # what every result has
+MORE_NUMBERS = ("steps", "glimpses", "images_seen", "train_seconds")  # what it may have
 
 
 @dataclass(frozen=True)
@@ -86,9 +87,13 @@ def read(folder: Path, say: Callable[[str], object]) -> Record:
         raise Problem(f"{folder / 'config.json'} must have sections with keys")
     if not (folder / "result.json").is_file():
         raise Problem(f"{folder} is not finished: it has no result.json; go on with it: drawbench resume {folder}")
-    defaults = {name: field.default for name, field in configs.settings(configs.TASKS[config["task"]]).items()}
+    known = configs.settings(configs.TASKS[config["task"]])
     given = {key: value for section in sections.values() for key, value in section.items()}
-    record = Record(folder, {**defaults, **given}, read_json(folder / "result.json"), _tables(folder, say))
+    for name, value in given.items():
+        if name in known and value is not None and not isinstance(value, (configs.value_type(known[name]), int)):
+            raise Problem(f"{folder / 'config.json'}: {name} must be {configs.value_type(known[name]).__name__}, got {value!r}")
+    settings = {name: field.default for name, field in known.items()} | given
+    record = Record(folder, settings, read_json(folder / "result.json"), _tables(folder, say))
     _check(record, config["task"])
     return record
 
@@ -118,7 +123,8 @@ def _check(record: Record, task: str) -> None:
     if not isinstance(result, dict):
         raise Problem(f"{path} is not a result: it must be a table of fields")
     bad = [name for name in WORDS if not isinstance(result.get(name), str)]
-    bad += [name for name in NUMBERS if type(result.get(name)) not in (int, float) or not math.isfinite(result[name])]
+    numbers = [*NUMBERS, *(name for name in MORE_NUMBERS if result.get(name) is not None)]
+    bad += [name for name in numbers if type(result.get(name)) not in (int, float) or not math.isfinite(result[name])]
     if bad:
         raise Problem(f"{path} is not a result: it lacks {', '.join(bad)}, or they are of a wrong kind")
     if not (0 <= result["low"] <= result["value"] <= result["high"] and result["n"] >= 1):

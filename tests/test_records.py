@@ -39,6 +39,8 @@ BROKEN = {
     "source 'digits' there, 'mnist' here": lambda run: change(run / "result.json", source="digits"),
     "task 'generate' there": lambda run: change(run / "result.json", task="generate"),
     "seed 5 there": lambda run: change(run / "result.json", seed=5),
+    "lacks steps": lambda run: change(run / "result.json", steps="many"),
+    "patch must be int": lambda run: change(run / "config.json", model={"patch": "12"}),
     "sections": lambda run: change(run / "config.json", data=3),
     "trains a model": lambda run: change(run / "config.json", task="make-data"),
     "cannot be read": lambda run: ((run / "config.json").unlink(), (run / "config.json").mkdir()),

@@ -32,7 +32,9 @@ def command(first: Path, second: Path, seed: int, datasets: Path, sources: Path 
 
     one, two = (paired.load(run) if (run / paired.FILE).is_file() else _measured(run, datasets, sources) for run in (first, second))
     found = paired.compare(one, two, seed)
-    console.emit({"runs": [str(first), str(second)], **asdict(found)}, in_words(first.name, second.name, found), as_json)
+    console.emit(
+        {"runs": [str(first), str(second)], **asdict(found)}, in_words(first.absolute().name, second.absolute().name, found), as_json
+    )
 
 
 def _measured(folder: Path, datasets: Path, sources: Path | None):

@@ -74,7 +74,7 @@ class Row:
     @property
     def steps(self) -> str | int | None:
         """Updates: a number, or from - to where the seeds differ."""
-        counts = sorted({record.result["steps"] for record in self.records if "steps" in record.result})
+        counts = sorted({_length(record) for record in self.records} - {0})
         return None if not counts else counts[0] if len(counts) == 1 else f"{counts[0]:,} to {counts[-1]:,}"
 
     @property
@@ -124,14 +124,19 @@ def estimate(results: list[dict[str, Any]], field: str = "value") -> Estimate:
 def rows(records: Iterable[Record]) -> list[Row]:
     """Runs gathered into rows, ordered by model, glimpses, notes and name."""
     groups: dict[str, list[Record]] = {}
-    for record in sorted(records, key=lambda record: (record.result.get("steps", 0), record.seed, record.name)):
+    for record in sorted(records, key=lambda record: (_length(record), record.seed, record.name)):
         key = _key(record)
         number = 0
-        while (held := groups.get(f"{key} {number}")) and record.result.get("steps", 0) > SAME_LENGTH * held[0].result.get("steps", 0):
+        while (held := groups.get(f"{key} {number}")) and _length(record) > SAME_LENGTH * _length(held[0]):
             number += 1
         groups.setdefault(f"{key} {number}", []).append(record)
     made = [Row(tuple(sorted(group, key=lambda record: (record.seed, record.name)))) for group in groups.values()]
     return sorted(_told_apart(made), key=lambda row: (row.model, row.glimpses or 0, row.notes, row.pointer))
+
+
+def _length(record: Record) -> int:
+    """Its updates; 0 where it does not say."""
+    return record.result.get("steps") or 0
 
 
 def _key(record: Record) -> str:
@@ -148,7 +153,8 @@ def _told_apart(made: list[Row]) -> list[Row]:
         alike.setdefault((row.model, row.first.result["dataset"], row.glimpses, row.notes), []).append(row)
     apart = []
     for group in alike.values():
-        settings = [{**row.first.settings, **dict.fromkeys(BESIDE), "updates": row.steps} for row in group]
+        images = [{"test images": str(row.first.result.get("test_sha256"))[:8], "updates": row.steps} for row in group]
+        settings = [row.first.settings | dict.fromkeys(BESIDE) | more for row, more in zip(group, images, strict=True)]
         differ = [name for name in sorted(set().union(*settings)) if len({repr(some.get(name)) for some in settings}) > 1]
         told = [", ".join(f"{name} {_short(some.get(name))}" for name in differ) for some in settings]
         apart += [Row(row.records, words) for row, words in zip(group, told, strict=True)]

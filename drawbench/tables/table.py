@@ -1,5 +1,6 @@
 """A table and its three faces: CSV for programs, Markdown for reading, LaTeX for a paper."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -76,7 +77,8 @@ class Table:
 
     def save(self, folder: Path) -> list[Path]:
         """Write all three; the same rows give the same bytes."""
-        paths = [folder / f"{self.name}.{ending}" for ending in ("csv", "md", "tex")]
+        stem = re.sub(r"[^\w.-]+", "-", self.name)  # a data set may be called anything
+        paths = [folder / f"{stem}.{ending}" for ending in ("csv", "md", "tex")]
         for path, text in zip(paths, (self.csv(), self.markdown(), self.latex()), strict=True):
             write_atomically(path, text.encode())
         return paths
