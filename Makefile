@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup quickstart test slow lint clean
+.PHONY: help setup quickstart test slow tables lint clean
 
 help:
 	@echo "make quickstart   set up, then the whole tour on embedded digits (minutes)"
 	@echo "make test         set up, then lint, types and the tests"
 	@echo "make slow         the tests that take longer"
+	@echo "make tables       results/tables and results/figures again, from results/published"
 	@echo "make clean        remove .venv and caches; data and runs stay"
 
 # Made anew only when the dependencies change; the package itself is installed editable.
@@ -32,6 +33,9 @@ test: setup
 
 slow: setup
 	$(BIN)/python -m pytest -m slow
+
+tables: setup
+	$(BIN)/drawbench tables results/published
 
 lint: setup
 	$(BIN)/ruff check --fix .

@@ -306,7 +306,7 @@ def _is_free(folder: Path) -> bool:
 
 
 CURVES = tuple(f"error_against_{condition}.csv" for condition in ("clutter", "canvas", "glimpses"))
-OURS = ("environment.json", "metrics.csv", "result.json", "timing.csv", LAST, FRESH, PREVIOUS, BEST, *CURVES, "config.json")
+OURS = ("environment.json", "metrics.csv", "result.json", "test.npz", "timing.csv", LAST, FRESH, PREVIOUS, BEST, *CURVES, "config.json")
 
 
 def _empty(folder: Path) -> None:

@@ -536,6 +536,16 @@ def test_evaluate_gives_the_number_of_the_run(finished, place):
     assert content(folder) == before
 
 
+def test_compare_measures_what_a_run_does_not_say(finished, run, datasets, tmp_path):
+    kept = (run / "test.npz").read_bytes()
+    (run / "test.npz").unlink()
+    answer = succeeded(drawbench("compare", finished[0], run, "--datasets", datasets, "--json"))
+    found = json.loads(answer.stdout)
+    assert found["difference"] == 0 and found["p"] == 1 and "measuring it" in answer.stderr
+    assert found["values"][0] == json.loads((run / "result.json").read_text())["value"]
+    assert (run / "test.npz").read_bytes() == kept
+
+
 def test_evaluate_outside_the_training_conditions(run, place):
     words = [*flags(clutter="0,1", canvas="28..32..4", glimpses="1..3"), "--json"]
     measured = json.loads(succeeded(drawbench("evaluate", run, *place[2:], *words)).stdout)

@@ -307,12 +307,12 @@ def test_curves_of_awkward_runs(errors, tmp_path):
 
 
 def test_error_curves_mark_the_training_condition():
-    axes = figures.error_curve(some_errors(), "clutter pieces", trained_at=8).axes[0]
-    assert any(list(line.get_xdata()) == [8, 8] for line in axes.lines)
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["model 0", "model 1"]
-    assert axes.get_xlabel() == "clutter pieces"
+    figure = figures.error_curve(some_errors(), "clutter pieces", trained_at=8)
+    assert any(list(line.get_xdata()) == [8, 8] for line in figure.axes[0].lines)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["model 0", "model 1"]
+    assert figure.axes[0].get_xlabel() == "clutter pieces"
     single = figures.error_curve(some_errors().query("model == 'model 0'").drop(columns="model"), "clutter pieces")
-    assert single.axes[0].get_legend() is None
+    assert not single.legends
 
 
 def test_confusion_shades_errors_only():
@@ -340,3 +340,27 @@ def test_what_cannot_be_drawn_is_named():
         figures.confusion(np.ones((2, 3), dtype=int))
     with pytest.raises(ValueError, match="and 1 names"):
         figures.confusion(np.ones((2, 2), dtype=int), ["a"])
+
+
+def test_many_models_stay_apart_in_grey():
+    shapes = [(line["marker"], str(line["linestyle"]), line.get("markerfacecolor")) for line in style.lines(12)]
+    assert len(set(shapes)) == 12
+
+
+def test_bounds_of_several_models_are_cut_to_what_can_be_told_apart():
+    steps = np.arange(100, 2100, 100)
+    frames = {
+        name: pd.DataFrame({"step": steps, "validation_bound": end + 60 * np.exp(-steps / 150)}) for name, end in (("a", 85), ("b", 90))
+    }
+    figure = figures.bound_curves(frames, {"paper": 80.97})
+    low, high = figure.axes[0].get_ylim()
+    assert low < 80.97 and 90 < high < 100 and [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    with pytest.raises(ValueError, match="nothing to plot"):
+        figures.bound_curves({"a": frames["a"].assign(validation_bound=np.nan)})
+
+
+def test_kl_of_several_models_names_the_sum():
+    figure = figures.kl_lines({"a": [3.0, 2.0], "b": [1.0, 1.0, 1.0]})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a, 5.0 nats in all", "b, 3.0 nats in all"]
+    with pytest.raises(ValueError, match="nothing to plot"):
+        figures.kl_lines({"a": []})

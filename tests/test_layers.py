@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "drawbench"
 LAYERS = [
     ["errors"],
     ["files", "config", "streams"],
+    ["paired", "records", "published"],
     ["attention", "likelihood"],
     ["native"],
     ["models", "data"],
@@ -17,7 +18,9 @@ LAYERS = [
     ["evaluation", "bounds"],
     ["training"],
     ["experiments"],
+    ["tables"],
     ["figures", "bench"],
+    ["report"],
     ["cli"],
 ]
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from torch import nn
+from torch import Tensor, nn
 
-from drawbench import distributed, evaluation, files
+from drawbench import distributed, evaluation, files, paired
 from drawbench.cli import console
 from drawbench.config import Classify
 from drawbench.data import sources as origins
@@ -12,6 +12,7 @@ from drawbench.data import store
 from drawbench.experiments import classify
 from drawbench.experiments.classify import Experiment
 from drawbench.figures import run as figures
+from drawbench.paired import Outcomes
 from drawbench.runs import Run
 from drawbench.training import Interrupted, StopFlag, Trainer, stop_flag
 
@@ -63,6 +64,14 @@ def redraw(experiment: Experiment, run: Run) -> list[Path]:
     return figures.of_classifier(run, classify.load_model(run), test.images, test.labels)
 
 
+def outcomes(run: Run, datasets: Path, sources: Path | None, screen: console.Console) -> Outcomes:
+    """What a run's best weights make of each test image, measured and kept in its folder."""
+    made = experiment(run.config, datasets, sources, screen)
+    screen.close()
+    made.test(run, StopFlag())
+    return paired.load(run.folder)
+
+
 def evaluate(
     run: Run, wanted: dict[str, list[int]], batch: int, datasets: Path, sources: Path | None, screen: console.Console, as_json: bool
 ) -> None:
@@ -75,7 +84,8 @@ def evaluate(
     curves: dict[str, list[dict]] = {}
     with stop_flag() as flag:
         try:
-            score = evaluation.score(evaluation.predict(model, test.images, batch=batch, check=flag.check), test.labels)
+            probabilities = evaluation.predict(model, test.images, batch=batch, check=flag.check)
+            score = evaluation.score(probabilities, test.labels)
             for condition, values in wanted.items():
                 if condition == "glimpses":
                     curves[condition] = classify.against_glimpses(model, test, values, flag.check)
@@ -84,12 +94,15 @@ def evaluate(
         except Interrupted as stop:
             console.say("Stopped; nothing was written.")
             raise SystemExit(128 + stop.number) from None
-    _tell(run, score, curves, as_json)
+    _tell(run, score, probabilities, test, curves, as_json)
 
 
 @distributed.by_first
-def _tell(run: Run, score: evaluation.Score, curves: dict[str, list[dict]], as_json: bool) -> None:
-    """Write the curves, print."""
+def _tell(
+    run: Run, score: evaluation.Score, probabilities: Tensor, test: store.Scenes, curves: dict[str, list[dict]], as_json: bool
+) -> None:
+    """Keep what became of each image, write the curves, print."""
+    classify.outcomes(probabilities, test).save(run.folder)
     drawn = [path for condition, rows in curves.items() for path in write_curve(run, condition, rows)]
     low, high = score.interval
     measured = {"metric": "test_error_percent", "value": score.percent, "low": low, "high": high, "n": score.n, "errors": score.errors}

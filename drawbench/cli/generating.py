@@ -13,6 +13,7 @@ from drawbench.experiments import generate
 from drawbench.experiments.generate import Experiment
 from drawbench.figures import run as figures
 from drawbench.models import Generator
+from drawbench.paired import Outcomes
 from drawbench.runs import Run
 from drawbench.training import Interrupted, StopFlag, Trainer, stop_flag
 
@@ -66,6 +67,7 @@ def _conclude(
     command = files.read_json(run.folder / "environment.json").get("command", "")
     result = generate.result(experiment.config, experiment.data, measured, weighted, trainer, command)
     run.write_result(result)
+    generate.outcomes(measured, experiment.data).save(run.folder)
     drawn = figures.of_generator(run, model, experiment.data, pictures)
     console.emit({**result, "run": str(run.folder)}, summary(result, run.folder, drawn), as_json)
 
@@ -77,6 +79,7 @@ def measure_again(experiment: Experiment, run: Run, flag: StopFlag) -> None:
         model, flag, samples=training.bound_samples, iw_samples=training.iw_samples, iw_images=training.iw_images
     )
     run.write_result(run.result() | generate.measured_fields(measured, weighted, experiment.data))
+    generate.outcomes(measured, experiment.data).save(run.folder)
 
 
 def redraw(experiment: Experiment, run: Run) -> list[Path]:
@@ -112,6 +115,17 @@ def _draw(run: Run, model: Generator, made: Experiment, measured: Bound, out: Pa
     drawn = figures.of_drawings(model, made.data, out, pictures, seed)
     result = {"run": str(run.folder), "dataset": made.data.name, "seed": seed, **fields, "figures": [str(path) for path in drawn]}
     console.emit(result, "\n".join([sentence(run.folder, fields), "", "Written:", *(f"  {path}" for path in drawn)]), as_json)
+
+
+def outcomes(run: Run, datasets: Path, sources: Path | None, screen: console.Console) -> Outcomes:
+    """The bound of each test image under a run's best weights, measured and kept in its folder."""
+    made = experiment(run.config, datasets, sources, screen)
+    model, samples = generate.load_model(run).to(made.device), run.config.training.bound_samples
+    measured, _ = made.measure(model, StopFlag(), samples=samples, iw_samples=None, iw_images=None)
+    screen.close()
+    found = generate.outcomes(measured, made.data)
+    found.save(run.folder)
+    return found
 
 
 def evaluate(
@@ -152,6 +166,8 @@ def _tell(run: Run, made: Experiment, measured: Bound, weighted: ImportanceWeigh
     fields = generate.measured_fields(measured, weighted, made.data)
     if (run.folder / "result.json").is_file() and run.result().get("test_sha256", fields["test_sha256"]) != fields["test_sha256"]:
         screen.say(f"The test images of {made.data.name} are not those that {run.folder / 'result.json'} was measured on.")
+    if measured.samples == run.config.training.bound_samples:
+        generate.outcomes(measured, made.data).save(run.folder)
     lines = [sentence(run.folder, fields), "", console.table([_rounded(fields)])]
     console.emit({"run": str(run.folder), "dataset": made.data.name, **fields}, "\n".join(lines), as_json)
 

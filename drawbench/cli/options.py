@@ -23,6 +23,26 @@ SOURCES = click.option(
 )
 DATASETS = click.option("--datasets", type=folder, default=Path("datasets"), show_default=True, help="Folder of generated data sets.")
 
+PLACES = click.argument("places", nargs=-1, metavar="[RUN|FOLDER]...", type=click.Path(path_type=Path, exists=True, file_okay=False))
+USUAL_PLACES = (Path("results/published"), Path("results/runs"))
+
+
+def records_in(places: tuple[Path, ...]) -> list:
+    """The finished runs in some places, or in the usual ones; those that cannot be used are named on standard error.
+
+    Raises:
+        Problem: there is none.
+    """
+    from drawbench import records
+    from drawbench.cli import console
+
+    searched = places or [place for place in USUAL_PLACES if place.is_dir()]
+    found = records.find(searched, console.say)
+    if not found:
+        where = ", ".join(str(place) for place in searched or USUAL_PLACES)
+        raise Problem(f"there is no finished run in {where}; train one: drawbench classify or drawbench generate")
+    return found
+
 
 def _remember_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     ctx.meta["drawbench.debug"] = value

@@ -1,9 +1,11 @@
 """The classification experiment: digits in clutter, a network that names them, its error on the test file."""
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -18,6 +20,7 @@ from drawbench.experiments import common
 from drawbench.models.glimpse import GlimpseClassifier
 from drawbench.models.glimpse_fast import fast_logits
 from drawbench.models.graphed import Recorder
+from drawbench.paired import ERROR, Outcomes
 from drawbench.runs import Run
 from drawbench.training import Reporter, StopFlag, Trainer, plan
 
@@ -174,10 +177,13 @@ class Experiment:
         return common.train(self.task(), run, self.reporter, flag)
 
     def test(self, run: Run, flag: StopFlag) -> tuple[evaluation.Score, nn.Module]:
-        """Score the best weights of a run on the test file."""
+        """Score the best weights of a run on the test file; what they make of each image is kept in the run folder."""
         model = load_model(run).to(self.device)
         test = store.load(self.folder, "test")
-        return evaluation.score(evaluation.predict(model, test.images, check=flag.check), test.labels), model
+        probabilities = evaluation.predict(model, test.images, check=flag.check)
+        score = evaluation.score(probabilities, test.labels)
+        distributed.by_first(outcomes(probabilities, test).save)(run.folder)
+        return score, model
 
 
 def prepare_data(data: configs.SceneData, source: sources.Source, root: Path, reporter: Reporter) -> Path:
@@ -205,7 +211,7 @@ def measured_fields(score: evaluation.Score) -> dict[str, Any]:
     """What was measured, as it stands in ``result.json``."""
     low, high = score.interval
     return {
-        "metric": "test_error_percent",
+        "metric": ERROR,
         "value": score.percent,
         "low": low,
         "high": high,
@@ -216,6 +222,18 @@ def measured_fields(score: evaluation.Score) -> dict[str, Any]:
         "errors_after_glimpse": score.errors_after.tolist(),
         "confusion": score.confusion.tolist(),
     }
+
+
+def outcomes(probabilities: Tensor, test: store.Scenes) -> Outcomes:
+    """Which test images the last answer gets wrong.
+
+    Args:
+        probabilities: (N, T, classes), of the test images in their order.
+    """
+    images = hashlib.sha256(test.images)
+    images.update(test.labels)
+    wrong = probabilities[:, -1].argmax(dim=-1).numpy() != test.labels
+    return Outcomes(ERROR, images.hexdigest(), wrong.astype(np.uint8))
 
 
 def result(config: Classify, score: evaluation.Score, trainer: Trainer, command: str) -> dict[str, Any]:

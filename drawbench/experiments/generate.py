@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,6 +21,7 @@ from drawbench.experiments import common
 from drawbench.models import Generator
 from drawbench.models.draw import Draw, Drawing
 from drawbench.models.graphed import Recorder
+from drawbench.paired import BOUND, Outcomes
 from drawbench.runs import Run
 from drawbench.training import Reporter, StopFlag, Trainer, plan
 
@@ -199,11 +201,21 @@ def check_fits(model: Generator, data: Pictures) -> None:
         raise Problem(f"the model is one for {sizes[0]} images, but {data.name} has {sizes[1]} (channels x height x width)")
 
 
+def test_sha256(data: Pictures) -> str:
+    """Of the test images."""
+    return hashlib.sha256(data.test.contiguous().numpy().data).hexdigest()
+
+
+def outcomes(measured: Bound, data: Pictures) -> Outcomes:
+    """The bound of each test image."""
+    return Outcomes(BOUND, test_sha256(data), measured.per_image.astype(np.float32))
+
+
 def measured_fields(measured: Bound, weighted: ImportanceWeighted | None, data: Pictures) -> dict[str, Any]:
     """What was measured, as it stands in ``result.json`` and in what ``evaluate`` prints."""
     low, high = measured.interval
     fields: dict[str, Any] = {
-        "metric": "nll_bound_nats",
+        "metric": BOUND,
         "value": measured.value,
         "low": low,
         "high": high,
@@ -214,7 +226,7 @@ def measured_fields(measured: Bound, weighted: ImportanceWeighted | None, data: 
         "reconstruction": float(measured.reconstruction.mean()),
         "kl": float(measured.kl.sum(axis=1).mean()),
         "kl_per_step": measured.kl.mean(axis=0).tolist(),
-        "test_sha256": hashlib.sha256(data.test.contiguous().numpy().data).hexdigest(),
+        "test_sha256": test_sha256(data),
         "bits_per_dimension": likelihood.bits_per_dimension(measured.value, math.prod(data.size)),
     }
     if not data.binary:

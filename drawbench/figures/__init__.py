@@ -1,35 +1,44 @@
 """Figures and films. They take arrays, frames and records, and give a matplotlib ``Figure``; :func:`save` writes it.
 
-Nothing here trains, reads a run folder or touches pyplot, so a figure can be made anywhere: a test, a server, a notebook.
+Nothing here trains, reads a run folder or touches pyplot, so a figure can be made anywhere: a test, a server, a notebook. Names are
+imported when first used: the figures of finished runs need no torch.
 """
 
-from drawbench.figures.attention import attention_explained
-from drawbench.figures.curves import confusion, error_curve, generator_curve, learning_curves
-from drawbench.figures.drawings import interpolation_panel, kl_map, kl_per_step_bars, reconstruction_panel, sample_sheet, steps_panel
-from drawbench.figures.films import drawing_film, reconstruction_film
-from drawbench.figures.glimpses import glimpse_film, glimpse_paths, montage
-from drawbench.figures.speed import growth
-from drawbench.figures.style import save
-from drawbench.figures.windows import rectangle
+import importlib
+from typing import Any
 
-__all__ = [
-    "attention_explained",
-    "confusion",
-    "drawing_film",
-    "error_curve",
-    "generator_curve",
-    "glimpse_film",
-    "glimpse_paths",
-    "growth",
-    "interpolation_panel",
-    "kl_map",
-    "kl_per_step_bars",
-    "learning_curves",
-    "montage",
-    "reconstruction_film",
-    "reconstruction_panel",
-    "rectangle",
-    "sample_sheet",
-    "save",
-    "steps_panel",
-]
+_HOME = {
+    "attention_explained": "attention",
+    "bound_curves": "comparisons",
+    "confusion": "curves",
+    "drawing_film": "films",
+    "error_curve": "curves",
+    "generator_curve": "curves",
+    "glimpse_film": "glimpses",
+    "glimpse_paths": "glimpses",
+    "growth": "speed",
+    "interpolation_panel": "drawings",
+    "kl_lines": "comparisons",
+    "kl_map": "drawings",
+    "kl_per_step_bars": "drawings",
+    "learning_curves": "curves",
+    "montage": "glimpses",
+    "reconstruction_film": "films",
+    "reconstruction_panel": "drawings",
+    "rectangle": "windows",
+    "sample_sheet": "drawings",
+    "save": "style",
+    "steps_panel": "drawings",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'drawbench.figures' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"drawbench.figures.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from drawbench.figures.style import BLUE, LINES, WIDTH, array, settle, styled
+from drawbench.figures.style import BLUE, LINES, WIDTH, array, legend_below, legend_height, lines, settle, styled
 
 _REFERENCE_DASHES = ((0, (6, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 3)))
 
@@ -37,7 +37,7 @@ def _log_where_it_helps(axes: Axes, numbers: Iterable[float]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _draw_references(axes: Axes, references: Mapping[str, float], x: np.ndarray, y: np.ndarray, unit: str = "%") -> None:
+def draw_references(axes: Axes, references: Mapping[str, float], x: np.ndarray, y: np.ndarray, unit: str = "%") -> None:
     """Horizontal lines with their names, each name at the end where the curve (x, y) is farther away."""
     for (name, value), dashes in zip(references.items(), _REFERENCE_DASHES * len(references), strict=False):
         axes.axhline(value, color="0.35", linewidth=0.9, linestyle=dashes, zorder=1.5)
@@ -88,7 +88,7 @@ def learning_curves(metrics: pd.DataFrame, references: Mapping[str, float] | Non
     rows = metrics.dropna(subset=["validation_error"])
     if len(rows):
         x, y = rows["images_seen"].to_numpy() / divisor, rows["validation_error"].to_numpy()
-        _draw_references(error, references or {}, x, y)
+        draw_references(error, references or {}, x, y)
         best = int(np.argmin(y))
         error.plot(x[best], y[best], marker="*", markersize=9, color="black", zorder=5, clip_on=False)
         error.set_title(f"\N{BLACK STAR} best: {y[best]:.2f} %", loc="right", weight="bold")
@@ -97,7 +97,7 @@ def learning_curves(metrics: pd.DataFrame, references: Mapping[str, float] | Non
     return settle(figure)
 
 
-def _limits_of_the_end(x: np.ndarray, curves: Iterable[np.ndarray], keep: Iterable[float] = ()) -> tuple[float, float] | None:
+def limits_of_the_end(x: np.ndarray, curves: Iterable[np.ndarray], keep: Iterable[float] = ()) -> tuple[float, float] | None:
     """Limits that show what comes after the first fifth, and ``keep``: the steep start would leave a flat line of all the rest.
 
     Args:
@@ -157,12 +157,12 @@ def generator_curve(metrics: pd.DataFrame, references: Mapping[str, float] | Non
     draw(reconstruction, missed, LINES[0])
     draw(cost, kl, LINES[0])
     for axes, curves, keep in ((bound, (train, valid), (references or {}).values()), (reconstruction, (missed,), ())):
-        if limits := _limits_of_the_end(x, curves, keep):
+        if limits := limits_of_the_end(x, curves, keep):
             axes.set_ylim(limits)
     cost.set_ylim(bottom=0)
     if np.isfinite(valid).any():
         there = np.isfinite(valid)
-        _draw_references(bound, references or {}, x[there], valid[there], "nats")
+        draw_references(bound, references or {}, x[there], valid[there], "nats")
         best = int(np.nanargmin(valid))
         bound.plot(x[best], valid[best], marker="*", markersize=9, color="black", zorder=5, clip_on=False)
         bound.set_title(f"\N{BLACK STAR} best: {valid[best]:.2f} nats", loc="right", weight="bold")
@@ -197,10 +197,10 @@ def error_curve(
     """
     if frame.empty:
         raise ValueError("there is nothing to plot: the frame of errors has no rows")
-    figure = Figure(figsize=(4.5, 2.9), layout="constrained")
-    axes = figure.add_subplot()
     groups = list(frame.groupby("model", sort=False)) if "model" in frame else [("", frame)]
-    for (name, rows), line in zip(groups, LINES * len(groups), strict=False):
+    figure = Figure(figsize=(4.5, 2.9 + (legend_height(str(name) for name, _ in groups) if len(groups) > 1 else 0)), layout="constrained")
+    axes = figure.add_subplot()
+    for (name, rows), line in zip(groups, lines(len(groups)), strict=True):
         rows = rows.sort_values("condition")
         spread = np.clip([rows["error"] - rows["low"], rows["high"] - rows["error"]], 0, None)
         axes.errorbar(rows["condition"], rows["error"], spread, **line, elinewidth=0.8, capsize=2, label=name)
@@ -209,12 +209,14 @@ def error_curve(
         axes.annotate("trained here", (trained_at, 1), (2, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
                       rotation=90, ha="left", va="top", fontsize=7, color="0.2")  # fmt: skip
     means = frame.groupby("condition")["error"].mean()
-    _draw_references(axes, references or {}, means.index.to_numpy(dtype=float), means.to_numpy())
+    draw_references(axes, references or {}, means.index.to_numpy(dtype=float), means.to_numpy())
     _log_where_it_helps(axes, [*frame["low"], *frame["high"], *(references or {}).values()])
     axes.set(xlabel=xlabel, ylabel="test error (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=bool((frame["condition"] % 1 == 0).all())))
+    if len(means) <= 12:
+        axes.set_xticks(means.index)
     if len(groups) > 1:
-        axes.legend()
+        legend_below(figure, axes)
     return settle(figure)
 
 

@@ -24,6 +24,13 @@ LINES = (
     {"color": ORANGE, "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
     {"color": SKY, "linestyle": (0, (8, 2)), "marker": "P"},
 )
+
+
+def lines(count: int) -> list[dict[str, Any]]:
+    """A line for each of ``count`` curves; beyond six they come again with hollow markers."""
+    return [{**LINES[n % len(LINES)], **({"markerfacecolor": "white"} if n // len(LINES) % 2 else {})} for n in range(count)]
+
+
 # Light against the black of an image, and with a dark edge against the white of a digit: a window is seen on both, in grey too.
 WINDOW = "#FFB81C"
 
@@ -94,6 +101,20 @@ def bare(axes: Axes) -> Axes:
     return axes
 
 
+LEGEND_LINE = 0.15  # inches that a line of a legend takes
+
+
+def legend_height(labels: Iterable[str]) -> float:
+    """Inches that :func:`legend_below` needs for labels of one line or more."""
+    return LEGEND_LINE * (1 + sum(1 + label.count("\n") for label in labels))
+
+
+def legend_below(figure: Figure, axes: Axes) -> None:
+    """The names of many curves under them, where they hide nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower left", handlelength=3.5)
+
+
 def settle(figure: Figure) -> Figure:
     """Lay the figure out once and keep it so: the layout is found by iteration, and a second run would move things by a hair."""
     figure.draw_without_rendering()
@@ -129,15 +150,23 @@ def save(figure: Figure, folder: Path | str, name: str, formats: Iterable[str] =
     """
     folder, paths = Path(folder), []
     for form in formats:
-        if form not in _METADATA:
-            raise ValueError(f"a figure can be saved as {', '.join(_METADATA)}, got {form!r}")
-        buffer = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
-            figure.savefig(buffer, format=form, metadata=_METADATA[form])
-        content = buffer.getvalue()
-        if form == "png" and len(content) > _PNG_LIMIT:
-            content = _with_fewer_colours(content)
+        content = as_bytes(figure, form)
         folder.mkdir(parents=True, exist_ok=True)
         paths.append(folder / f"{name}.{form}")
         write_atomically(paths[-1], content)
     return paths
+
+
+def as_bytes(figure: Figure, form: str) -> bytes:
+    """A figure as the content of a file, which depends on the figure alone; a PNG above 500 kB is reduced to a palette.
+
+    Raises:
+        ValueError: an unknown format.
+    """
+    if form not in _METADATA:
+        raise ValueError(f"a figure can be saved as {', '.join(_METADATA)}, got {form!r}")
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format=form, metadata=_METADATA[form])
+    content = buffer.getvalue()
+    return _with_fewer_colours(content) if form == "png" and len(content) > _PNG_LIMIT else content

@@ -1,0 +1,32 @@
+"""``drawbench report``."""
+
+from pathlib import Path
+
+import click
+
+from drawbench.cli import options
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  drawbench report                                    from results/published and results/runs
+  drawbench report results/published --out page.html  from those runs alone
+"""
+)
+@options.PLACES
+@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("results/report.html"), show_default=True)
+@options.common
+def command(places: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Make one page of finished runs: tables to sort, figures, and films to step through.
+
+    A single file that needs no network: open it by double click, or send it to somebody.
+    """
+    from drawbench import files, report
+    from drawbench.cli import console
+
+    found = options.records_in(places)
+    content = report.page(found, console.say).encode()
+    files.write_atomically(out, content)
+    result = {"page": str(out), "bytes": len(content), "runs": [record.pointer for record in found]}
+    console.emit(result, f"{out} ({len(content) / 1e6:.1f} MB)", as_json)
