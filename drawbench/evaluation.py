@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -89,6 +90,7 @@ def predict(
     *,
     batch: int = 250,
     glimpses: int | None = None,
+    noise: Tensor | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Class probabilities after every glimpse, float32 (N, T, classes).
@@ -97,17 +99,20 @@ def predict(
         images: uint8 (N, H, W).
         batch: images at a time: memory, not the result, depends on it.
         glimpses: looks per image, if not as in training.
+        noise: (N, model.noise), for a model that draws where it looks; without it, it looks where it holds best.
         check: called between batches; it may raise to stop.
     """
-    device = next(model.parameters()).device
+    device = next(model.parameters(), torch.empty(0)).device
+    wishes: dict[str, Any] = {} if glimpses is None else {"glimpses": glimpses}
     training = model.training
     model.eval()
     try:
         parts = []
         for first in range(0, len(images), batch):
             check()
-            inputs = as_input(images[first : first + batch], device)
-            outputs = model(inputs) if glimpses is None else model(inputs, glimpses=glimpses)
+            if noise is not None:
+                wishes["noise"] = noise[first : first + batch].to(device)
+            outputs = model(as_input(images[first : first + batch], device), **wishes)
             parts.append(outputs.logits.float().softmax(dim=-1).cpu())
     finally:
         model.train(training)

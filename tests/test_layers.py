@@ -10,6 +10,7 @@ LAYERS = [
     ["errors"],
     ["files", "config", "streams"],
     ["attention", "likelihood"],
+    ["spatial"],
     ["native"],
     ["models", "data"],
     ["runs"],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from drawbench import evaluation, files
 from drawbench.cli import console
-from drawbench.config import Classify
+from drawbench.config import GLIMPSING, Classify
 from drawbench.data import sources as origins
 from drawbench.data import store
 from drawbench.experiments import classify
@@ -23,7 +23,8 @@ def experiment(config: Classify, datasets: Path, sources: Path | None, screen: c
 
 def name_of(config: Classify) -> str:
     """What a run is called if nobody says."""
-    return f"classify-{config.model.model}-{config.model.glimpses}-seed{config.training.seed}"
+    looks = [str(config.model.glimpses)] if config.model.model in GLIMPSING else []
+    return "-".join(["classify", config.model.model, *looks, f"seed{config.training.seed}"])
 
 
 def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: bool) -> None:
@@ -32,14 +33,14 @@ def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: b
         try:
             trainer = experiment.train(run, flag)
             screen.close()
-            score, model = experiment.test(run, flag)
+            tested = experiment.test(run, flag)
         except Interrupted as stop:
             screen.close()
             console.stopped(stop.number, run.folder)
-        result = classify.result(run.config, score, trainer, files.read_json(run.folder / "environment.json").get("command", ""))
+        result = classify.result(run.config, tested, trainer, files.read_json(run.folder / "environment.json").get("command", ""))
         run.write_result(result)
         test = store.load(experiment.folder, "test")
-        drawn = figures.of_classifier(run, model, test.images, test.labels)
+        drawn = figures.of_classifier(run, tested.model, test.images, test.labels)
     console.emit({**result, "run": str(run.folder)}, summary(result, run.folder, [str(path) for path in drawn]), as_json)
 
 
@@ -79,22 +80,32 @@ def evaluate(
 
 def summary(result: dict, folder: Path, drawn: list[str]) -> str:
     """What a person reads at the end."""
+    sampled = {"with places drawn %": f"{result['sampled_error']:.2f}"} if "sampled_error" in result else {}
     row = {
         "model": result["model"],
-        "glimpses": result["glimpses"],
+        "glimpses": result["glimpses"] or "whole image",
         "digits from": result["source"],
         "test error %": f"{result['value']:.2f}",
         "95 % interval": f"{result['low']:.2f} - {result['high']:.2f}",
+        **sampled,
         "images": result["n"],
         "majority class %": f"{result['majority_error']:.1f}",
         "chance %": f"{result['chance_error']:.1f}",
         "minutes": f"{result['train_seconds'] / 60:.1f}",
     }
-    lines = [console.table([row]), ""]
+    lines = [console.table([row]), "", cost_text(result), ""]
     if result["source"] == "digits":
         lines += ["These are scikit-learn's embedded digits, enlarged: not MNIST, and not comparable with published numbers.", ""]
     lines += [f"Run folder: {folder}", *(f"  {path}" for path in drawn)]
     return "\n".join(lines)
+
+
+def cost_text(result: dict) -> str:
+    """What an answer costs, in a line."""
+    return (
+        f"{result['parameters']:,} parameters; for each image {result['pixels_read']:,} pixels read and "
+        f"{result['multiply_adds']:,} multiply-adds."
+    )
 
 
 def write_curve(run: Run, condition: str, rows: list[dict]) -> list[Path]:
