@@ -103,7 +103,7 @@ class ClassifierModel(_Checked):
     window_clip: float | None = setting(10.0, "Largest gradient that one image sends back through one window.", low=1e-9)
     scales: int = setting(4, "Of ram: pieces of a glimpse, each twice as wide as the one before.", low=1, high=8)
     deviation: float = setting(0.15, "Of ram: standard deviation of the places drawn in training, image halves.", low=1e-6, high=10.0)
-    reinforce: float = setting(1.0, "Of ram: weight of REINFORCE in the loss.", low=0.0)
+    reinforce: float = setting(0.1, "Of ram: weight of REINFORCE in the loss.", low=0.0)
 
 
 LENGTHS = ("steps", "epochs", "time_budget")  # of a training; it has one
@@ -208,6 +208,24 @@ class GenerateTraining(Training):
 
 
 @dataclass(frozen=True)
+class OwnModel(_Checked):
+    """A network that somebody brings along."""
+
+    model: str = setting("", "Where it comes from: module:factory.")
+    weights: str | None = setting(None, "File of its weights.")
+    weights_sha256: str | None = setting(None, "What was in that file.")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """What ``drawbench evaluate --model`` measured."""
+
+    task: ClassVar[str] = "evaluate"
+    data: SceneData = SceneData()
+    model: OwnModel = OwnModel()
+
+
+@dataclass(frozen=True)
 class MakeData:
     """Settings of ``drawbench make-data``."""
 
@@ -235,7 +253,7 @@ class Generate:
     training: GenerateTraining = GenerateTraining()
 
 
-TASKS = {kind.task: kind for kind in (MakeData, Classify, Generate)}
+TASKS = {kind.task: kind for kind in (MakeData, Classify, Generate, Evaluate)}
 
 
 def sections(kind: type) -> dict[str, type]:

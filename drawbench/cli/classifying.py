@@ -4,13 +4,15 @@ from pathlib import Path
 
 from drawbench import evaluation, files
 from drawbench.cli import console
-from drawbench.config import GLIMPSING, Classify
+from drawbench.config import GLIMPSING, Classify, Evaluate
 from drawbench.data import sources as origins
 from drawbench.data import store
-from drawbench.experiments import classify
+from drawbench.experiments import classify, own
 from drawbench.experiments.classify import Experiment
+from drawbench.experiments.common import device_of
+from drawbench.figures import confusion, save
 from drawbench.figures import run as figures
-from drawbench.runs import Run
+from drawbench.runs import Run, command_line
 from drawbench.training import Interrupted, stop_flag
 
 CONDITIONS = {"clutter": "clutter pieces", "canvas": "side of the canvas (pixels)", "glimpses": "glimpses"}
@@ -76,6 +78,34 @@ def evaluate(
     measured = {"metric": "test_error_percent", "value": score.percent, "low": low, "high": high, "n": score.n, "errors": score.errors}
     by_class = {"per_class_error": score.per_class, "confusion": score.confusion.tolist()}
     console.emit({"run": str(run.folder), **measured, **by_class, "curves": curves}, measured_text(run, score, curves, drawn), as_json)
+
+
+def evaluate_own(
+    config: Evaluate, guest: own.Guest, folder: Path, force: bool, batch: int, datasets: Path, sources: Path | None, as_json: bool
+) -> None:
+    """Measure a network that somebody brought along, and write a folder with its configuration, its result and its confusions."""
+    screen = console.Console()
+    config, test = own.prepare(config, origins.sources_root(sources), datasets, screen)
+    screen.close()
+    command = command_line()
+    with stop_flag() as flag:
+        try:
+            result = own.measure(config, guest.to(device_of("auto")), test, command, batch=batch, check=flag.check)
+        except Interrupted as stop:
+            console.say("Stopped; nothing was written.")
+            raise SystemExit(128 + stop.number) from None
+    run = Run.create(folder, config, command=command, force=force)
+    run.write_result(result)
+    drawn = save(confusion(result["confusion"]), run.figures, "confusion")
+    row = {
+        "model": result["model"],
+        "digits from": result["source"],
+        "test error %": f"{result['value']:.2f}",
+        "95 % interval": f"{result['low']:.2f} - {result['high']:.2f}",
+        "images": result["n"],
+    }
+    lines = [console.table([row]), "", cost_text(result), "", f"Folder: {folder}", *(f"  {path}" for path in drawn)]
+    console.emit({**result, "run": str(folder)}, "\n".join(lines), as_json)
 
 
 def summary(result: dict, folder: Path, drawn: list[str]) -> str:

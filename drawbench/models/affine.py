@@ -13,10 +13,10 @@ from drawbench import spatial
 from drawbench.models.glimpse import WINDOW_MAPS
 from drawbench.models.recurrence import new_cell, numbers_of, recur
 
-# Of the numbers (a, b, x, c, d, y) of the map [[a, b, x], [c, d, y]]: what raw zeros stand for, half the image in the middle, and how far
-# the squashed map lets each go from there. The centre may leave the image by a tenth, as a Gaussian window's.
-MIDDLE = (0.5, 0.0, 0.0, 0.0, 0.5, 0.0)
-RADIUS = (0.7, 0.5, 1.2, 0.5, 0.7, 1.2)
+# Of the numbers (a, b, x, c, d, y) of the map [[a, b, x], [c, d, y]]: what raw zeros stand for, the identity, which reads the whole image,
+# and how far the squashed map lets each go from there. The centre may leave the image by a tenth of its side, as a Gaussian window's.
+MIDDLE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+RADIUS = (0.9, 0.5, 1.2, 0.5, 0.9, 1.2)
 
 
 class AffineGlimpses(NamedTuple):

@@ -66,7 +66,7 @@ class RecurrentAttention(nn.Module):
         scales: int = 4,
         hidden: int = 256,
         deviation: float = 0.15,
-        weight: float = 1.0,
+        weight: float = 0.1,
         classes: int = 10,
         channels: int = 1,
     ):
@@ -80,6 +80,8 @@ class RecurrentAttention(nn.Module):
             raise ValueError(f"places are drawn around their mean, so the deviation must be positive, got {deviation}")
         self.glimpses, self.patch, self.scales, self.deviation, self.weight = glimpses, patch, scales, deviation, weight
         self.what = nn.Linear(scales * channels * patch**2, WHAT_WHERE)
+        with torch.no_grad():
+            self.what.weight *= 4  # for faint inputs, as in new_cell
         self.where = nn.Linear(2, WHAT_WHERE)
         self.join = nn.Linear(2 * WHAT_WHERE, hidden)
         self.cell = nn.LSTMCell(hidden, hidden)

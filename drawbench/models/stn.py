@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from drawbench import spatial
 from drawbench.models.one_look import check_size
 
-ZOOM = 0.5  # half the image: what is read before anything is learned
+IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # the whole image is read before anything is learned
 
 
 class Transformed(NamedTuple):
@@ -41,8 +41,11 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         if min(hidden, classes, channels) < 1:
             raise ValueError(f"every count must be at least 1, got hidden {hidden}, classes {classes}, channels {channels}")
-        if min(size) < 28 or patch < 4:
-            raise ValueError(f"a spatial transformer needs images of at least 28x28 and a patch of at least 4, got {size} and {patch}")
+        if min(size) < 32 or patch < 4:
+            raise ValueError(
+                "a spatial transformer needs images of at least 32x32 pixels and a patch of at least 4, "
+                f"got {size[0]}x{size[1]} and {patch}"
+            )
         self.size, self.patch = size, patch
         rows, columns = (((side // 2 - 4) // 2 - 4) // 2 for side in size)
         self.localise = nn.Sequential(
@@ -54,7 +57,7 @@ class SpatialTransformer(nn.Module):
         self.to_transform = nn.Linear(50, 6)
         with torch.no_grad():  # begin with the same map for every image
             self.to_transform.weight.zero_()
-            self.to_transform.bias.copy_(torch.tensor([ZOOM, 0, 0, 0, ZOOM, 0]))
+            self.to_transform.bias.copy_(torch.tensor(IDENTITY))
         self.network = nn.Sequential(
             *(nn.Conv2d(channels, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()),
             *(nn.Conv2d(32, 64, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()),
