@@ -1,6 +1,7 @@
 """``drawbench evaluate``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -120,14 +121,14 @@ def command(
 
 def _scene(canvas: list[int] | None, clutter: list[int] | None, source: str | None) -> SceneData:
     """The data set of the test file that --canvas, --clutter and --source name."""
-    given: dict[str, int | str] = {}
+    given: dict[str, Any] = {} if source is None else {"source": source}
     for setting, values in (("canvas", canvas), ("clutter", clutter)):
         if values is not None:
             if len(values) != 1:
                 raise click.UsageError(f"with --model, --{setting} names the one test file, so it is one number, got {len(values)}")
             given[setting] = values[0]
     try:
-        return SceneData(**given, **({} if source is None else {"source": source}))
+        return SceneData(**given)
     except Problem as error:
         raise click.UsageError(str(error)) from error
 

@@ -93,7 +93,7 @@ class ClassificationTask:
 
     selected_by = "validation_error"
 
-    def __init__(self, model: nn.Module, train: FreshScenes | StoredScenes, validation: Any, config: Classify, device: torch.device):
+    def __init__(self, model: Any, train: FreshScenes | StoredScenes, validation: Any, config: Classify, device: torch.device):
         self.model, self.train, self.validation, self.device = model, train, validation, device
         self.about: dict[str, Any] = {}  # the configuration says it all
         self.intermediate = config.training.intermediate
@@ -103,7 +103,7 @@ class ClassificationTask:
 
     def batch(self, first: int, count: int) -> tuple[Tensor, ...]:
         """Images uint8 (B, H, W), labels int64 (B,) and, where the model wants some, noise (B, model.noise)."""
-        parts = self.train.batch(first, count)
+        parts: tuple[Tensor, ...] = self.train.batch(first, count)
         if hasattr(self.model, "noise"):
             parts = (*parts, noise(torch.arange(first, first + count), self.model, self.seed, "train"))
         return tuple(part.to(self.device) for part in parts)

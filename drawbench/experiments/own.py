@@ -41,8 +41,9 @@ class Guest(nn.Module):
     def __init__(self, name: str, network: nn.Module):
         super().__init__()
         self.name, self.network = name, network
-        if hasattr(network, "pixels_read"):
-            self.pixels_read = int(network.pixels_read)
+        pixels: Any = getattr(network, "pixels_read", None)
+        if pixels is not None:
+            self.pixels_read = int(pixels)
 
     def forward(self, images: Tensor) -> Answer:
         """Its answers.
@@ -100,10 +101,12 @@ def load_guest(name: str, weights: Path | None = None) -> Guest:
     if factory is None:
         raise Problem(f"module {module_name} has no {factory_name!r}; name the function or class that makes the network")
     if not callable(factory):
-        raise Problem(f"{name} is a {type(factory).__name__}, which cannot be called; name the function or class that makes the network")
+        raise Problem(
+            f"{name} is of type {type(factory).__name__}, which cannot be called; name the function or class that makes the network"
+        )
     network = _of_guest(name, factory)
     if not isinstance(network, nn.Module):
-        raise Problem(f"{name} gave a {type(network).__name__}; it must give a torch.nn.Module")
+        raise Problem(f"{name} gave something of type {type(network).__name__}; it must give a torch.nn.Module")
     if weights is not None:
         tensors = read_weights(weights)
         try:

@@ -1,5 +1,7 @@
 """Models, one file each. To add one: write its file, then name it here and in ``config.CLASSIFIERS`` or ``config.GENERATORS``."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -35,8 +37,8 @@ def build_classifier(settings: ClassifierModel, size: tuple[int, int], classes: 
     Raises:
         ValueError: the model cannot be made for images so small.
     """
-    glimpsing = {"glimpses": settings.glimpses, "patch": settings.patch, "hidden": settings.hidden, "classes": classes}
-    windows = {"window_map": settings.window_map, "window_clip": settings.window_clip}
+    glimpsing: dict[str, Any] = {"glimpses": settings.glimpses, "patch": settings.patch, "hidden": settings.hidden, "classes": classes}
+    windows: dict[str, Any] = {"window_map": settings.window_map, "window_clip": settings.window_clip}
     match settings.model:
         case "draw":
             return GlimpseClassifier(**glimpsing, **windows)
