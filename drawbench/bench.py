@@ -169,7 +169,7 @@ class Classifier:
     def build(self) -> nn.Module:
         settings = configs.ClassifierModel(glimpses=self.glimpses, patch=self.patch, hidden=self.hidden)
         with streams.seeded(0, "bench"):
-            return models.build_classifier(settings, CLASSES)
+            return models.build_classifier(settings, (self.canvas, self.canvas), CLASSES)
 
     def loss(self, device: torch.device = CPU) -> tuple[nn.Module, Loss]:
         """The network and its loss on one batch."""

@@ -80,21 +80,30 @@ class SceneData(_Checked):
     data_seed: int = setting(0, "Seed of the generated files; all models compared use the same one.", low=0)
 
 
-CLASSIFIERS = ("draw",)
+GLIMPSING = ("draw", "affine", "random", "fixed", "ram")  # look several times
+CLASSIFIERS = (*GLIMPSING, "stn", "fc", "conv2", "conv6")
 
 
 @dataclass(frozen=True)
 class ClassifierModel(_Checked):
     """A network that names the digit."""
 
-    model: str = setting("draw", "Which classifier; draw is the paper's glimpse LSTM.", choices=CLASSIFIERS)
+    model: str = setting(
+        "draw",
+        "Which classifier: draw, the paper's glimpse LSTM; the same with affine, random or fixed glimpses; ram, hard attention; stn, a "
+        "spatial transformer; fc, conv2, conv6, which look at the whole image.",
+        choices=CLASSIFIERS,
+    )
     glimpses: int = setting(8, "Looks at the image before the answer.", low=1, high=1024)
     patch: int = setting(12, "Side of a glimpse, in filters.", low=1, high=512)
-    hidden: int = setting(256, "LSTM units.", low=1, high=65536)
+    hidden: int = setting(256, "LSTM units, or units of fully connected layers.", low=1, high=65536)
     window_map: str = setting(
         "bounded", "How the LSTM state sets the window: squashed smoothly, or the paper's bare linear map.", choices=("bounded", "linear")
     )
     window_clip: float | None = setting(10.0, "Largest gradient that one image sends back through one window.", low=1e-9)
+    scales: int = setting(4, "Of ram: pieces of a glimpse, each twice as wide as the one before.", low=1, high=8)
+    deviation: float = setting(0.15, "Of ram: standard deviation of the places drawn in training, image halves.", low=1e-6, high=10.0)
+    reinforce: float = setting(0.1, "Of ram: weight of REINFORCE in the loss.", low=0.0)
 
 
 LENGTHS = ("steps", "epochs", "time_budget")  # of a training; it has one
@@ -205,6 +214,24 @@ class GenerateTraining(Training):
 
 
 @dataclass(frozen=True)
+class OwnModel(_Checked):
+    """A network that somebody brings along."""
+
+    model: str = setting("", "Where it comes from: module:factory.")
+    weights: str | None = setting(None, "File of its weights.")
+    weights_sha256: str | None = setting(None, "What was in that file.")
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """What ``drawbench evaluate --model`` measured."""
+
+    task: ClassVar[str] = "evaluate"
+    data: SceneData = SceneData()
+    model: OwnModel = OwnModel()
+
+
+@dataclass(frozen=True)
 class MakeData:
     """Settings of ``drawbench make-data``."""
 
@@ -232,7 +259,7 @@ class Generate:
     training: GenerateTraining = GenerateTraining()
 
 
-TASKS = {kind.task: kind for kind in (MakeData, Classify, Generate)}
+TASKS = {kind.task: kind for kind in (MakeData, Classify, Generate, Evaluate)}
 
 
 def sections(kind: type) -> dict[str, type]:

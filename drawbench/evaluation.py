@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -90,6 +91,7 @@ def predict(
     *,
     batch: int = 250,
     glimpses: int | None = None,
+    noise: Tensor | None = None,
     check: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """Class probabilities after every glimpse, float32 (N, T, classes).
@@ -98,15 +100,18 @@ def predict(
         images: uint8 (N, H, W).
         batch: images at a time, in each process: memory, not the result, depends on it.
         glimpses: looks per image, if not as in training.
+        noise: (N, model.noise), for a model that draws where it looks; without it, it looks where it holds best.
         check: called between batches, as often in each process; it may raise to stop.
     """
-    device = next(model.parameters()).device
+    device = next(model.parameters(), torch.empty(0)).device
+    wishes: dict[str, Any] = {} if glimpses is None else {"glimpses": glimpses}
     training = model.training
-    step = batch * distributed.size()
+    step, images = batch * distributed.size(), torch.as_tensor(images)
 
-    def answers(some: np.ndarray | Tensor) -> Tensor:
-        inputs = as_input(some, device)
-        outputs = model(inputs) if glimpses is None else model(inputs, glimpses=glimpses)
+    def answers(rows: Tensor) -> Tensor:
+        if noise is not None:
+            wishes["noise"] = noise[rows].to(device)
+        outputs = model(as_input(images[rows], device), **wishes)
         return outputs.logits.float().softmax(dim=-1).cpu()
 
     model.eval()
@@ -114,7 +119,8 @@ def predict(
         parts = []
         for first in range(0, len(images), step):
             check()
-            parts.append(distributed.gather(answers, images[first : first + step]))
+            rows = torch.arange(first, min(first + step, len(images)))
+            parts.append(distributed.gather(answers, rows))
     finally:
         model.train(training)
     return torch.cat(parts)

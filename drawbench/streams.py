@@ -93,6 +93,20 @@ def integers(index: Tensor, highs: list[int], seed: int, *name: str | int) -> Te
     return (_shift_right(words, 32) * limits) >> 32
 
 
+def fingerprint(images: Tensor) -> Tensor:
+    """A number for each image that stands for its content, so that random numbers can be a function of it: int64 (B,).
+
+    The sum over pixels of their 8-bit values, each times its own random 64 bits. Images that differ have different numbers but for one
+    pair in 2^63 or so, and those say nothing about what the image shows.
+
+    Args:
+        images: (B, ...) in [0, 1], made from 8-bit values.
+    """
+    values = (images.detach().float() * 255).round().long().flatten(1)
+    counter = torch.arange(1, values.shape[1] + 1, device=images.device)
+    return (values * _mix(counter * _signed(_GOLDEN))).sum(dim=1)
+
+
 @contextlib.contextmanager
 def seeded(seed: int, *name: str | int) -> Iterator[None]:
     """Inside, torch's global generator is ``stream(seed, *name)``; afterwards it is as before.

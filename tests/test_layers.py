@@ -11,6 +11,7 @@ LAYERS = [
     ["files", "config", "streams"],
     ["paired", "records", "published"],
     ["attention", "likelihood"],
+    ["spatial"],
     ["native"],
     ["models", "data"],
     ["distributed"],

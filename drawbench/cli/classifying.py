@@ -2,18 +2,20 @@
 
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from drawbench import distributed, evaluation, files, paired
 from drawbench.cli import console
-from drawbench.config import Classify
+from drawbench.config import GLIMPSING, Classify, Evaluate
 from drawbench.data import sources as origins
 from drawbench.data import store
-from drawbench.experiments import classify
+from drawbench.experiments import classify, own
 from drawbench.experiments.classify import Experiment
+from drawbench.experiments.common import device_of
+from drawbench.figures import confusion, save
 from drawbench.figures import run as figures
 from drawbench.paired import Outcomes
-from drawbench.runs import Run
+from drawbench.runs import Run, command_line
 from drawbench.training import Interrupted, StopFlag, Trainer, stop_flag
 
 CONDITIONS = {"clutter": "clutter pieces", "canvas": "side of the canvas (pixels)", "glimpses": "glimpses"}
@@ -26,7 +28,8 @@ def experiment(config: Classify, datasets: Path, sources: Path | None, screen: c
 
 def name_of(config: Classify) -> str:
     """What a run is called if nobody says."""
-    return f"classify-{config.model.model}-{config.model.glimpses}-seed{config.training.seed}"
+    looks = [str(config.model.glimpses)] if config.model.model in GLIMPSING else []
+    return "-".join(["classify", config.model.model, *looks, f"seed{config.training.seed}"])
 
 
 def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: bool) -> None:
@@ -35,27 +38,27 @@ def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: b
         try:
             trainer = experiment.train(run, flag)
             screen.close()
-            score, model = experiment.test(run, flag)
+            tested = experiment.test(run, flag)
         except Interrupted as stop:
             screen.close()
             console.stopped(stop.number, run.folder)
-        _conclude(experiment, run, trainer, score, model, as_json)
+        _conclude(experiment, run, trainer, tested, as_json)
 
 
 @distributed.by_first
-def _conclude(experiment: Experiment, run: Run, trainer: Trainer, score: evaluation.Score, model: nn.Module, as_json: bool) -> None:
+def _conclude(experiment: Experiment, run: Run, trainer: Trainer, tested: classify.Tested, as_json: bool) -> None:
     """Write the result and the figures, print."""
-    result = classify.result(run.config, score, trainer, files.read_json(run.folder / "environment.json").get("command", ""))
+    result = classify.result(run.config, tested, trainer, files.read_json(run.folder / "environment.json").get("command", ""))
     run.write_result(result)
     test = store.load(experiment.folder, "test")
-    drawn = figures.of_classifier(run, model, test.images, test.labels)
+    drawn = figures.of_classifier(run, tested.model, test.images, test.labels)
     console.emit({**result, "run": str(run.folder)}, summary(result, run.folder, [str(path) for path in drawn]), as_json)
 
 
 def measure_again(experiment: Experiment, run: Run, flag: StopFlag) -> None:
     """Measure a run as it was measured at the end of its training, from the weights that are there now; write the result."""
-    score, _ = experiment.test(run, flag)
-    run.write_result(run.result() | classify.measured_fields(score))
+    tested = experiment.test(run, flag)
+    run.write_result(run.result() | classify.measured(run.config.data, tested.score, tested.cost))
 
 
 def redraw(experiment: Experiment, run: Run) -> list[Path]:
@@ -110,24 +113,62 @@ def _tell(
     console.emit({"run": str(run.folder), **measured, **by_class, "curves": curves}, measured_text(run, score, curves, drawn), as_json)
 
 
-def summary(result: dict, folder: Path, drawn: list[str]) -> str:
-    """What a person reads at the end."""
+def evaluate_own(
+    config: Evaluate, guest: own.Guest, folder: Path, force: bool, batch: int, datasets: Path, sources: Path | None, as_json: bool
+) -> None:
+    """Measure a network that somebody brought along, and write a folder with its configuration, its result and its confusions."""
+    screen = console.Console()
+    config, test = own.prepare(config, origins.sources_root(sources), datasets, screen)
+    screen.close()
+    command = command_line()
+    with stop_flag() as flag:
+        try:
+            result = own.measure(config, guest.to(device_of("auto")), test, command, batch=batch, check=flag.check)
+        except Interrupted as stop:
+            console.say("Stopped; nothing was written.")
+            raise SystemExit(128 + stop.number) from None
+    run = Run.create(folder, config, command=command, force=force)
+    run.write_result(result)
+    drawn = save(confusion(result["confusion"]), run.figures, "confusion")
     row = {
         "model": result["model"],
-        "glimpses": result["glimpses"],
         "digits from": result["source"],
         "test error %": f"{result['value']:.2f}",
         "95 % interval": f"{result['low']:.2f} - {result['high']:.2f}",
+        "images": result["n"],
+    }
+    lines = [console.table([row]), "", cost_text(result), "", f"Folder: {folder}", *(f"  {path}" for path in drawn)]
+    console.emit({**result, "run": str(folder)}, "\n".join(lines), as_json)
+
+
+def summary(result: dict, folder: Path, drawn: list[str]) -> str:
+    """What a person reads at the end."""
+    sampled = {"with places drawn %": f"{result['sampled_error']:.2f}"} if "sampled_error" in result else {}
+    row = {
+        "model": result["model"],
+        "glimpses": result["glimpses"] or "whole image",
+        "digits from": result["source"],
+        "test error %": f"{result['value']:.2f}",
+        "95 % interval": f"{result['low']:.2f} - {result['high']:.2f}",
+        **sampled,
         "images": result["n"],
         "majority class %": f"{result['majority_error']:.1f}",
         "chance %": f"{result['chance_error']:.1f}",
         "minutes": f"{result['train_seconds'] / 60:.1f}",
     }
-    lines = [console.table([row]), ""]
+    lines = [console.table([row]), "", cost_text(result), ""]
     if result["source"] == "digits":
         lines += ["These are scikit-learn's embedded digits, enlarged: not MNIST, and not comparable with published numbers.", ""]
     lines += [f"Run folder: {folder}", *(f"  {path}" for path in drawn)]
     return "\n".join(lines)
+
+
+def cost_text(result: dict) -> str:
+    """What an answer costs, in a line."""
+    return (
+        f"{result['parameters']:,} parameters; for each image {result['pixels_read']:,} pixels read and "
+        f"{result['multiply_adds']:,} multiply-adds."
+    )
 
 
 def write_curve(run: Run, condition: str, rows: list[dict]) -> list[Path]:

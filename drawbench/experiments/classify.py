@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,9 +17,11 @@ from drawbench.data import scenes, sources, store
 from drawbench.data.scenes import Scene
 from drawbench.errors import Problem
 from drawbench.experiments import common
+from drawbench.models.cost import Cost, cost
 from drawbench.models.glimpse import GlimpseClassifier
 from drawbench.models.glimpse_fast import fast_logits
 from drawbench.models.graphed import Recorder
+from drawbench.models.one_look import Answer
 from drawbench.paired import ERROR, Outcomes
 from drawbench.runs import Run
 from drawbench.training import Reporter, StopFlag, Trainer, plan
@@ -41,9 +43,16 @@ def scene_of(data: configs.SceneData) -> Scene:
 
 
 def build(config: Classify) -> nn.Module:
-    """The network with the initial weights of its seed."""
-    with streams.seeded(config.training.seed, "weights"):
-        return models.build_classifier(config.model, CLASSES)
+    """The network with the initial weights of its seed.
+
+    Raises:
+        Problem: it cannot be made for the canvas.
+    """
+    try:
+        with streams.seeded(config.training.seed, "weights"):
+            return models.build_classifier(config.model, (config.data.canvas, config.data.canvas), CLASSES)
+    except ValueError as error:
+        raise Problem(str(error)) from error
 
 
 class FreshScenes:
@@ -85,40 +94,57 @@ class StoredScenes:
         return StoredScenes(self.images.to(device), self.labels.to(device), self.seed)
 
 
+def noise(index: Tensor, model: Any, seed: int, name: str) -> Tensor:
+    """The noise that a model wants for images number ``index`` (B,): float32 (B, model.noise), a function of number, seed and name."""
+    return streams.normals(index, model.noise, seed, "noise", name).float()
+
+
 class ClassificationTask:
-    """A :class:`drawbench.training.Task`: cross-entropy of the last answer, selected by validation error."""
+    """A :class:`drawbench.training.Task`: cross-entropy of the last answer and what a model adds to it, selected by validation error."""
 
     selected_by = "validation_error"
 
-    def __init__(self, model: nn.Module, train: FreshScenes | StoredScenes, validation: Any, config: Classify, device: torch.device):
+    def __init__(self, model: Any, train: FreshScenes | StoredScenes, validation: Any, config: Classify, device: torch.device):
         self.model, self.train, self.validation, self.device = model, train.to(device), validation, device
         self.about: dict[str, Any] = {}  # the configuration says it all
         self.intermediate = config.training.intermediate
         self.products = common.products_of(config.training, device)
         self.recorder = Recorder(self.products) if config.training.graph else None
         self.images_per_epoch = len(train)
+        self.seed = config.training.seed
 
-    def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
-        return self.train.batch(first, count)
+    def batch(self, first: int, count: int) -> tuple[Tensor, ...]:
+        """Images uint8 (B, H, W), labels int64 (B,) and, where the model wants some, noise (B, model.noise)."""
+        parts: tuple[Tensor, ...] = self.train.batch(first, count)
+        if hasattr(self.model, "noise"):
+            parts = (*parts, noise(torch.arange(first, first + count, device=self.device), self.model, self.seed, "train"))
+        return parts
 
-    def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        images, labels = batch
-        logits = self._logits(images)
+    def loss(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, dict[str, Tensor]]:
+        images, labels, *noise = batch
+        seen = self._look(images, *noise)
+        logits = seen.logits.float()
         final = F.cross_entropy(logits[:, -1], labels)
         wrong = (logits[:, -1].argmax(dim=-1) != labels).float().mean()
         total = final
         if self.intermediate and logits.shape[1] > 1:
             earlier = logits[:, :-1]
             total = final + self.intermediate * F.cross_entropy(earlier.flatten(0, 1), labels.repeat_interleave(earlier.shape[1]))
+        if hasattr(self.model, "added_loss"):
+            total = total + self.model.added_loss(seen, labels)
         return total, {"loss": final.detach(), "error": 100 * wrong}
 
-    def _logits(self, images: Tensor) -> Tensor:
-        """(B, T, classes) for uint8 images (B, H, W), by the fast path where the model has one."""
+    def _look(self, images: Tensor, noise: Tensor | None = None) -> Any:
+        """What the model says of uint8 images (B, H, W), by the fast path where it has one."""
         if self.recorder is not None:
-            return self.recorder.of(self.model).logits(evaluation.as_input(images, self.device))
+            if noise is not None:
+                raise Problem("--graph records a model that gets images alone, but this one draws where it looks; leave it out")
+            return Answer(self.recorder.of(self.model).logits(evaluation.as_input(images, self.device)))
         if isinstance(self.model, GlimpseClassifier):
-            return fast_logits(self.model, images[:, None], products=self.products)
-        return self.model(evaluation.as_input(images, self.device)).logits
+            return Answer(fast_logits(self.model, images[:, None], products=self.products))
+        wishes = {} if noise is None else {"noise": noise}
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.products == torch.bfloat16):
+            return self.model(evaluation.as_input(images, self.device), **wishes)
 
     def validate(self, model: nn.Module, check: Callable[[], None]) -> dict[str, float]:
         with common.exactly():
@@ -176,14 +202,27 @@ class Experiment:
         """Train, or go on training, to the end; see :func:`drawbench.experiments.common.train`."""
         return common.train(self.task(), run, self.reporter, flag)
 
-    def test(self, run: Run, flag: StopFlag) -> tuple[evaluation.Score, nn.Module]:
+    def test(self, run: Run, flag: StopFlag) -> "Tested":
         """Score the best weights of a run on the test file; what they make of each image is kept in the run folder."""
         model = load_model(run).to(self.device)
         test = store.load(self.folder, "test")
         probabilities = evaluation.predict(model, test.images, check=flag.check)
         score = evaluation.score(probabilities, test.labels)
+        sampled = None
+        if hasattr(model, "noise"):
+            drawn = noise(torch.arange(len(test.images)), model, run.config.training.seed, "test")
+            sampled = evaluation.score(evaluation.predict(model, test.images, noise=drawn, check=flag.check), test.labels)
         distributed.by_first(outcomes(probabilities, test).save)(run.folder)
-        return score, model
+        return Tested(score, sampled, cost(model, self.scene.canvas, self.scene.canvas), model)
+
+
+class Tested(NamedTuple):
+    """What was measured of a trained network."""
+
+    score: evaluation.Score
+    sampled: evaluation.Score | None  #: with noise, as in training, where the network has any; else the score is with none
+    cost: Cost
+    model: nn.Module
 
 
 def prepare_data(data: configs.SceneData, source: sources.Source, root: Path, reporter: Reporter) -> Path:
@@ -207,23 +246,6 @@ def load_model(run: Run) -> nn.Module:
     return common.load_weights(build(run.config), run)
 
 
-def measured_fields(score: evaluation.Score) -> dict[str, Any]:
-    """What was measured, as it stands in ``result.json``."""
-    low, high = score.interval
-    return {
-        "metric": ERROR,
-        "value": score.percent,
-        "low": low,
-        "high": high,
-        "n": score.n,
-        "errors": score.errors,
-        "majority_error": score.majority,
-        "per_class_error": score.per_class,
-        "errors_after_glimpse": score.errors_after.tolist(),
-        "confusion": score.confusion.tolist(),
-    }
-
-
 def outcomes(probabilities: Tensor, test: store.Scenes) -> Outcomes:
     """Which test images the last answer gets wrong.
 
@@ -236,28 +258,47 @@ def outcomes(probabilities: Tensor, test: store.Scenes) -> Outcomes:
     return Outcomes(ERROR, images.hexdigest(), wrong.astype(np.uint8))
 
 
-def result(config: Classify, score: evaluation.Score, trainer: Trainer, command: str) -> dict[str, Any]:
+def result(config: Classify, tested: Tested, trainer: Trainer, command: str) -> dict[str, Any]:
     """The content of ``result.json``."""
-    training, data = config.training, config.data
+    training = config.training
     best = next(row for row in trainer.rows if row["validation_error"] == trainer.best)
+    sampled = {} if tested.sampled is None else {"sampled_error": tested.sampled.percent}
     return {
         "task": config.task,
         "model": config.model.model,
-        "dataset": store.default_folder(Path(), scene_of(data), data.dataset, data.source, data.data_seed).name,
-        "source": data.source,
-        **measured_fields(score),
+        **measured(config.data, tested.score, tested.cost),
+        **sampled,
         "seed": training.seed,
         "steps": trainer.step,
         "images_seen": trainer.step * training.batch,
         "start": training.start,
         "train_seconds": round(trainer.seconds, 1),
-        "glimpses": config.model.glimpses,
-        "parameters": sum(parameter.numel() for parameter in trainer.task.model.parameters()),
+        "glimpses": config.model.glimpses if config.model.model in configs.GLIMPSING else None,
         "clutter": "fixed" if training.fixed_train else "fresh",
         "validation_error": best["validation_error"],
         "best_step": best["step"],
-        "chance_error": 100 * (1 - 1 / CLASSES),
         "command": command,
+    }
+
+
+def measured(data: configs.SceneData, score: evaluation.Score, cost: Cost) -> dict[str, Any]:
+    """The part of ``result.json`` that is measured on the test file, whoever trained the network."""
+    low, high = score.interval
+    return {
+        "dataset": store.default_folder(Path(), scene_of(data), data.dataset, data.source, data.data_seed).name,
+        "source": data.source,
+        "metric": ERROR,
+        "value": score.percent,
+        "low": low,
+        "high": high,
+        "n": score.n,
+        "errors": score.errors,
+        **cost._asdict(),
+        "chance_error": 100 * (1 - 1 / CLASSES),
+        "majority_error": score.majority,
+        "per_class_error": score.per_class,
+        "errors_after_glimpse": score.errors_after.tolist(),
+        "confusion": score.confusion.tolist(),
     }
 
 
@@ -286,16 +327,22 @@ def against_scenes(
             made = scenes.fresh(part, scene, index, base.data_seed, "set", "test")
             answers.append(evaluation.predict(model, made.images, check=check))
             labels.append(made.labels[:, 0])
-        rows.append({condition: value, **_measured(evaluation.score(torch.cat(answers), torch.cat(labels).numpy()))})
+        rows.append({condition: value, **_error(evaluation.score(torch.cat(answers), torch.cat(labels).numpy()))})
     return rows
 
 
 def against_glimpses(model: nn.Module, test: store.Scenes, values: list[int], check: Callable[[], None]) -> list[dict[str, Any]]:
-    """Test error when the model looks more or less often than in training; rows as :func:`against_scenes`."""
+    """Test error when the model looks more or less often than in training; rows as :func:`against_scenes`.
+
+    Raises:
+        Problem: it looks at the whole image, once.
+    """
+    if not hasattr(model, "glimpses"):
+        raise Problem("this network looks at the whole image, once; it has no number of glimpses to change")
     probabilities = evaluation.predict(model, test.images, glimpses=max(values), check=check)
-    return [{"glimpses": value, **_measured(evaluation.score(probabilities[:, :value], test.labels))} for value in values]
+    return [{"glimpses": value, **_error(evaluation.score(probabilities[:, :value], test.labels))} for value in values]
 
 
-def _measured(score: evaluation.Score) -> dict[str, Any]:
+def _error(score: evaluation.Score) -> dict[str, Any]:
     low, high = score.interval
     return {"error": score.percent, "low": low, "high": high, "n": score.n}

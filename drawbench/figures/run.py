@@ -164,7 +164,8 @@ def _content_of(path: Path) -> Iterator[None]:
 
 def _references(run: Run, worst: float) -> dict[str, float]:
     """Lines to hold the curve against: chance if the curve comes near it, and the paper's number if this is the paper's task."""
-    data, looks = run.config.data, run.config.model.glimpses
+    data, model = run.config.data, run.config.model
+    looks = model.glimpses if model.model == "draw" else None
     references = {"chance": 90.0} if worst > 30 else {}
     if data.source == "mnist" and (data.canvas, data.clutter) == (100, 8) and looks in PAPER_TEST_ERROR:
         references[f"paper, {looks} glimpses, test"] = PAPER_TEST_ERROR[looks]

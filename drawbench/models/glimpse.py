@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from drawbench import attention
 from drawbench.attention import Window
+from drawbench.models.recurrence import new_cell, numbers_of, recur
 
 WINDOW_MAPS = ("bounded", "linear")
 
@@ -61,21 +62,20 @@ class GlimpseClassifier(nn.Module):
         if window_map not in WINDOW_MAPS:
             raise ValueError(f"window_map must be one of {WINDOW_MAPS}, got {window_map!r}")
         self.glimpses, self.patch, self.window_map, self.window_clip = glimpses, patch, window_map, window_clip
-        self.cell = nn.LSTMCell(channels * patch**2, hidden)
-        # torch's initial weights suit inputs of variance 1; what a window reads of a dark image is a tenth to a quarter of that.
-        with torch.no_grad():
-            self.cell.weight_ih *= 4
+        self.cell = new_cell(channels * patch**2, hidden)
         self.to_window = nn.Linear(hidden, len(attention.PARAMETERS))
         self.classify = nn.Linear(hidden, classes)
         self.start_hidden = nn.Parameter(torch.zeros(hidden))
         self.start_cell = nn.Parameter(torch.zeros(hidden))
 
+    @property
+    def pixels_read(self) -> int:
+        """Numbers that one image's glimpses hold."""
+        return self.glimpses * self.patch**2
+
     def look(self, hidden: Tensor, height: int, width: int) -> Window:
         """The window chosen in state ``hidden`` (B, hidden)."""
-        with attention.unrounded(hidden.device):
-            numbers = self.to_window(hidden.to(self.to_window.weight.dtype))
-        if self.window_clip is not None:
-            numbers = attention.clip_gradient(numbers, self.window_clip)
+        numbers = numbers_of(hidden, self.to_window, self.window_clip)
         if self.window_map == "bounded":
             numbers = attention.bound(numbers)
         return attention.window(numbers, height, width, self.patch)
@@ -87,18 +87,13 @@ class GlimpseClassifier(nn.Module):
             images: (B, C, H, W) in [0, 1], of any size.
             glimpses: how often to look, if not as in training.
         """
-        batch, _, height, width = images.shape
-        hidden, cell = self.start_hidden.expand(batch, -1), self.start_cell.expand(batch, -1)
-        states, windows, patches = [], [], []
-        for _ in range(self.glimpses if glimpses is None else glimpses):
+        height, width = images.shape[-2:]
+
+        def look(_: int, hidden: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
             window = self.look(hidden, height, width)
             patch = attention.read(images, window, self.patch)
-            hidden, cell = self.cell(patch.flatten(1), (hidden, cell))
-            states.append(hidden)
-            windows.append(window)
-            patches.append(patch)
-        return Glimpses(
-            logits=self.classify(torch.stack(states, dim=1)),
-            windows=Window(*(torch.stack(field, dim=1) for field in zip(*windows, strict=True))),
-            patches=torch.stack(patches, dim=1),
-        )
+            return patch.flatten(1), (*window, patch)
+
+        start = torch.cat([self.start_hidden, self.start_cell])
+        states, (*windows, patches) = recur(self.cell, start, len(images), glimpses or self.glimpses, look)
+        return Glimpses(self.classify(states), Window(*windows), patches)
