@@ -45,6 +45,9 @@ class Fixed:
     def __len__(self) -> int:
         return len(self.images)
 
+    def to(self, device):
+        return self
+
     def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         which = torch.arange(first, first + count) % len(self)
         return self.images[which], self.labels[which]
