@@ -1,11 +1,15 @@
 """The baselines and controls: what each promises alone, and what all promise together."""
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
+from click.testing import CliRunner
 from torch import Tensor
 
 from drawbench import attention, config, evaluation, runs, streams, training
+from drawbench.cli import cli
 from drawbench.config import CLASSIFIERS, GLIMPSING, Classify
 from drawbench.errors import Problem
 from drawbench.experiments import classify
@@ -126,6 +130,19 @@ def test_every_recipe_is_that_of_its_model_and_the_common_task(name):
     assert recipe["data"] == config.load_recipe("paper-8")["data"]
     if name in GLIMPSING:
         assert (recipe["model"]["glimpses"], recipe["model"]["patch"]) == (8, 12)
+
+
+@pytest.mark.parametrize("name", ["ram", "conv2"])
+def test_the_command_reports_the_cost_and_what_drawing_places_changes(name, tmp_path):
+    tiny = {**SMALL, "canvas": 28, "clutter": 0, "model": name, "steps": 2, "evaluate_every": 2, "batch": 4, "threads": 1}
+    words = [str(word) for key, value in tiny.items() for word in (f"--{key.replace('_', '-')}", value)]
+    made = CliRunner().invoke(cli, ["classify", *words, "--datasets", str(tmp_path), "--runs", str(tmp_path / "runs")])
+    assert made.exit_code == 0, made.output
+    folder = tmp_path / "runs" / ("classify-ram-3-seed0" if name == "ram" else "classify-conv2-seed0")
+    found = json.loads((folder / "result.json").read_text())
+    assert f"{found['parameters']:,} parameters; for each image {found['pixels_read']:,} pixels read and" in made.output
+    assert found["glimpses"] == (3 if name == "ram" else None)
+    assert ("sampled_error" in found) == ("with places drawn %" in made.output) == (name == "ram")
 
 
 # --- what an answer costs ---

@@ -14,7 +14,7 @@ COMMANDS = {
     "make-data": "Make cluttered or two-digit MNIST.",
     "classify": "Train and test a classifier on cluttered MNIST.",
     "generate": "Train a network that draws; measure its bound; watch it draw.",
-    "evaluate": "Measure a run again, also outside its training conditions.",
+    "evaluate": "Measure a run again, also outside its training conditions; or your own model.",
     "resume": "Go on with a run exactly where it stopped.",
     "plot": "Curves, glimpses and films of runs; the attention explained.",
     "tables": "The tables and figures of finished runs, from their folders alone.",

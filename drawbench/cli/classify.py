@@ -15,6 +15,7 @@ Examples:
   drawbench classify --glimpses 8                      30 minutes on 100x100, 8 pieces of clutter
   drawbench classify --recipe paper-8                  the run behind the published 8-glimpse number
   drawbench classify --processes 4                     share each update's images among four processes
+  drawbench classify --recipe ram                      hard attention; other opponents have recipes too
   drawbench classify --canvas 60 --clutter 4 --epochs 20
   drawbench classify --window-map linear --steps 5000  the paper's unbounded map, to see what it does
 Settings can come from the environment too: DRAWBENCH_CLASSIFY_GLIMPSES=4.

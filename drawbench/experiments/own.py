@@ -56,16 +56,14 @@ class Guest(nn.Module):
         wanted = f"logits ({len(images)}, {CLASSES}), or a record with logits ({len(images)}, T, {CLASSES})"
         if not isinstance(logits, Tensor):
             raise Problem(f"{self.name} gave {type(logits).__name__} for images {tuple(images.shape)}; it must give {wanted}")
-        if logits.ndim == 2 and logits is answers:
-            logits = logits[:, None]
-        if logits.ndim != 3 or logits.shape[0] != len(images) or logits.shape[1] < 1 or logits.shape[2] != CLASSES:
-            found = tuple(getattr(answers, "logits", answers).shape)
-            raise Problem(f"{self.name} gave logits {found} for images {tuple(images.shape)}; it must give {wanted}")
+        steps = logits[:, None] if logits.ndim == 2 else logits
+        if steps.ndim != 3 or steps.shape[1] < 1 or (steps.shape[0], steps.shape[2]) != (len(images), CLASSES):
+            raise Problem(f"{self.name} gave logits {tuple(logits.shape)} for images {tuple(images.shape)}; it must give {wanted}")
         if not logits.is_floating_point():
             raise Problem(f"{self.name} gave logits of type {logits.dtype}; they must be floating-point numbers, one for each class")
         if not torch.isfinite(logits).all():
             raise Problem(f"{self.name} gave logits that are not finite; its weights are broken, or it divides by zero")
-        return Answer(logits)
+        return Answer(steps)
 
 
 def _of_guest(what: str, call: Callable[[], Any]) -> Any:
