@@ -28,6 +28,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -35,7 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawbench import attention, likelihood, models, streams
+from drawbench import attention, distributed, likelihood, models, streams
 from drawbench import config as configs
 from drawbench.data import sources
 from drawbench.errors import Problem
@@ -344,6 +345,9 @@ def contenders(case: Case, work: str, device: torch.device = CPU) -> dict[Conten
     def step(loss: Callable[[], Tensor]) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss().backward()
+        if distributed.size() > 1:
+            gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+            distributed.mean_(gradients, torch.zeros(1), 1 / distributed.size())
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
@@ -435,6 +439,73 @@ def _resident_peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+class Team:
+    """Processes of this machine that do a piece of work together, each its share of the batch, as ``--processes`` does in training.
+
+    Close it after use.
+
+    Args:
+        case: with the whole batch.
+        size: how many processes; they share the threads that torch has here, at least one each.
+
+    Raises:
+        Problem: there is not one image for each.
+    """
+
+    def __init__(self, case: "Case", work: str, device: torch.device, size: int):
+        if case.batch < size:
+            raise Problem(f"a batch of {case.batch} cannot be shared by {size} processes; use a larger --batch")
+        self._stack = contextlib.ExitStack()
+        context, threads = multiprocessing.get_context("spawn"), max(1, torch.get_num_threads() // size)
+        self._store = distributed.meeting_place()
+        self._ends = []
+        for number in range(size):
+            mine, theirs = context.Pipe()
+            share = changed(case, batch=case.batch // size + (number < case.batch % size))
+            arguments = theirs, distributed.seat(self._store, number, size), share, work, device, threads
+            process = context.Process(target=_member, args=arguments, daemon=True)
+            process.start()
+            theirs.close()
+            self._stack.callback(process.join)
+            self._ends.append(mine)
+        self._stack.callback(self._tell, None)
+
+    def run(self, contender: Contender) -> None:
+        """Let all do the work once, and wait for the last.
+
+        Raises:
+            Problem: one of them has died.
+        """
+        self._tell(contender)
+        try:
+            for end in self._ends:
+                end.recv()
+        except (EOFError, OSError) as error:
+            raise Problem("a process of the team was ended, so there may be too little memory; take fewer processes") from error
+
+    def _tell(self, contender: Contender | None) -> None:
+        for end in self._ends:
+            with contextlib.suppress(OSError):  # one that has died is missed when its answer is
+                end.send(contender)
+
+    def close(self) -> None:
+        """Send the processes home."""
+        self._stack.close()
+
+
+def _member(end: Connection, seat: dict[str, str], case: "Case", work: str, device: torch.device, threads: int) -> None:
+    """A process of a :class:`Team`: works whenever it is told to, until told to stop."""
+    os.environ.update(seat)
+    torch.set_num_threads(threads)
+    distributed.join()
+    runs = contenders(case, work, device)
+    with contextlib.suppress(EOFError, KeyboardInterrupt):
+        while (contender := end.recv()) is not None:
+            runs[contender]()
+            end.send(True)
+    distributed.leave()
+
+
 class Plan(NamedTuple):
     """Something to measure."""
 
@@ -442,6 +513,7 @@ class Plan(NamedTuple):
     case: Case
     work: str  #: ``"training"``, ``"evaluation"`` or ``"data"``
     threads: int | None = None  #: of the CPU; as many as there are anyway if None
+    processes: int | None = None  #: that share the work; this one alone if None
 
 
 def plans(cases: dict[str, Case], works: Iterable[str] = ()) -> list[Plan]:
@@ -449,12 +521,14 @@ def plans(cases: dict[str, Case], works: Iterable[str] = ()) -> list[Plan]:
     return [Plan(name, case, work) for name, case in cases.items() for work in case.works if work in (tuple(works) or case.works)]
 
 
+_UP_TO_ALL_CORES = tuple(sorted({2**power for power in range(8) if 2**power < (os.cpu_count() or 1)} | {os.cpu_count() or 1}))
 # What cost may grow with, and the values that show how.
 AXES: dict[str, tuple[int, ...]] = {
     "glimpses": (2, 4, 8, 16, 32, 64),
     "batch": (8, 16, 32, 64, 128, 256),
     "canvas": (30, 60, 120, 240),
-    "threads": tuple(sorted({2**power for power in range(8) if 2**power < (os.cpu_count() or 1)} | {os.cpu_count() or 1})),
+    "threads": _UP_TO_ALL_CORES,
+    "processes": _UP_TO_ALL_CORES,
 }
 
 
@@ -463,6 +537,8 @@ def growth_plans(cases: dict[str, Case], works: Iterable[str], along: str, value
     values = tuple(values)
     if along == "threads":
         return [plan._replace(threads=value) for plan in plans(cases, works) for value in values]
+    if along == "processes":
+        return [plan._replace(processes=value) for plan in plans(cases, works) for value in values]
     able = {name: case for name, case in cases.items() if hasattr(case, along)}
     return [plan._replace(case=changed(plan.case, **{along: value})) for plan in plans(able, works) for value in values]
 
@@ -517,23 +593,28 @@ def _together(
     """The rows of plans that take turns; arguments as :func:`measure`, but ``tick``, called after each plan's memory and each round."""
     runs: dict[tuple[int, Contender], Run] = {}
     peaks: list[dict[Contender, int]] = []
-    for number, plan in enumerate(group):
-        ready = _competitors(plan, against_plain, device)
-        runs |= {(number, contender): run for contender, run in ready.items()}
-        measured = [contender for contender in ready if memory and contender.implementation != "floor"]
-        arguments = device, torch.get_num_threads()
-        peaks.append({contender: in_process(peak_memory, plan.case, plan.work, contender, *arguments) for contender in measured})
-        tick()
-    seconds = in_turn(runs, rounds, synchronize=torch.cuda.synchronize if device.type == "cuda" else lambda: None, tick=tick)
+    with contextlib.ExitStack() as teams:
+        for number, plan in enumerate(group):
+            ready = _competitors(plan, against_plain, device, teams)
+            runs |= {(number, contender): run for contender, run in ready.items()}
+            measured = [contender for contender in ready if memory and not plan.processes and contender.implementation != "floor"]
+            arguments = device, torch.get_num_threads()
+            peaks.append({contender: in_process(peak_memory, plan.case, plan.work, contender, *arguments) for contender in measured})
+            tick()
+        seconds = in_turn(runs, rounds, synchronize=torch.cuda.synchronize if device.type == "cuda" else lambda: None, tick=tick)
     rows = []
     for number, plan in enumerate(group):
         rows += _rows(plan, {contender: taken for (n, contender), taken in seconds.items() if n == number}, peaks[number])
     return rows
 
 
-def _competitors(plan: Plan, against_plain: bool, device: torch.device) -> dict[Contender, Run]:
-    """The contenders of one plan, with the plain model or without, and the floors."""
+def _competitors(plan: Plan, against_plain: bool, device: torch.device, teams: contextlib.ExitStack) -> dict[Contender, Run]:
+    """The contenders of one plan, with the plain model or without, and the floors, which one process does; ``teams`` closes a team."""
     runs = contenders(plan.case, plan.work, device)
+    if plan.processes:
+        team = Team(plan.case, plan.work, device, plan.processes)
+        teams.callback(team.close)
+        runs = {contender: partial(team.run, contender) for contender in runs}
     if not against_plain:
         runs.pop(PLAIN, None)
     if products := plan.case.products():
@@ -548,6 +629,8 @@ def _rows(plan: Plan, seconds: dict[Contender, list[float]], peaks: dict[Contend
     for contender, taken in seconds.items():
         row = {"case": plan.name, "work": plan.work, **contender._asdict(), **dataclasses.asdict(plan.case)}
         row["threads"] = plan.threads or torch.get_num_threads()
+        if plan.processes:
+            row["processes"] = plan.processes
         rates = [plan.case.batch / second for second in taken]
         row |= {"images_per_second": _short(statistics.median(rates)), "slowest": _short(min(rates)), "fastest": _short(max(rates))}
         if count:

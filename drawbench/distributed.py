@@ -304,6 +304,19 @@ def gather(measure: "Callable[[Any], Tensor]", rows: Any) -> "Tensor":
 # ----------------------------------------------------------------------------------------------------------------- launching
 
 
+def meeting_place() -> Any:
+    """The store where processes of this machine find each other; it must outlive them."""
+    from torch.distributed import TCPStore
+
+    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+
+
+def seat(store: Any, number: int, processes: int) -> dict[str, str]:
+    """What process ``number`` of a group needs in its environment to :func:`join` it at a :func:`meeting_place`."""
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(processes)}
+    return {**shared, "TORCHELASTIC_USE_AGENT_STORE": "True", "RANK": str(number), "LOCAL_RANK": str(number)}
+
+
 def launch(command: list[str], processes: int) -> int:
     """Run a command in several processes on this machine, as torchrun does, and wait for their end.
 
@@ -320,12 +333,11 @@ def launch(command: list[str], processes: int) -> int:
         Problem: a process was killed, and no other has told so.
     """
     import torch
-    from torch.distributed import PrefixStore, TCPStore
+    from torch.distributed import PrefixStore
 
-    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(processes)}
-    shared |= {"TORCHELASTIC_USE_AGENT_STORE": "True", "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // processes))}
-    environments = {number: {**shared, "RANK": str(number), "LOCAL_RANK": str(number)} for number in range(processes)}
+    store = meeting_place()
+    threads = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // processes))}
+    environments = {number: {**seat(store, number, processes), **threads} for number in range(processes)}
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         codes, stopped = _run(command, environments)

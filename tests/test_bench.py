@@ -1,6 +1,7 @@
 """The benchmark: what it runs, in which order, and that the floor has the operations of a step and no more. No time is asserted."""
 
 import json
+import multiprocessing
 import os
 from pathlib import Path
 
@@ -22,6 +23,33 @@ SMALL_DRAW = Generator(canvas=12, glimpses=3, hidden=8, latent=4, batch=2)
 
 def drawbench(*words) -> Result:
     return CliRunner().invoke(cli, [str(word) for word in words], prog_name="drawbench")
+
+
+def test_a_team_shares_the_batch_and_goes_home():
+    rows = bench.measure(bench.growth_plans({"small": SMALL_DRAW}, ["training"], "processes", [1, 2]), rounds=1)
+    assert [(row["processes"], row["implementation"]) for row in rows if row["precision"] == "float32"] == [
+        *((1, "fast"), (1, "floor")),
+        *((2, "fast"), (2, "floor")),
+    ]
+    assert all(row["images_per_second"] > 0 and "peak_mb" not in row for row in rows)
+    assert not multiprocessing.active_children()
+
+
+def test_a_team_that_loses_a_process_says_so():
+    team = bench.Team(SMALL, "evaluation", CPU, 2)
+    try:
+        team.run(FAST["float32"])
+        multiprocessing.active_children()[0].kill()
+        with pytest.raises(Problem, match="take fewer processes"):
+            team.run(FAST["float32"])
+    finally:
+        team.close()
+    assert not multiprocessing.active_children()
+
+
+def test_a_batch_too_small_for_a_team():
+    with pytest.raises(Problem, match="batch of 4 cannot be shared by 5"):
+        bench.Team(SMALL, "training", CPU, 5)
 
 
 # ------------------------------------------------------------------------------------------------------------------ turns

@@ -8,7 +8,7 @@ import click
 from drawbench.cli import options
 from drawbench.cli.evaluate import Numbers
 
-AXES = ("glimpses", "batch", "canvas", "threads")
+AXES = ("glimpses", "batch", "canvas", "threads", "processes")
 
 
 @click.command(
@@ -117,7 +117,7 @@ def _check(growth: tuple[str, ...], values: list[int] | None, given: dict[str, i
     if values and values[0] < 1:
         raise click.UsageError(f"--values must be at least 1, got {values[0]}")
     for along in growth:
-        if given[along] is not None:
+        if given.get(along) is not None:
             raise click.UsageError(f"--growth {along} varies what --{along} fixes; leave out --{along}, or give --values")
 
 

@@ -20,7 +20,13 @@ _LOOKS: dict[tuple[str, str], dict[str, Any]] = {
     ("floor", "bfloat16"): {"color": "0.45", "linestyle": (0, (1, 1.5)), "marker": None},
     ("render", "uint8"): LINES[0],
 }
-_WORDS = {"glimpses": "steps $T$", "batch": "images in a batch", "canvas": "side of the image (pixels)", "threads": "threads"}
+_WORDS = {
+    "glimpses": "steps $T$",
+    "batch": "images in a batch",
+    "canvas": "side of the image (pixels)",
+    "threads": "threads",
+    "processes": "processes",
+}
 _SPACE = 7.5  # points between neighbouring labels
 _SPAN = 8.0  # the least that a vertical axis spans, top over bottom: what hardly varies looks so
 
@@ -33,7 +39,7 @@ def growth(frame: pd.DataFrame, along: str) -> Figure:
         frame: rows of :func:`drawbench.bench.measure`: ``case``, ``work``, ``implementation``, ``precision``, ``images_per_second`` and
             optionally ``peak_mb``, and the column ``along``. Where there are ``canvas``, ``glimpses``, ``batch`` and ``attention``, the
             titles tell them.
-        along: ``"glimpses"``, ``"batch"``, ``"canvas"`` or ``"threads"``.
+        along: ``"glimpses"``, ``"batch"``, ``"canvas"``, ``"threads"`` or ``"processes"``.
 
     Returns:
         A column of panels for each piece of work of each case.
