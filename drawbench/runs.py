@@ -221,22 +221,26 @@ class Run:
         if (self.folder / BEST).exists():
             return load_checkpoint(self.folder / BEST)
         if (self.folder / "result.json").exists():
-            raise Problem(f"{self.folder} has lost its {BEST}; train it again: the command is in its result.json, and wants --force")
+            raise Problem(
+                f"{self.folder} has no {BEST}: it was lost, or left out of a copy; train it again: the command is in its result.json, "
+                "and wants --force"
+            )
         raise Problem(f"{self.folder} has no {BEST} yet; train it first: drawbench resume {self.folder}")
 
-    def copy_to(self, folder: Path, *, half: bool = False) -> "Run":
+    def copy_to(self, folder: Path, *, half: bool = False, weights: bool = True) -> "Run":
         """A copy to keep or share: everything but the states that training would go on from.
 
         Args:
             folder: must not be there, or be empty.
             half: round the weights to half precision, which makes them half as large; what was measured is then to be measured again.
+            weights: copy them; a copy without is numbers and pictures only.
 
         Raises:
             Problem: there is something, the run has no result, or a weight is too large for half precision.
         """
         refuse_taken(folder, force=False)
         result = self.result()
-        tensors, facts = self.load_best()
+        tensors, facts = self.load_best() if weights else ({}, {})
         if half:
             tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
             if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
@@ -244,7 +248,8 @@ class Run:
             result |= {"weights": "float16"}
         states = (".*", FRESH, LAST, PREVIOUS, BEST)
         shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(*states), dirs_exist_ok=True)
-        save_checkpoint(folder / BEST, tensors, facts)
+        if weights:
+            save_checkpoint(folder / BEST, tensors, facts)
         copy = Run(folder, self.config)
         copy.write_result(result)
         return copy

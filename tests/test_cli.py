@@ -731,7 +731,7 @@ def test_without_a_sound_state_nothing_is_overwritten(place, run):
 @pytest.mark.parametrize("command", ["evaluate", "plot"])
 def test_a_run_without_weights_says_how_to_go_on(place, run, command):
     (run / "best.safetensors").unlink()
-    failed(drawbench(command, run, *place[2:]), "lost its best.safetensors", "train it again")
+    failed(drawbench(command, run, *place[2:]), "no best.safetensors", "train it again")
     (run / "result.json").unlink()  # as in a run that is not finished
     failed(drawbench(command, run, *place[2:]), "no best.safetensors yet", "drawbench resume")
 

@@ -48,6 +48,16 @@ def test_half_precision_halves_the_weights_and_is_measured(run, place, tmp_path)
     assert again["value"] == pytest.approx(answer["value"], rel=1e-6)
 
 
+def test_a_copy_without_weights_is_a_row_of_the_tables_and_says_what_it_lacks(run, place, tmp_path):
+    answer = json.loads(succeeded(drawbench("export", run, tmp_path / "row", "--no-weights", "--json")).stdout)
+    assert answer["weights_bytes"] == 0 and not list((tmp_path / "row").glob("*.safetensors"))
+    assert answer["value"] == json.loads((run / "result.json").read_text())["value"]
+    succeeded(drawbench("tables", tmp_path / "row", "--out", tmp_path / "out"))
+    assert any("row" in table.read_text() for table in (tmp_path / "out" / "tables").glob("likelihood*.csv"))
+    failed(drawbench("evaluate", tmp_path / "row", *place[0]), "left out of a copy")
+    failed(drawbench("export", run, tmp_path / "none", "--no-weights", "--half"), "--half", status=2)
+
+
 def test_what_is_there_is_left_alone(run, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear reader")
