@@ -41,8 +41,7 @@ def bound_curves(metrics: Mapping[str, pd.DataFrame], references: Mapping[str, f
     ends = np.array([limit for limit in limits if limit is not None])
     axes.set_ylim(ends[:, 0].min(), ends[:, 1].max())
     axes.set_xlim(left=0)
-    seen = frame[frame["validation_bound"] <= ends[:, 1].max()]  # of the last curve: names of references stand where it is far away
-    draw_references(axes, references or {}, seen["step"].to_numpy(float), seen["validation_bound"].to_numpy(float), "nats")
+    draw_references(axes, references or {}, "nats")
     axes.set(xlabel=f"training updates{unit}", ylabel="validation bound (nats per image)")
     legend_below(figure, axes)
     return settle(figure)

@@ -1,5 +1,6 @@
 """Curves and the confusion matrix."""
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from drawbench.figures.style import BLUE, LINES, WIDTH, array, legend_below, legend_height, lines, settle, styled
@@ -37,15 +39,36 @@ def _log_where_it_helps(axes: Axes, numbers: Iterable[float]) -> None:
     axes.yaxis.set_minor_formatter(NullFormatter())
 
 
-def draw_references(axes: Axes, references: Mapping[str, float], x: np.ndarray, y: np.ndarray, unit: str = "%") -> None:
-    """Horizontal lines with their names, each name at the end where the curve (x, y) is farther away."""
+def draw_references(axes: Axes, references: Mapping[str, float], unit: str = "%") -> None:
+    """Horizontal lines with their names, each name above or below its line and at the end where the curves are farthest away.
+
+    Call it when the curves are drawn and the scales and limits of the axes are settled.
+    """
+    to_axes = axes.transData + axes.transAxes.inverted()
+    across = np.linspace(0.0, 1.0, 201)  # everything in fractions of the axes
+    heights = []
+    for line in axes.lines:
+        points = to_axes.transform(np.column_stack([line.get_xdata(), line.get_ydata()]).astype(float))
+        points = points[np.isfinite(points).all(axis=1)]
+        if len(points) > 1:
+            heights.append(np.interp(across, points[:, 0], points[:, 1], left=np.nan, right=np.nan))
+    curves = np.array(heights or [np.full(across.shape, np.nan)])
+    box, points_in = axes.get_window_extent(), 72 / axes.figure.dpi
+    wide, high = points_in * box.width, points_in * box.height
     for (name, value), dashes in zip(references.items(), _REFERENCE_DASHES * len(references), strict=False):
         axes.axhline(value, color="0.35", linewidth=0.9, linestyle=dashes, zorder=1.5)
-        to_left, to_right = (abs(np.log(max(end, 1e-3) / max(value, 1e-3))) for end in (y[np.argmin(x)], y[np.argmax(x)]))
-        place, align = (0.01, "left") if to_left >= to_right else (0.99, "right")
         label = f"{name}: {value:.4g} {unit}"
-        axes.annotate(label, (place, value), (0, 2), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
-                      ha=align, va="bottom", fontsize=7, color="0.2")  # fmt: skip
+        length, at = TextPath((0, 0), label, size=7).get_extents().width / wide, to_axes.transform((axes.get_xlim()[0], value))[1]
+
+        def room(place: tuple[str, str], length: float = length, at: float = at) -> float:
+            """How far the nearest curve is from the middle of the name, up to what is far enough."""
+            covered = across <= length if place[0] == "left" else across >= 1 - length
+            middle = at + (6 if place[1] == "bottom" else -6) / high
+            return float(np.nanmin(np.abs(curves[:, covered] - middle), initial=12 / high))
+
+        side, above = max(itertools.product(("left", "right"), ("bottom", "top")), key=room)
+        axes.annotate(label, (0.01 if side == "left" else 0.99, value), (0, 2 if above == "bottom" else -2), va=above, ha=side,
+                      xycoords=axes.get_yaxis_transform(), textcoords="offset points", fontsize=7, color="0.2")  # fmt: skip
 
 
 @styled
@@ -88,11 +111,12 @@ def learning_curves(metrics: pd.DataFrame, references: Mapping[str, float] | Non
     rows = metrics.dropna(subset=["validation_error"])
     if len(rows):
         x, y = rows["images_seen"].to_numpy() / divisor, rows["validation_error"].to_numpy()
-        draw_references(error, references or {}, x, y)
         best = int(np.argmin(y))
         error.plot(x[best], y[best], marker="*", markersize=9, color="black", zorder=5, clip_on=False)
         error.set_title(f"\N{BLACK STAR} best: {y[best]:.2f} %", loc="right", weight="bold")
     _log_where_it_helps(error, [*metrics["validation_error"], *(references or {}).values()])
+    if len(rows):
+        draw_references(error, references or {})
     error.set(ylabel="validation error (%)", xlabel=f"images seen{unit}")
     return settle(figure)
 
@@ -161,8 +185,7 @@ def generator_curve(metrics: pd.DataFrame, references: Mapping[str, float] | Non
             axes.set_ylim(limits)
     cost.set_ylim(bottom=0)
     if np.isfinite(valid).any():
-        there = np.isfinite(valid)
-        draw_references(bound, references or {}, x[there], valid[there], "nats")
+        draw_references(bound, references or {}, "nats")
         best = int(np.nanargmin(valid))
         bound.plot(x[best], valid[best], marker="*", markersize=9, color="black", zorder=5, clip_on=False)
         bound.set_title(f"\N{BLACK STAR} best: {valid[best]:.2f} nats", loc="right", weight="bold")
@@ -209,8 +232,8 @@ def error_curve(
         axes.annotate("trained here", (trained_at, 1), (2, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
                       rotation=90, ha="left", va="top", fontsize=7, color="0.2")  # fmt: skip
     means = frame.groupby("condition")["error"].mean()
-    draw_references(axes, references or {}, means.index.to_numpy(dtype=float), means.to_numpy())
     _log_where_it_helps(axes, [*frame["low"], *frame["high"], *(references or {}).values()])
+    draw_references(axes, references or {})
     axes.set(xlabel=xlabel, ylabel="test error (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=bool((frame["condition"] % 1 == 0).all())))
     if len(means) <= 12:
