@@ -9,6 +9,7 @@ from drawbench.tables.table import Table
 
 PAPER = "cluttered-100x100-8-mnist"
 INTERVAL = "Interval: 95 %; of one run over the test images (Wilson), of several seeds the t-interval over them."
+COST = "Pixels read and multiply-adds: for one image. Minutes: of training, on the machine that the cost table names."
 SOURCES = "Published: P, read in the primary paper or its official code; 2, read in a later source."
 NOT_MNIST = "Made from other digits than MNIST: not comparable with any number published for MNIST."
 
@@ -23,7 +24,7 @@ def tables(records: list[Record]) -> list[Table]:
 def _table(dataset: str, records: list[Record]) -> Table:
     name = "table1_cluttered" if dataset == PAPER else f"classification_{dataset}"
     title = "Table 1: 100x100 cluttered translated MNIST" if dataset == PAPER else f"Classification of {dataset}"
-    note = f"Test error in percent. {INTERVAL} {SOURCES if published.results(dataset) else ''}".strip()
+    note = f"Test error in percent. {INTERVAL} {COST} {SOURCES if published.results(dataset) else ''}".strip()
     if any(record.result["source"] != "mnist" for record in records):
         note += f" {NOT_MNIST}"
     return Table(
@@ -31,6 +32,7 @@ def _table(dataset: str, records: list[Record]) -> Table:
         f"{title}, test error",
         note,
         [_published(entry) for entry in published.results(dataset)] + [_own(row) for row in rows(records)],
+        {"minutes": 0},
     )
 
 
@@ -42,6 +44,7 @@ def _published(entry: dict[str, Any]) -> dict[str, Any]:
         "error %": entry["value"],
         **dict.fromkeys(("low", "high", "interval over", "seeds")),
         "pixels read": entry.get("pixels"),
+        **dict.fromkeys(("multiply-adds", "parameters", "minutes")),
         "training clutter": entry.get("clutter"),
         "updates": None,
         "notes": entry.get("note"),
@@ -51,6 +54,7 @@ def _published(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _own(row: Row) -> dict[str, Any]:
     value, low, high, basis = row.estimate()
+    seconds = row.mean("train_seconds")
     return {
         "model": f"drawbench {row.model}",
         "whose": "ours",
@@ -59,15 +63,10 @@ def _own(row: Row) -> dict[str, Any]:
         "low": low,
         "high": high,
         "interval over": basis,
-        "pixels read": pixels_read(row),
+        "pixels read": row.whole("pixels_read"),
+        "multiply-adds": row.whole("multiply_adds"),
+        "parameters": row.whole("parameters"),
+        "minutes": None if seconds is None else seconds / 60,
         "training clutter": row.first.result.get("clutter"),
         **row.about(),
     }
-
-
-def pixels_read(row: Row) -> int | None:
-    """Of an image, by all glimpses: as the result has it; of a result without it the paper's count for the glimpse network."""
-    told, result = row.whole("pixels_read"), row.first.result
-    if told is not None or (result["task"], result["model"]) != ("classify", "draw"):
-        return told
-    return row.first.settings["glimpses"] * row.first.settings["patch"] ** 2

@@ -3,7 +3,6 @@
 from typing import Any
 
 from drawbench.records import Record
-from drawbench.tables.classification import pixels_read
 from drawbench.tables.rows import Row, rows
 from drawbench.tables.table import Table
 
@@ -29,7 +28,7 @@ def _line(row: Row, known: dict[str, Record]) -> dict[str, Any]:
         "glimpses": row.glimpses,
         "data": row.first.result["dataset"],
         "parameters": row.whole("parameters"),
-        "pixels read": pixels_read(row),
+        "pixels read": row.whole("pixels_read"),
         "multiply-adds": row.whole("multiply_adds"),
         "images/s": images / seconds if images and seconds else None,
         "minutes": None if seconds is None else seconds / 60,
