@@ -38,6 +38,7 @@ def value_type(field: dataclasses.Field) -> type:
 
 
 LARGEST_INT = 2**63 - 1  # that torch can count to
+DEEPEST = 100  # dots in a line of a recipe
 LARGEST_BATCH = 1 << 24  # images at a time
 
 _brief = reprlib.Repr()
@@ -369,6 +370,8 @@ def load_recipe(name: str) -> dict[str, Any]:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise Problem(f"recipe {name} cannot be read: {error}") from error
+    if any(line.count(".") > DEEPEST for line in text.splitlines()):  # tomllib's time grows with the square of a key's parts
+        raise Problem(f"recipe {name} has a line with more than {DEEPEST} dots: its keys are in sections, and no deeper")
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # tomllib's own are ValueErrors, and so is a number of too many digits

@@ -15,13 +15,14 @@ from typing import Any
 import pandas as pd
 
 from drawbench import config as configs
-from drawbench.errors import Problem
+from drawbench.errors import Problem, one_line
 from drawbench.files import printable, read_json, read_text
 
 METRICS = {"classify": "test_error_percent", "generate": "nll_bound_nats"}
 CONDITIONS = ("clutter", "canvas", "glimpses")  # of errors measured outside the training conditions
 TABLES = {"metrics.csv": ("step",)} | {f"error_against_{name}.csv": (name, "error", "low", "high", "n") for name in CONDITIONS}
 WORDS, NUMBERS = ("task", "model", "dataset", "source", "metric"), ("value", "low", "high", "n")  # what every result has
+WIDEST = 10_000  # columns of a table: a generator has one for each step
 LARGEST = 1e300  # of any number, so that sums of them stay finite
 MORE_NUMBERS = ("steps", "glimpses", "images_seen", "train_seconds")  # what it may have
 
@@ -49,8 +50,7 @@ class Record:
     @property
     def pointer(self) -> str:
         """Where to find it: its folder and the one above, such as ``published/draw-8``. Never the path of somebody's home."""
-        words = "/".join(self.folder.absolute().parts[-2:])
-        return words.encode("utf-8", "replace").decode()  # the bytes of a folder's name need not be text
+        return one_line("/".join(self.folder.absolute().parts[-2:]))
 
     @property
     def seed(self) -> int:
@@ -126,11 +126,23 @@ def _tables(folder: Path, say: Callable[[str], object]) -> dict[str, pd.DataFram
         if not path.is_file():
             continue
         try:
-            frame = pd.read_csv(io.StringIO(read_text(path))).apply(pd.to_numeric, errors="coerce")  # all there is in them are numbers
+            frame = pd.read_csv(io.StringIO(_check_width(read_text(path))))
+            frame = frame.apply(pd.to_numeric, errors="coerce")  # all there is in them are numbers
             found[file] = frame.where(frame.abs() < math.inf).dropna(subset=list(columns))
         except (OSError, ValueError, KeyError, TypeError) as error:  # pandas' own errors are ValueErrors
-            say(f"Left out: {path} is not a table with the columns {', '.join(columns)} ({type(error).__name__}).")
+            say(f"Left out: {one_line(str(path))} is not a table with the columns {', '.join(columns)} ({type(error).__name__}).")
     return found
+
+
+def _check_width(text: str) -> str:
+    """A table as text.
+
+    Raises:
+        ValueError: it has more columns than any of ours, each of which would cost pandas far more than its comma.
+    """
+    if any(line.count(",") > WIDEST for line in text.splitlines()):
+        raise ValueError(f"more than {WIDEST:,} columns")
+    return text
 
 
 def _check(record: Record, task: str) -> None:

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from drawbench import streams
 from drawbench.data import network
-from drawbench.errors import Problem
+from drawbench.errors import Problem, one_line
 
 Say = Callable[[str], object]
 Progress = Callable[[int, int], object]
@@ -299,7 +299,7 @@ def _picture(path: Path, side: int) -> _Picture:
         raise _Unusable(f"has more pixels than the {LARGEST:,} that are allowed") from error
     except Exception as error:  # a broken file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error, IndexError ...
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise _Unusable(f"cannot be decoded ({reason.replace(str(path), path.name)})") from error
+        raise _Unusable(f"cannot be decoded ({one_line(reason.replace(str(path), path.name))})") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -370,4 +370,4 @@ def _divide(pictures: list[_Picture], root: Path, divided: bool, data_seed: int)
 
 def _named(path: Path) -> str:
     """A path that can be printed whatever bytes its name has."""
-    return str(path).encode("utf-8", "replace").decode()
+    return one_line(str(path))

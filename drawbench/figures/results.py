@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from drawbench import published
+from drawbench.errors import one_line
 from drawbench.figures import comparisons, curves
 from drawbench.records import LARGEST, Record
 from drawbench.tables import classification, likelihood, robustness
@@ -95,4 +96,4 @@ def _pictures(classifiers: list[Row], generators: list[Row], say: Callable[[str]
         try:
             yield Drawn(name, f"{words}: {record.pointer}.", comparisons.sheet(path))
         except Exception as error:  # a broken file makes Pillow raise nearly anything
-            say(f"Left out: {path} is not a picture that can be read ({type(error).__name__}).")
+            say(f"Left out: {one_line(str(path))} is not a picture that can be read ({type(error).__name__}).")

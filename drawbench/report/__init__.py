@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageSequence
 
 from drawbench import tables
+from drawbench.errors import one_line
 from drawbench.figures import results, style
 from drawbench.figures.results import Drawn
 from drawbench.records import Record
@@ -89,11 +90,11 @@ def films(records: list[Record], say: Callable[[str], object]) -> list[Film]:
             try:
                 film = decode(path, f"{words}: {record.pointer}")
             except Exception as error:  # a broken file makes Pillow raise nearly anything
-                say(f"Left out: {path} is not a film that can be read ({type(error).__name__}).")
+                say(f"Left out: {one_line(str(path))} is not a film that can be read ({type(error).__name__}).")
                 continue
             taken = sum(map(len, film.frames))
             if taken > room:
-                say(f"Left out: {path}, because the films before it fill the page.")
+                say(f"Left out: {one_line(str(path))}, because the films before it fill the page.")
                 continue
             room -= taken
             found.append(film)

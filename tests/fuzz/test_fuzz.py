@@ -10,7 +10,7 @@ import pytest
 from drawbench.data import network, photographs
 from drawbench.errors import Problem
 
-from . import checkpoints, images, npz, weights
+from . import checkpoints, images, npz, records, settings, weights
 from .damage import DEEP, HUGE, SURROGATE, Bytes, Node, altered, as_json, hurt
 from .engine import MARKER, Hang, Kind, campaign, check_sentence, report, shares
 from .kinds import KINDS
@@ -93,6 +93,7 @@ def test_what_is_no_sentence(text):
 # ------------------------------------------------------------------------------------------------------------------- traps
 
 TRAPS = {
+    "settings": [settings.Toml("quickstart", 1, 0, ["a." * 60_000 + "a = 1"], [])],
     "npz": [
         npz.Case("bomb", "images", None, True),
         npz.Case("pickle", "labels", None, True),
@@ -135,6 +136,14 @@ def test_a_trap_is_refused(name, case, tmp_path):
     kind = BY_NAME[name]
     tally = campaign(Kind(name, 1, st.just(case), kind.prepare, kind.attempt), 1, tmp_path / "campaign", None)
     assert tally.refused == 1 and not tally.failures, tally.failures
+
+
+def test_a_table_with_columns_without_end_is_left_out(tmp_path):
+    from hypothesis import strategies as st
+
+    case, kind = records.Case("classifier", "metrics.csv", "bytes", [Bytes("insert", 0, b"," * 2_000_000)]), BY_NAME["records"]
+    tally = campaign(Kind("records", 1, st.just(case), kind.prepare, kind.attempt), 1, tmp_path / "campaign", None)
+    assert tally.accepted == 1 and tally.seconds < 20 and not tally.failures, tally.failures
 
 
 def test_weights_of_another_size_take_no_memory(tmp_path):
