@@ -296,14 +296,8 @@ class Trainer:
         Raises:
             KeyError, TypeError, ValueError: it is not one.
         """
-        for key, kind in {
-            "step": int,
-            "best": float | int | None,
-            "rows": list,
-            "sums": dict,
-            "count": int,
-            "seconds": float | int,
-        }.items():
+        kinds: dict[str, Any] = {"step": int, "best": float | int | None, "rows": list, "sums": dict, "count": int, "seconds": float | int}
+        for key, kind in kinds.items():
             if not isinstance(facts[key], kind):
                 raise TypeError(f"{key} is {type(facts[key]).__name__}")
         if not 0 <= facts["step"] <= self.total:
@@ -312,9 +306,10 @@ class Trainer:
             raise TypeError("rows must be tables with a step")
         if facts["best"] not in [None, *(row.get(self.task.selected_by) for row in facts["rows"])]:
             raise ValueError("best must be that of a row")
-        if not all(isinstance(total, float | int) for total in facts["sums"].values()):
-            raise TypeError("sums must be numbers")
-        for key in ("step", "best", "rows", "sums", "count", "seconds"):
+        numbers = [facts["seconds"], facts["count"], *facts["sums"].values()]
+        if not all(isinstance(number, float | int) and abs(number) <= 1e300 for number in numbers):
+            raise ValueError("sums must be numbers")
+        for key in kinds:
             setattr(self, key, facts[key])
 
     def _take_moments(self, moments: dict[str, Tensor]) -> None:
