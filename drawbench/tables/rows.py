@@ -85,7 +85,8 @@ class Row:
     def legend(self) -> str:
         """A name for a line in a figure."""
         looks = "" if self.glimpses is None else f", {self.glimpses} {'glimpses' if self.first.result['task'] == 'classify' else 'steps'}"
-        return f"{self.model}{looks}" + (f"\n({self.notes})" if self.notes else "")
+        name = f"{self.model}{looks}" + (f"\n({self.notes})" if self.notes else "")
+        return name.replace("$", r"\$")  # between which matplotlib reads mathematics
 
     def mean(self, field: str) -> float | None:
         """The mean over seeds of a field of the result; None where a run has none."""

@@ -87,17 +87,17 @@ NODE = st.one_of(
 NODES = st.lists(NODE, min_size=1, max_size=3)
 
 
-def _walk(value: Any, path: tuple = ()) -> list[tuple]:
+def walk(value: Any, path: tuple = ()) -> list[tuple]:
     """The paths to all values inside one, itself first."""
     inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(one for name, part in inside for one in _walk(part, (*path, name)))]
+    return [path, *(one for name, part in inside for one in walk(part, (*path, name)))]
 
 
 def altered(value: Any, nodes: list[Node]) -> Any:
     """A copy of a nest of tables and lists after all that was done to it."""
     root = [copy.deepcopy(value)]
     for what, where, new in nodes:
-        paths = _walk(root[0])
+        paths = walk(root[0])
         path = paths[where % len(paths)]
         holder: Any = root
         for name in (0, *path)[:-1]:

@@ -1,5 +1,6 @@
 """A folder of images to learn, a film of a run for the page, and the picture that ``plot attention`` is given."""
 
+import functools
 import io
 import os
 import struct
@@ -71,6 +72,12 @@ def png(width: int, height: int, depth: int, colour: int, body: bytes, extra: by
 
     header = struct.pack(">2I5B", width & 0xFFFFFFFF, height & 0xFFFFFFFF, depth, colour, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+@functools.cache
+def packed_zeros() -> bytes:
+    """A hundred megabytes in half of one."""
+    return zlib.compress(bytes(100 << 20), 1)
 
 
 EPS = f"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n(../{MARKER}) (w) file closefile showpage\n%%EOF\n".encode()
@@ -162,7 +169,7 @@ def attempt(ready: tuple[dict[str, bytes], Path], folder: Path, case: Case) -> N
     elif case.how == "content":
         path.write_bytes(OTHERS[str(what)])
     elif case.how == "chunk":
-        bomb = zlib.compress(bytes(100 << 20), 9) if what in (b"zTXt", b"iCCP", b"iTXt") else bytes(7)
+        bomb = packed_zeros() if what in (b"zTXt", b"iCCP", b"iTXt") else bytes(7)
         words = {b"zTXt": b"k\x00\x00", b"iCCP": b"k\x00\x00", b"iTXt": b"k\x00\x01\x00\x00\x00"}.get(what, b"")  # type: ignore[call-overload]
         extra = struct.pack(">I", len(words + bomb)) + what + words + bomb + struct.pack(">I", zlib.crc32(what + words + bomb))  # type: ignore[operator]
         path.write_bytes(png(11, 9, 8, 2, zlib.compress(bytes(1000)), extra))

@@ -6,12 +6,15 @@ import tarfile
 import zlib
 
 import pytest
+from hypothesis import strategies as st
+from made_runs import CLASSIFIER
 
+from drawbench import config
 from drawbench.data import network, photographs
 from drawbench.errors import Problem
 
 from . import checkpoints, images, npz, records, settings, weights
-from .damage import DEEP, HUGE, SURROGATE, Bytes, Node, altered, as_json, hurt
+from .damage import DEEP, HUGE, SURROGATE, Bytes, Node, altered, as_json, hurt, walk
 from .engine import MARKER, Hang, Kind, campaign, check_sentence, report, shares
 from .kinds import KINDS
 
@@ -29,8 +32,6 @@ def test_what_is_damaged_is_refused_in_a_sentence(kind, tmp_path):
 
 
 def kind_of(attempt) -> Kind:
-    from hypothesis import strategies as st
-
     return Kind("made up", 1, st.integers(0, 5), lambda kept, patch: None, attempt)
 
 
@@ -131,45 +132,40 @@ BY_NAME = {kind.name: kind for kind in KINDS}
 
 @pytest.mark.parametrize(("name", "case"), [(name, case) for name, cases in TRAPS.items() for case in cases], ids=str)
 def test_a_trap_is_refused(name, case, tmp_path):
-    from hypothesis import strategies as st
-
     kind = BY_NAME[name]
     tally = campaign(Kind(name, 1, st.just(case), kind.prepare, kind.attempt), 1, tmp_path / "campaign", None)
     assert tally.refused == 1 and not tally.failures, tally.failures
 
 
 def test_a_table_with_columns_without_end_is_left_out(tmp_path):
-    from hypothesis import strategies as st
-
     case, kind = records.Case("classifier", "metrics.csv", "bytes", [Bytes("insert", 0, b"," * 2_000_000)]), BY_NAME["records"]
     tally = campaign(Kind("records", 1, st.just(case), kind.prepare, kind.attempt), 1, tmp_path / "campaign", None)
     assert tally.accepted == 1 and tally.seconds < 20 and not tally.failures, tally.failures
 
 
+def place_of(value, name: str) -> int:
+    """The number of the value of that name in a nest of tables."""
+    return next(number for number, path in enumerate(walk(value)) if path[-1:] == (name,))
+
+
+def test_a_name_that_looks_like_mathematics_is_drawn_as_it_stands(tmp_path):
+    node = Node("replace", place_of(CLASSIFIER | {"seed": 0}, "model"), "$\\frac{$")
+    case, kind = records.Case("classifier", "result.json", "nodes", [node], drawn=True), BY_NAME["records"]
+    tally = campaign(Kind("records", 1, st.just(case), kind.prepare, kind.attempt), 1, tmp_path / "campaign", None)
+    assert tally.accepted == 1 and not tally.failures, tally.failures
+
+
 def test_weights_of_another_size_take_no_memory(tmp_path):
     """The settings of a stranger promise a network of 68 GB; the weights beside them are small."""
-    from hypothesis import strategies as st
-
-    words = [node for node, path in enumerate(checkpoints_paths()) if path[-1:] == ("hidden",)]
-    case = checkpoints.Case("classify", "best.safetensors", "config", [Node("replace", words[0], 65_536)])
-    kind = BY_NAME["checkpoints"]
+    node = Node("replace", place_of(config.to_dict(checkpoints.CONFIGS["classify"]), "hidden"), 65_536)
+    case, kind = checkpoints.Case("classify", "best.safetensors", "config", [node]), BY_NAME["checkpoints"]
     tally = campaign(Kind("checkpoints", 1, st.just(case), kind.prepare, kind.attempt), 1, tmp_path / "campaign", None)
     assert tally.refused == 1 and not tally.failures, tally.failures
-
-
-def checkpoints_paths() -> list[tuple]:
-    from drawbench import config
-
-    from .damage import _walk
-
-    return _walk(config.to_dict(checkpoints.CONFIGS["classify"]))
 
 
 @pytest.mark.parametrize("size", [(8192, 8192, 8, 6), (8192, 8192, 16, 0)])
 def test_the_largest_image_that_is_read_takes_less_than_a_gigabyte(size, tmp_path):
     """A transparent one, and one of 16 bits, which are decoded more than once."""
-    from hypothesis import strategies as st
-
     width, height, depth, colour = size
     packer = zlib.compressobj(1)
     row = bytes(1 + width * (4 if colour == 6 else 2))
