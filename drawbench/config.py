@@ -10,6 +10,7 @@ Precedence: flag > environment > recipe > default.
 import dataclasses
 import difflib
 import math
+import reprlib
 import tomllib
 import types
 import typing
@@ -26,14 +27,33 @@ def setting(default: Any, help: str, *, low: float | None = None, high: float | 
     return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high, "choices": choices})
 
 
-def _allowed_types(field: dataclasses.Field) -> tuple[type, ...]:
+def allowed_types(field: dataclasses.Field) -> tuple[type, ...]:
     """The types that a field's annotation names: ``int | None`` gives (int, NoneType)."""
     return typing.get_args(field.type) if isinstance(field.type, types.UnionType) else (field.type,)
 
 
 def value_type(field: dataclasses.Field) -> type:
     """The type of a field when it is not None."""
-    return next(kind for kind in _allowed_types(field) if kind is not type(None))
+    return next(kind for kind in allowed_types(field) if kind is not type(None))
+
+
+LARGEST_INT = 2**63 - 1  # that torch can count to
+DEEPEST = 100  # dots in a line of a recipe
+LARGEST_BATCH = 1 << 24  # images at a time
+
+_brief = reprlib.Repr()
+_brief.maxstring = _brief.maxother = 120
+_brief.maxlevel = 3
+
+
+def shown(value: Any) -> str:
+    """A value as a message shows it: like ``repr``, but of what is too long, too large or nested too deep only so much."""
+    if isinstance(value, int) and abs(value) > 10**30:
+        return f"a number of {value.bit_length()} bits"
+    try:
+        return _brief.repr(value)
+    except ValueError:  # of a number inside that has too many digits
+        return type(value).__name__
 
 
 class _Checked:
@@ -44,18 +64,20 @@ class _Checked:
             self._check(field, getattr(self, field.name))
 
     def _check(self, field: dataclasses.Field, value: Any) -> None:
-        allowed = _allowed_types(field)
+        allowed = allowed_types(field)
+        if type(value) is int and abs(value) > LARGEST_INT:
+            raise Problem(f"{field.name} must be a number below 2^63, got one of {value.bit_length()} bits")
         if type(value) is int and float in allowed:
             value = float(value)
             object.__setattr__(self, field.name, value)
         if type(value) not in allowed:  # not isinstance: True is an int to Python, but not to a user
             expected = " or ".join("nothing" if kind is type(None) else kind.__name__ for kind in allowed)
-            raise Problem(f"{field.name} must be {expected}, got {value!r}")
+            raise Problem(f"{field.name} must be {expected}, got {shown(value)}")
         if value is None:
             return
         low, high, choices = (field.metadata.get(name) for name in ("low", "high", "choices"))
         if choices and value not in choices:
-            raise Problem(f"{field.name} must be one of {', '.join(choices)}, got {value!r}{_nearest(str(value), choices)}")
+            raise Problem(f"{field.name} must be one of {', '.join(choices)}, got {shown(value)}{_nearest(str(value), choices)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise Problem(f"{field.name} must be a number, got {value}")
         if low is not None and value < low:
@@ -117,7 +139,7 @@ class Training(_Checked):
     epochs: float | None = setting(None, "Passes over the training digits.", low=1e-6, high=1e9)
     time_budget: float | None = setting(None, "Minutes to train; a short measurement turns them into steps.", low=0.01, high=1e9)
     start: str | None = setting(None, "Run folder whose best weights are the first ones, for training on; a new schedule begins.")
-    batch: int = setting(128, "Images per update.", low=1)
+    batch: int = setting(128, "Images per update.", low=1, high=LARGEST_BATCH)
     learning_rate: float = setting(1e-3, "Highest rate of Adam; a cosine takes it to zero.", low=0.0)
     warmup: int = setting(300, "Updates over which the rate rises to its highest.", low=0)
     weight_decay: float = setting(0.0, "Decay of weight matrices, times the rate (AdamW).", low=0.0, high=100.0)
@@ -201,7 +223,7 @@ class GeneratorModel(_Checked):
 class GenerateTraining(Training):
     """Training, and what only a generator has."""
 
-    batch: int = setting(100, "Images per update.", low=1)
+    batch: int = setting(100, "Images per update.", low=1, high=LARGEST_BATCH)
     clip: float = setting(5.0, "Largest gradient norm of an update.", low=1e-9)
     save_every: int = setting(200, "Updates between checkpoints.", low=1)
     checkpoint_steps: int | None = setting(
@@ -286,8 +308,8 @@ def from_dict(values: dict[str, Any]) -> Any:
     if not isinstance(values, dict):
         raise Problem(f"a configuration must be a table of sections, got {type(values).__name__}")
     task = values.get("task")
-    if task not in TASKS:
-        raise Problem(f"unknown task {task!r}; known are {', '.join(TASKS)}")
+    if not isinstance(task, str) or task not in TASKS:
+        raise Problem(f"unknown task {shown(task)}; known are {', '.join(TASKS)}")
     kind = TASKS[task]
     return merge(kind, {name: section for name, section in values.items() if name != "task"}, {})
 
@@ -301,9 +323,9 @@ def merge(kind: type, recipe: dict[str, Any], given: dict[str, Any]) -> Any:
     known = sections(kind)
     for name, section in recipe.items():
         if name not in known:
-            raise Problem(f"unknown section {name!r}{_nearest(name, known)}")
+            raise Problem(f"unknown section {shown(name)}{_nearest(name, known)}")
         if not isinstance(section, dict):
-            raise Problem(f"{name} must be a section with keys, got {section!r}")
+            raise Problem(f"{name} must be a section with keys, got {shown(section)}")
     for name in given:
         if name not in settings(kind):
             raise Problem(f"unknown setting {name!r}{_nearest(name, settings(kind))}")
@@ -313,7 +335,7 @@ def merge(kind: type, recipe: dict[str, Any], given: dict[str, Any]) -> Any:
         values = dict(recipe.get(name, {}))
         for key in values:
             if key not in fields:
-                raise Problem(f"unknown key {key!r} in section [{name}]{_nearest(key, fields)}")
+                raise Problem(f"unknown key {shown(key)} in section [{name}]{_nearest(key, fields)}")
         values.update({key: value for key, value in given.items() if key in fields})
         built[name] = section(**values)
     return kind(**built)
@@ -342,19 +364,21 @@ def load_recipe(name: str) -> dict[str, Any]:
         path = Path(name)
         if not path.is_file():
             raise Problem(f"there is no recipe {name!r}{_nearest(name, recipes())}; give a TOML file or one of {', '.join(recipes())}")
-        if path.stat().st_size > 1 << 20:
-            raise Problem(f"recipe {name} is over 1 MB: a recipe is a short TOML file")
+        if path.stat().st_size > 1 << 17:
+            raise Problem(f"recipe {name} is over 128 kB: a recipe is a short TOML file")
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise Problem(f"recipe {name} cannot be read: {error}") from error
+    if any(line.count(".") > DEEPEST for line in text.splitlines()):  # tomllib's time grows with the square of a key's parts
+        raise Problem(f"recipe {name} has a line with more than {DEEPEST} dots: its keys are in sections, and no deeper")
     try:
         return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib's own are ValueErrors, and so is a number of too many digits
         raise Problem(f"recipe {name} is not valid TOML: {error}") from error
 
 
 def _nearest(word: str, known: typing.Iterable[str]) -> str:
     """``; did you mean ...?`` where a known word is close."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+    close = difflib.get_close_matches(word[:100], list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else ""

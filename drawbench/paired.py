@@ -14,10 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from drawbench.errors import Problem
-from drawbench.files import write_atomically
+from drawbench.files import plain, read_array, write_atomically
 
 FILE = "test.npz"
 ERROR, BOUND = "test_error_percent", "nll_bound_nats"  # the metrics of result.json
+_TYPES = {ERROR: np.dtype(np.uint8), BOUND: np.dtype(np.float32)}  # of the losses
+_MOST = 10_000_000  # test images
 Z_95 = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
 RESAMPLES = 10_000
 _AT_ONCE = 4_000_000  # numbers drawn at a time in the bootstrap: memory, not the result, depends on it
@@ -57,15 +59,27 @@ def load(folder: Path) -> Outcomes:
     """
     path = folder / FILE
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-            found = Outcomes(str(file["metric"]), str(file["test_sha256"]), file["losses"])
+        with zipfile.ZipFile(plain(path)) as archive:
+            metric, test = (str(read_array(archive, name, _a_word)) for name in ("metric", "test_sha256"))
+            found = Outcomes(metric, test, read_array(archive, "losses", _losses))
     except FileNotFoundError as error:
         raise Problem(f"{path} is missing; write it with: drawbench evaluate {folder}") from error
-    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise Problem(f"{path} is damaged; write it again with: drawbench evaluate {folder}") from error
-    if found.metric not in (ERROR, BOUND) or found.losses.ndim != 1 or len(found.losses) == 0 or not np.isfinite(found.losses).all():
+    fit = (found.losses <= 1).all() if found.metric == ERROR else np.isfinite(found.losses).all()
+    if found.losses.dtype != _TYPES.get(found.metric) or len(found.losses) == 0 or not fit:
         raise Problem(f"{path} does not hold a loss for each test image; write it again with: drawbench evaluate {folder}")
     return found
+
+
+def _a_word(dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    if dtype.kind != "U" or dtype.itemsize > 1000 or shape != ():
+        raise ValueError(f"a word is expected, got {dtype} {shape}")
+
+
+def _losses(dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    if dtype not in _TYPES.values() or len(shape) != 1 or shape[0] > _MOST:
+        raise ValueError(f"a loss for each image is expected, got {dtype} {shape}")
 
 
 @dataclass(frozen=True)

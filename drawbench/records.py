@@ -4,6 +4,7 @@
 version, with settings that are not known here, still has its row.
 """
 
+import io
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,13 +15,15 @@ from typing import Any
 import pandas as pd
 
 from drawbench import config as configs
-from drawbench.errors import Problem
-from drawbench.files import read_json
+from drawbench.errors import Problem, one_line
+from drawbench.files import printable, read_json, read_text
 
 METRICS = {"classify": "test_error_percent", "generate": "nll_bound_nats"}
 CONDITIONS = ("clutter", "canvas", "glimpses")  # of errors measured outside the training conditions
 TABLES = {"metrics.csv": ("step",)} | {f"error_against_{name}.csv": (name, "error", "low", "high", "n") for name in CONDITIONS}
 WORDS, NUMBERS = ("task", "model", "dataset", "source", "metric"), ("value", "low", "high", "n")  # what every result has
+WIDEST = 10_000  # columns of a table: a generator has one for each step
+LARGEST = 1e300  # of any number, so that sums of them stay finite
 MORE_NUMBERS = ("steps", "glimpses", "images_seen", "train_seconds")  # what it may have
 
 
@@ -47,17 +50,17 @@ class Record:
     @property
     def pointer(self) -> str:
         """Where to find it: its folder and the one above, such as ``published/draw-8``. Never the path of somebody's home."""
-        return "/".join(self.folder.absolute().parts[-2:])
+        return one_line("/".join(self.folder.absolute().parts[-2:]))
 
     @property
     def seed(self) -> int:
-        return self.settings.get("seed", 0)
+        return self.settings.get("seed") or 0
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """``environment.json``, or nothing where it cannot be read."""
         try:
-            found = read_json(self.folder / "environment.json")
+            found = _read_json(self.folder / "environment.json")
         except Problem:
             return {}
         return found if isinstance(found, dict) else {}
@@ -79,8 +82,8 @@ def read(folder: Path, say: Callable[[str], object]) -> Record:
     """
     if not (folder / "config.json").is_file():
         raise Problem(f"{folder} is not a run folder: it has no config.json")
-    config = read_json(folder / "config.json")
-    if not (isinstance(config, dict) and config.get("task") in METRICS):
+    config = _read_json(folder / "config.json")
+    if not (isinstance(config, dict) and isinstance(config.get("task"), str) and config["task"] in METRICS):
         raise Problem(f"{folder / 'config.json'} is not the configuration of a run that trains a model")
     sections = {name: section for name, section in config.items() if name != "task"}
     if not all(isinstance(section, dict) for section in sections.values()):
@@ -90,12 +93,29 @@ def read(folder: Path, say: Callable[[str], object]) -> Record:
     known = configs.settings(configs.TASKS[config["task"]])
     given = {key: value for section in sections.values() for key, value in section.items()}
     for name, value in given.items():
-        if name in known and value is not None and not isinstance(value, (configs.value_type(known[name]), int)):
-            raise Problem(f"{folder / 'config.json'}: {name} must be {configs.value_type(known[name]).__name__}, got {value!r}")
+        if name in known and not _is_setting(value, configs.allowed_types(known[name])):
+            raise Problem(
+                f"{folder / 'config.json'}: {name} must be {configs.value_type(known[name]).__name__}, got {configs.shown(value)}"
+            )
     settings = {name: field.default for name, field in known.items()} | given
-    record = Record(folder, settings, read_json(folder / "result.json"), _tables(folder, say))
+    record = Record(folder, settings, _read_json(folder / "result.json"), _tables(folder, say))
     _check(record, config["task"])
     return record
+
+
+def _read_json(path: Path) -> Any:
+    """A JSON file with texts that can be printed."""
+    try:
+        return printable(read_json(path))
+    except (ValueError, RecursionError) as error:
+        raise Problem(f"{path} is nested too deep") from error
+
+
+def _is_setting(value: Any, allowed: tuple[type, ...]) -> bool:
+    """Whether a value can be that of a setting of these types; a number of one type passes for another."""
+    if isinstance(value, int):
+        return abs(value) <= configs.LARGEST_INT
+    return isinstance(value, allowed)
 
 
 def _tables(folder: Path, say: Callable[[str], object]) -> dict[str, pd.DataFrame]:
@@ -106,11 +126,23 @@ def _tables(folder: Path, say: Callable[[str], object]) -> dict[str, pd.DataFram
         if not path.is_file():
             continue
         try:
-            frame = pd.read_csv(path).apply(pd.to_numeric, errors="coerce")  # all there is in them are numbers
+            frame = pd.read_csv(io.StringIO(_check_width(read_text(path))))
+            frame = frame.apply(pd.to_numeric, errors="coerce")  # all there is in them are numbers
             found[file] = frame.where(frame.abs() < math.inf).dropna(subset=list(columns))
         except (OSError, ValueError, KeyError, TypeError) as error:  # pandas' own errors are ValueErrors
-            say(f"Left out: {path} is not a table with the columns {', '.join(columns)} ({type(error).__name__}).")
+            say(f"Left out: {one_line(str(path))} is not a table with the columns {', '.join(columns)} ({type(error).__name__}).")
     return found
+
+
+def _check_width(text: str) -> str:
+    """A table as text.
+
+    Raises:
+        ValueError: it has more columns than any of ours, each of which would cost pandas far more than its comma.
+    """
+    if any(line.count(",") > WIDEST for line in text.splitlines()):
+        raise ValueError(f"more than {WIDEST:,} columns")
+    return text
 
 
 def _check(record: Record, task: str) -> None:
@@ -124,7 +156,7 @@ def _check(record: Record, task: str) -> None:
         raise Problem(f"{path} is not a result: it must be a table of fields")
     bad = [name for name in WORDS if not isinstance(result.get(name), str)]
     numbers = [*NUMBERS, *(name for name in MORE_NUMBERS if result.get(name) is not None)]
-    bad += [name for name in numbers if type(result.get(name)) not in (int, float) or not math.isfinite(result[name])]
+    bad += [name for name in numbers if type(result.get(name)) not in (int, float) or not abs(result[name]) <= LARGEST]
     if bad:
         raise Problem(f"{path} is not a result: it lacks {', '.join(bad)}, or they are of a wrong kind")
     if not (0 <= result["low"] <= result["value"] <= result["high"] and result["n"] >= 1):

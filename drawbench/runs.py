@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as safetensors_load
 from safetensors.torch import save as safetensors_save
 from torch import Tensor
@@ -32,7 +32,7 @@ from torch import Tensor
 from drawbench import config as configs
 from drawbench import distributed, native
 from drawbench.errors import Problem
-from drawbench.files import read_json, write_atomically, write_json
+from drawbench.files import parse_json, plain, read_json, write_atomically, write_json
 
 FORMAT = "drawbench checkpoint 1"
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
@@ -67,9 +67,12 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         Problem: the file is missing, cut off, altered in any bit, or not one of ours.
     """
     try:
-        content = path.read_bytes()
+        with safe_open(plain(path), "pt"):  # does its header go with its length? Before all of it is in memory
+            content = path.read_bytes()
     except OSError as error:
         raise Problem(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
+    except SafetensorError as error:
+        raise Problem(f"checkpoint {path} is damaged or not a checkpoint: {error}") from error
     try:
         tensors = safetensors_load(content)
         length = int.from_bytes(content[:8], "little")
@@ -80,7 +83,13 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise Problem(f"{path} is a safetensors file, but not a checkpoint of drawbench ({FORMAT!r})")
     if metadata.get("sha256") != _digest(tensors, metadata.get("facts", "")):
         raise Problem(f"checkpoint {path} is damaged: its content does not match its SHA-256")
-    return tensors, json.loads(metadata["facts"])
+    try:
+        facts = parse_json(metadata["facts"])
+    except (KeyError, ValueError) as error:
+        raise Problem(f"checkpoint {path} is damaged or not a checkpoint: what it says of itself is not JSON") from error
+    if not isinstance(facts, dict):
+        raise Problem(f"checkpoint {path} is damaged or not a checkpoint: what it says of itself is not a table")
+    return tensors, facts
 
 
 # ----------------------------------------------------------------------------------------------------------- run folder
@@ -272,7 +281,7 @@ class Run:
         import pandas
 
         try:
-            return pandas.read_csv(self.folder / "metrics.csv")
+            return pandas.read_csv(plain(self.folder / "metrics.csv"))
         except FileNotFoundError as error:
             raise Problem(f"{self.folder} has no metrics.csv yet; train it first: drawbench resume {self.folder}") from error
         except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
@@ -282,8 +291,24 @@ class Run:
         write_json(self.folder / "result.json", result)
 
     def result(self) -> dict[str, Any]:
-        """``result.json``."""
-        return read_json(self.folder / "result.json")
+        """``result.json``.
+
+        Raises:
+            Problem: it is missing or not a table of fields.
+        """
+        found = read_json(self.folder / "result.json")
+        if not isinstance(found, dict):
+            raise Problem(f"{self.folder / 'result.json'} is not a result: it must be a table of fields")
+        return found
+
+    @property
+    def command(self) -> str:
+        """The command line that made it; empty where that is lost, which is no reason to lose the result as well."""
+        try:
+            told = read_json(self.folder / "environment.json")
+        except Problem:
+            return ""
+        return str(told.get("command", "")) if isinstance(told, dict) else ""
 
 
 @distributed.by_first

@@ -280,15 +280,51 @@ class Trainer:
             self.average.load_state_dict(parts["average"])
         except RuntimeError as error:
             raise Problem(f"the checkpoint in {self.run.folder} does not fit the model: {' '.join(str(error).split())}") from error
-        if facts["step"]:  # before the first update Adam has no moments
-            for name, parameter in self.task.model.named_parameters():
-                moments = {key: parts["adam"][f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
-                self.optimizer.state[parameter] = {key: m if key == "step" else m.to(parameter.device) for key, m in moments.items()}
-        for key in ("step", "best", "rows", "sums", "count", "seconds"):
-            setattr(self, key, facts[key])
+        try:
+            self._take_facts(facts)
+            if self.step:  # before the first update Adam has no moments
+                self._take_moments(parts["adam"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise Problem(f"the checkpoint in {self.run.folder} is not a state to go on from: {type(error).__name__} {error}") from error
         self.saved_step = self.step
         if self.rows:
             self.run.write_metrics(self.rows)  # the file may be lost, or ahead of this state
+
+    def _take_facts(self, facts: dict[str, Any]) -> None:
+        """The plain part of a state.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is not one.
+        """
+        kinds: dict[str, Any] = {"step": int, "best": float | int | None, "rows": list, "sums": dict, "count": int, "seconds": float | int}
+        for key, kind in kinds.items():
+            if not isinstance(facts[key], kind):
+                raise TypeError(f"{key} is {type(facts[key]).__name__}")
+        if not 0 <= facts["step"] <= self.total:
+            raise ValueError(f"step {facts['step']} of {self.total}")
+        if not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in facts["rows"]):
+            raise TypeError("rows must be tables with a step")
+        if facts["best"] not in [None, *(row.get(self.task.selected_by) for row in facts["rows"])]:
+            raise ValueError("best must be that of a row")
+        numbers = [facts["seconds"], facts["count"], *facts["sums"].values()]
+        if not all(isinstance(number, float | int) and abs(number) <= 1e300 for number in numbers):
+            raise ValueError("sums must be numbers")
+        for key in kinds:
+            setattr(self, key, facts[key])
+
+    def _take_moments(self, moments: dict[str, Tensor]) -> None:
+        """Adam's part of a state.
+
+        Raises:
+            KeyError, ValueError: a moment is missing, or does not fit its weights.
+        """
+        for name, parameter in self.task.model.named_parameters():
+            state = {key: moments[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            for key, value in state.items():
+                shape = torch.Size() if key == "step" else parameter.shape
+                if value.shape != shape or value.dtype != torch.float32:
+                    raise ValueError(f"{name}.{key} is {value.dtype} {tuple(value.shape)}")
+            self.optimizer.state[parameter] = {key: m if key == "step" else m.to(parameter.device) for key, m in state.items()}
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Take the weights of another training as the first ones, unless this one has begun.

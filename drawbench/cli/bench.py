@@ -7,6 +7,7 @@ import click
 
 from drawbench.cli import options
 from drawbench.cli.evaluate import Numbers
+from drawbench.config import LARGEST_BATCH
 
 AXES = ("glimpses", "batch", "canvas", "threads", "processes")
 
@@ -40,9 +41,9 @@ Cases, of which a part is all that begin with its name:
 @click.option("--values", type=Numbers(), help="Of what cost grows with, such as 8,16,32.  [default: doublings]")
 @click.option("--rounds", type=click.IntRange(1), default=10, show_default=True, help="Counted rounds; the median is given.")
 @click.option("--memory/--no-memory", default=True, show_default=True, help="Measure peak memory, in processes of their own.")
-@click.option("--batch", type=click.IntRange(1), help="Images at a time, in every case.")
-@click.option("--glimpses", type=click.IntRange(1), help="Steps, in every case that has them.")
-@click.option("--canvas", type=click.IntRange(1), help="Side of the images, pixels, in every case.")
+@click.option("--batch", type=click.IntRange(1, LARGEST_BATCH), help="Images at a time, in every case.")
+@click.option("--glimpses", type=click.IntRange(1, 4096), help="Steps, in every case that has them.")
+@click.option("--canvas", type=click.IntRange(1, 4096), help="Side of the images, pixels, in every case.")
 @click.option("--threads", type=click.IntRange(1, 1024), help="CPU threads.  [default: all cores]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True, help="Where the models run.")
 @click.option("--out", type=options.folder, help="Folder for the rows and pictures.  [default: results/bench with --growth, else none]")

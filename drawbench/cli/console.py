@@ -76,7 +76,8 @@ class Console:
 
 def emit(result: dict[str, Any], text: str, as_json: bool) -> None:
     """Print a result: as one JSON object, or as the text made for people."""
-    click.echo(json.dumps(result, allow_nan=False) if as_json else text)
+    # The bytes of a folder's name need not be text.
+    click.echo(json.dumps(result, allow_nan=False) if as_json else text.encode("utf-8", "replace").decode())
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -5,8 +5,9 @@ from typing import Any
 
 import click
 
+from drawbench import config as configs
 from drawbench.cli import options, sharing
-from drawbench.config import SOURCES, SceneData
+from drawbench.config import LARGEST_BATCH, SOURCES, SceneData
 from drawbench.errors import Problem
 
 
@@ -56,7 +57,11 @@ Examples:
 @options.FORCE
 @options.RUNS
 @click.option(
-    "--batch", type=click.IntRange(1), default=250, show_default=True, help="Images at a time in each process: a matter of memory."
+    "--batch",
+    type=click.IntRange(1, LARGEST_BATCH),
+    default=250,
+    show_default=True,
+    help="Images at a time in each process: a matter of memory.",
 )
 @sharing.PROCESSES
 @options.DATASETS
@@ -118,11 +123,19 @@ def command(
         generating.evaluate(opened, samples, bound_samples, images, batch, datasets, sources, screen, as_json)
         return
     for option, values in of_classifiers.items():
-        if values and min(values) < (0 if option == "--clutter" else 1):
-            raise click.UsageError(f"{option} must be at least {0 if option == '--clutter' else 1}, got {min(values)}")
+        _check_values(opened.config, option.removeprefix("--"), values or [])
     sharing.start(processes)
     curves = {condition: values for condition, values in (("clutter", clutter), ("canvas", canvas), ("glimpses", glimpses)) if values}
     classifying.evaluate(opened, curves, batch, datasets, sources, screen, as_json)
+
+
+def _check_values(config: Any, setting: str, values: list[int]) -> None:
+    """Wrong usage where a setting cannot have one of these values, told before anything is measured."""
+    try:
+        for value in values:
+            configs.replace(config, **{setting: value})
+    except Problem as error:
+        raise click.UsageError(f"--{error}") from error
 
 
 def _scene(canvas: list[int] | None, clutter: list[int] | None, source: str | None) -> SceneData:

@@ -32,10 +32,12 @@ def command(run: Path, folder: Path, half: bool, weights: bool, datasets: Path, 
         raise click.UsageError("--half is about weights, and --no-weights leaves them out; give one of the two")
     import shutil
 
+    from drawbench import records
     from drawbench.cli import console, running
     from drawbench.training import Interrupted, stop_flag
 
     opened = running.open_run(run)
+    records.read(run, console.say)  # what is shared has a sound result
     kind, screen = running.KINDS[opened.config.task], console.Console()
     made = kind.experiment(opened.config, datasets, sources, screen) if half else None
     copy = opened.copy_to(folder, half=half, weights=weights)

@@ -74,7 +74,7 @@ EXAMPLES = ("0,0,3,0,0", "0,0,0,-1.2,0", "0.3,-0.2,3,-1.2,0", "0.9,0.7,0,-0.7,0"
 @click.option("--window", "windows", type=WindowNumbers(), multiple=True, help="g~X,g~Y,log s2,log d~,log gamma; repeat for more rows.")
 @click.option("--patch", type=click.IntRange(1, 128), default=12, show_default=True, help="Side of the patch, in filters.")
 @click.option("--image", type=click.Path(path_type=Path, dir_okay=False), help="A picture file.  [default: a cluttered digit]")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the example picture.")
+@click.option("--seed", type=click.IntRange(0, 2**62), default=0, show_default=True, help="Of the example picture.")
 @click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("results/figures/attention.png"), show_default=True)
 @options.common
 def plot_attention(windows: tuple, patch: int, image: Path | None, seed: int, out: Path, as_json: bool) -> None:
@@ -100,15 +100,18 @@ def _picture(path: Path):
     import torch
     from PIL import Image
 
+    from drawbench.data import photographs
     from drawbench.errors import Problem
 
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=photographs.FORMATS) as file:
             if file.width * file.height > 1 << 24:
                 raise Problem(f"{path} has {file.width}x{file.height} pixels; 16 million are enough to look at")
             values = np.array(file.convert("L" if file.mode in ("1", "L", "I", "F", "I;16") else "RGB"))
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise Problem(f"{path} is not a picture that can be read: {error}") from error
+    except Problem:
+        raise
+    except Exception as error:  # a broken file makes Pillow raise nearly anything
+        raise Problem(f"{path} is not a picture that can be read: {' '.join(str(error).split())}") from error
     return torch.from_numpy(values if values.ndim == 3 else values[..., None]).permute(2, 0, 1).float() / 255
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from drawbench.data import network
 from drawbench.errors import Problem
+from drawbench.files import plain
 
 SIDE = 28
 FOLDER = "binarized_mnist"
@@ -77,7 +78,7 @@ def _checked(path: Path) -> bytes:
     """The bytes of a file, found right in length and SHA-256."""
     expected = _COUNTS[path.name] * _LINE
     try:
-        with path.open("rb") as stream:
+        with plain(path).open("rb") as stream:
             length = os.fstat(stream.fileno()).st_size
             # A wrong file may be of any length: it is not read to its end.
             content = stream.read() if length == expected else b""

@@ -25,19 +25,19 @@ from torch import Tensor
 
 from drawbench import streams
 from drawbench.data import network
-from drawbench.errors import Problem
+from drawbench.errors import Problem, one_line
 
 Say = Callable[[str], object]
 Progress = Callable[[int, int], object]
 
 VALIDATION = 5_000  # the last images of the training files are the validation part
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".webp")
-LARGEST = 1 << 27  # pixels of an image file: decoded, a colour image of that size takes 400 MB
+LARGEST = 1 << 26  # pixels of an image file: Pillow takes 4 bytes for each, twice where it is transparent, and must not take a gigabyte
 LARGEST_SIDE = 1024  # pixels of a picture to learn
 FEWEST = 3  # images: one for each part
 
 # What SUFFIXES stand for. Pillow goes by content and knows many more, among them one (EPS) that starts another program.
-_FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "WEBP")
 _GREY = ("1", "L", "LA", "La", "I", "I;16", "I;16L", "I;16B", "F")  # modes of Pillow; palettes count as colour
 
 
@@ -286,7 +286,7 @@ def _picture(path: Path, side: int) -> _Picture:
     try:
         if not path.is_file():  # a link to nowhere, or a pipe, which would be waited for without end
             raise _Unusable("is not a file that can be read")
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             size = image.size
             if size[0] * size[1] > LARGEST:
                 raise _Unusable(f"has {size[0]:,} x {size[1]:,} pixels, more than the {LARGEST:,} that are allowed")
@@ -299,7 +299,7 @@ def _picture(path: Path, side: int) -> _Picture:
         raise _Unusable(f"has more pixels than the {LARGEST:,} that are allowed") from error
     except Exception as error:  # a broken file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error, IndexError ...
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise _Unusable(f"cannot be decoded ({reason.replace(str(path), path.name)})") from error
+        raise _Unusable(f"cannot be decoded ({one_line(reason.replace(str(path), path.name))})") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -313,12 +313,15 @@ def _upright(image: Image.Image) -> Image.Image:
 def _opaque(image: Image.Image) -> Image.Image:
     """Mode L or RGB, transparent parts on black."""
     if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip at 255
-        values = np.asarray(image).astype(np.int64).clip(0, 65_535)
-        return Image.fromarray(((values + 128) // 257).astype(np.uint8))
+        values = np.array(image, dtype=np.int32)
+        np.clip(values, 0, 65_535, out=values)
+        values += 128
+        values //= 257
+        return Image.fromarray(values.astype(np.uint8))
     mode = "L" if image.mode in _GREY else "RGB"
     if not (image.mode.endswith(("A", "a")) or "transparency" in image.info):
         return image.convert(mode)
-    seen = image.convert(mode + "A")
+    seen = image if image.mode == mode + "A" else image.convert(mode + "A")
     on_black = Image.new(mode, image.size)
     on_black.paste(seen.convert(mode), mask=seen.getchannel("A"))
     return on_black
@@ -367,4 +370,4 @@ def _divide(pictures: list[_Picture], root: Path, divided: bool, data_seed: int)
 
 def _named(path: Path) -> str:
     """A path that can be printed whatever bytes its name has."""
-    return str(path).encode("utf-8", "replace").decode()
+    return one_line(str(path))

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from drawbench import files
 from drawbench.data import network
 from drawbench.data.binarized import SHA256 as _BINARIZED
 from drawbench.data.binarized import URL as _BINARIZED_URL
@@ -179,7 +180,7 @@ def _pins(family: _Family, folder: Path) -> dict[str, str]:
     if family.pins or not path.exists():
         return family.pins
     try:
-        pairs = [line.split() for line in path.read_text(encoding="ascii").splitlines()]
+        pairs = [line.split() for line in files.read_text(path).splitlines()]
         pins = {file: digest for digest, file in pairs if len(digest) == 64}
     except (OSError, ValueError) as error:
         raise Problem(f"{path} cannot be read ({error}): delete it to have it written anew from the files beside it") from error
@@ -193,7 +194,7 @@ def _checked(family: _Family, folder: Path, file: str) -> bytes:
     path, expected = folder / file, _header(file)
     again = "delete it and run the command again to download it, or put the original file there"
     try:
-        with path.open("rb") as stream:
+        with files.plain(path).open("rb") as stream:
             start, length = stream.read(16), os.fstat(stream.fileno()).st_size
             # A wrong file may be of any length: what does not match is not read to its end.
             content = start + stream.read() if length == _length(file) else b""
@@ -364,7 +365,7 @@ def _survey_binarized(root: Path) -> Finding:
         if not path.is_file():
             return Finding("binarized_mnist", "missing", str(folder), f"download {_BINARIZED_URL}{file} to {path}")
         try:
-            with path.open("rb") as stream:
+            with files.plain(path).open("rb") as stream:
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             return Finding("binarized_mnist", "damaged", str(folder), f"{path} cannot be read ({error.strerror or error})")

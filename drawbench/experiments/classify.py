@@ -243,7 +243,7 @@ def load_model(run: Run) -> nn.Module:
     """
     if run.config.task != "classify":
         raise Problem(f"{run.folder} is a run of {run.config.task!r}, not of a classifier")
-    return common.load_weights(build(run.config), run)
+    return common.load_weights(lambda: build(run.config), run)
 
 
 def outcomes(probabilities: Tensor, test: store.Scenes) -> Outcomes:

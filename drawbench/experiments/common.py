@@ -1,6 +1,7 @@
 """What every experiment does the same way."""
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -97,14 +98,21 @@ def train(task: Task, run: Run, reporter: Reporter, flag: StopFlag) -> Trainer:
     return trainer
 
 
-def load_weights(model: Model, run: Run) -> Model:
+def load_weights(build: Callable[[], Model], run: Run) -> Model:
     """A run's network with its best weights, ready to measure.
+
+    Args:
+        build: makes the network. First it makes one without memory, so that settings of any size take none unless the weights have it.
 
     Raises:
         Problem: the run has no weights yet, or they are damaged or do not fit.
     """
     tensors, _ = run.load_best()
     try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that nothing is copied
+            build().load_state_dict(tensors)
+        model = build()
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise Problem(f"the weights in {run.folder} do not fit the model of its config.json: {' '.join(str(error).split())}") from error

@@ -187,7 +187,7 @@ def load_model(run: Run) -> Generator:
     size = facts.get("size")
     if not (isinstance(size, list) and len(size) == 3 and all(type(number) is int and 1 <= number <= 4096 for number in size)):
         raise Problem(f"the weights in {run.folder} do not say for images of which size they are; train it again with --force")
-    return common.load_weights(build(run.config, (size[0], size[1], size[2])), run)
+    return common.load_weights(lambda: build(run.config, (size[0], size[1], size[2])), run)
 
 
 def check_fits(model: Generator, data: Pictures) -> None:

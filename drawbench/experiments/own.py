@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from drawbench import evaluation
-from drawbench.config import Evaluate
+from drawbench.config import Evaluate, shown
 from drawbench.data import sources, store
 from drawbench.errors import Problem
 from drawbench.experiments.classify import CLASSES, measured, prepare_data
@@ -76,7 +75,7 @@ def _of_guest(what: str, call: Callable[[], Any]) -> Any:
         return call()
     except Problem:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = " ".join(str(error).split())
         raise Problem(f"{what} raised {type(error).__name__}: {text[:500]}" if text else f"{what} raised {type(error).__name__}") from error
 
@@ -109,7 +108,7 @@ def load_guest(name: str, weights: Path | None = None) -> Guest:
         tensors = read_weights(weights)
         try:
             network.load_state_dict(tensors)
-        except RuntimeError as error:
+        except Exception as error:  # RuntimeError, or what a tensor of an odd kind, or a method of the stranger's, raises
             raise Problem(f"the weights in {weights} do not fit {name}: {' '.join(str(error).split())[:500]}") from error
     return Guest(name, network).eval()
 
@@ -128,7 +127,7 @@ def _module(name: str) -> Any:
         if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
             raise Problem(f"there is no module {name!r} in {Path.cwd()} nor where Python looks; give a dotted name, without .py") from error
         raise Problem(f"module {name} cannot be imported: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise Problem(
             f"module {name} cannot be imported: it raised {type(error).__name__}: {' '.join(str(error).split())[:500]}"
         ) from error
@@ -145,20 +144,35 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        if zipfile.is_zipfile(path) and (broken := zipfile.ZipFile(path).testzip()) is not None:
-            raise Problem(f"{path} is damaged: the checksum of {broken} in it does not agree")
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Problem:
+        raise
     except pickle.UnpicklingError as error:
         raise Problem(
             f"{path} is damaged, or holds more than tensors, which would have to be run to be read; "
             "save weights alone: safetensors, or torch.save(network.state_dict(), file)"
         ) from error
-    except (SafetensorError, OSError, EOFError, RuntimeError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a broken file makes torch raise nearly anything: IndexError, AttributeError, struct.error ...
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise Problem(f"{path} is not a file of weights, or damaged: {reason}") from error
-    if not isinstance(tensors, dict) or not all(isinstance(value, Tensor) for value in tensors.values()):
+    if not isinstance(tensors, dict) or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()):
         raise Problem(f"{path} does not hold tensors by name; save them so: torch.save(network.state_dict(), file)")
     return tensors
+
+
+def _check_archive(path: Path) -> None:
+    """Nothing, if a zip archive holds what it says and no more bytes than it has: torch packs nothing, and a trap unpacks without end.
+
+    Raises:
+        Problem: it does not.
+    """
+    with zipfile.ZipFile(path) as archive:
+        if (promised := sum(entry.file_size for entry in archive.infolist())) > path.stat().st_size:
+            raise Problem(f"{path} is damaged: it promises {promised:,} bytes and has {path.stat().st_size:,}")
+        if (broken := archive.testzip()) is not None:
+            raise Problem(f"{path} is damaged: the checksum of {shown(broken)} in it does not agree")
 
 
 @torch.no_grad()

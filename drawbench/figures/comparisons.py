@@ -12,6 +12,8 @@ from PIL import Image
 from drawbench.figures.curves import count_unit, draw_references, limits_of_the_end
 from drawbench.figures.style import STYLE, bare, legend_below, legend_height, lines, settle, styled
 
+LARGEST = 1 << 24  # dots of a picture from a run folder
+
 
 @styled
 def bound_curves(metrics: Mapping[str, pd.DataFrame], references: Mapping[str, float] | None = None) -> Figure:
@@ -75,9 +77,12 @@ def sheet(path: Path) -> Figure:
     """A picture from a run folder as a figure, dot for dot, so that it can be saved in every format.
 
     Raises:
-        OSError: it cannot be read, or is not a picture.
+        OSError: it cannot be read, or is not a PNG.
+        ValueError: it has too many dots.
     """
-    with Image.open(path) as file:
+    with Image.open(path, formats=("PNG",)) as file:
+        if file.width * file.height > LARGEST:
+            raise ValueError(f"{path} has {file.width}x{file.height} dots, too many for a page")
         dots = np.asarray(file.convert("RGB"))
     figure = Figure(figsize=(dots.shape[1] / STYLE["figure.dpi"], dots.shape[0] / STYLE["figure.dpi"]))
     bare(figure.add_axes((0, 0, 1, 1))).imshow(dots, aspect="auto", interpolation="none")

@@ -4,14 +4,15 @@ Each compares the rows of one table: the paper's classification task, and static
 """
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from matplotlib.figure import Figure
 
 from drawbench import published
+from drawbench.errors import one_line
 from drawbench.figures import comparisons, curves
-from drawbench.records import Record
+from drawbench.records import LARGEST, Record
 from drawbench.tables import classification, likelihood, robustness
 from drawbench.tables.rows import Row, rows
 
@@ -69,10 +70,14 @@ def _training(generators: list[Row]) -> Iterator[Drawn]:
 def _steps(generators: list[Row]) -> Iterator[Drawn]:
     """KL of the steps, of the first seed of each model."""
     named = {row.legend: row.first.result.get("kl_per_step") for row in generators}
-    there = {name: kl for name, kl in named.items() if isinstance(kl, list) and kl and all(isinstance(nats, int | float) for nats in kl)}
+    there = {name: kl for name, kl in named.items() if isinstance(kl, list) and kl and all(map(_is_number, kl))}
     if there:
         caption = "KL of each step of the drawing, mean over the test images of static binarised MNIST."
         yield Drawn("kl_per_step", caption, comparisons.kl_lines(there))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) <= LARGEST
 
 
 def _pictures(classifiers: list[Row], generators: list[Row], say: Callable[[str], object]) -> Iterator[Drawn]:
@@ -90,5 +95,5 @@ def _pictures(classifiers: list[Row], generators: list[Row], say: Callable[[str]
         record, path = min(having, key=lambda pair: pair[0].result["value"])
         try:
             yield Drawn(name, f"{words}: {record.pointer}.", comparisons.sheet(path))
-        except (OSError, ValueError) as error:
-            say(f"Left out: {path} is not a picture that can be read ({type(error).__name__}).")
+        except Exception as error:  # a broken file makes Pillow raise nearly anything
+            say(f"Left out: {one_line(str(path))} is not a picture that can be read ({type(error).__name__}).")

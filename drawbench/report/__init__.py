@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageSequence
 
 from drawbench import tables
+from drawbench.errors import one_line
 from drawbench.figures import results, style
 from drawbench.figures.results import Drawn
 from drawbench.records import Record
@@ -29,6 +30,7 @@ FILMS = {
 }
 FRAMES = 32  # of a film at most
 COLOURS = 64  # of a frame: films have about as many
+LARGEST, MOST_FRAMES = 1 << 23, 5000  # dots of a frame, and frames, of a film that is read
 FILM_BYTES = 6_000_000  # of all films together: what a phone still opens without waiting
 
 
@@ -87,12 +89,12 @@ def films(records: list[Record], say: Callable[[str], object]) -> list[Film]:
                 continue
             try:
                 film = decode(path, f"{words}: {record.pointer}")
-            except (OSError, ValueError, Image.DecompressionBombError) as error:
-                say(f"Left out: {path} is not a film that can be read ({type(error).__name__}).")
+            except Exception as error:  # a broken file makes Pillow raise nearly anything
+                say(f"Left out: {one_line(str(path))} is not a film that can be read ({type(error).__name__}).")
                 continue
             taken = sum(map(len, film.frames))
             if taken > room:
-                say(f"Left out: {path}, because the films before it fill the page.")
+                say(f"Left out: {one_line(str(path))}, because the films before it fill the page.")
                 continue
             room -= taken
             found.append(film)
@@ -105,8 +107,10 @@ def decode(path: Path, title: str) -> Film:
     Raises:
         OSError, ValueError: it cannot be read.
     """
-    with Image.open(path) as film:
+    with Image.open(path, formats=("GIF",)) as film:  # Pillow knows formats by content, and one (EPS) starts another program
         count = getattr(film, "n_frames", 1)
+        if film.width * film.height > LARGEST or count > MOST_FRAMES:
+            raise ValueError(f"{film.width}x{film.height} dots and {count} frames are too many")
         shown = {round(k * (count - 1) / max(1, FRAMES - 1)) for k in range(FRAMES)} if count > FRAMES else set(range(count))
         frames = []
         for number, frame in enumerate(ImageSequence.Iterator(film)):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from scipy.special import stdtrit
 
-from drawbench.records import Record
+from drawbench.records import LARGEST, Record
 
 # Settings that make no other experiment: the seed, the length (see above), and where and how often things are kept.
 BESIDE = ("seed", "steps", "epochs", "time_budget", "evaluate_every", "save_every", "threads", "device", "checkpoint_steps")
@@ -85,12 +85,13 @@ class Row:
     def legend(self) -> str:
         """A name for a line in a figure."""
         looks = "" if self.glimpses is None else f", {self.glimpses} {'glimpses' if self.first.result['task'] == 'classify' else 'steps'}"
-        return f"{self.model}{looks}" + (f"\n({self.notes})" if self.notes else "")
+        name = f"{self.model}{looks}" + (f"\n({self.notes})" if self.notes else "")
+        return name.replace("$", r"\$")  # between which matplotlib reads mathematics
 
     def mean(self, field: str) -> float | None:
         """The mean over seeds of a field of the result; None where a run has none."""
         values = [record.result.get(field) for record in self.records]
-        numbers = [float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)]
+        numbers = [float(value) for value in values if isinstance(value, int | float) and abs(value) <= LARGEST]
         return statistics.fmean(numbers) if len(numbers) == len(values) else None
 
     def whole(self, field: str) -> int | None:

@@ -1,5 +1,6 @@
 """A table and its three faces: CSV for programs, Markdown for reading, LaTeX for a paper."""
 
+import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -77,7 +78,9 @@ class Table:
 
     def save(self, folder: Path) -> list[Path]:
         """Write all three; the same rows give the same bytes."""
-        stem = re.sub(r"[^\w.-]+", "-", self.name)  # a data set may be called anything
+        stem = re.sub(r"[^\w.-]+", "-", self.name)[:100]  # a data set may be called anything
+        if stem != self.name:  # so that two names have two files
+            stem += "-" + hashlib.sha256(self.name.encode()).hexdigest()[:8]
         paths = [folder / f"{stem}.{ending}" for ending in ("csv", "md", "tex")]
         for path, text in zip(paths, (self.csv(), self.markdown(), self.latex()), strict=True):
             write_atomically(path, text.encode())

@@ -1,0 +1,283 @@
+"""Laws that hold across modules, with Hypothesis looking for the exception: how the work is cut up never changes what comes of it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import click
+import made_runs
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_distributed import in_each
+
+from drawbench import bounds, config, evaluation, records, streams, tables
+from drawbench.cli import cli, options
+from drawbench.data import pictures, scenes, sources, store
+from drawbench.data.scenes import Scene
+from drawbench.experiments import classify, generate
+from drawbench.experiments.classify import FreshScenes
+
+ROOT = Path(__file__).parent.parent
+few = settings(max_examples=12, deadline=None, derandomize=True, database=None)
+
+
+@pytest.fixture(scope="module")
+def digits() -> sources.Source:
+    return sources.load("digits", Path("unused"))
+
+
+def cuts(total: int) -> st.SearchStrategy[list[int]]:
+    """Sizes of pieces that make up a total."""
+    return st.lists(st.integers(1, total), min_size=1, max_size=6).map(lambda sizes: _to(total, sizes))
+
+
+def _to(total: int, sizes: list[int]) -> list[int]:
+    made = []
+    for size in sizes:
+        made.append(min(size, total - sum(made)))
+    return [size for size in [*made, total - sum(made)] if size]
+
+
+# ------------------------------------------------------------------------------------- batches and processes, and what is measured
+
+IMAGES = 23
+CLASSIFIER = config.merge(config.Classify, {}, {"canvas": 30, "patch": 4, "hidden": 6, "glimpses": 3})
+GENERATOR = config.merge(config.Generate, {}, {"glimpses": 3, "hidden": 6, "latent": 3})
+
+
+@pytest.fixture(scope="module")
+def measured(digits):
+    """Two small networks, what each is measured on, and what was measured one image at a time."""
+    index = torch.arange(IMAGES)
+    made = scenes.fresh(digits.splits["test"], Scene(canvas=30, clutter=2), index, 0, "properties")
+    drawn = pictures.binarise(digits.splits["test"].images[:IMAGES, None], index, 0, "properties")
+    with streams.seeded(0, "properties"):
+        seeing, drawing = classify.build(CLASSIFIER), generate.build(GENERATOR, (1, 28, 28))
+    labels = made.labels[:, 0].numpy()
+    counts = evaluation.score(evaluation.predict(seeing, made.images, batch=1), labels)
+    alone = bounds.bound(drawing, drawn, samples=2, batch=1), bounds.importance_weighted(drawing, drawn, samples=3, batch=1)
+    return SimpleNamespace(seeing=seeing, drawing=drawing, images=made.images, labels=labels, pictures=drawn, counts=counts, alone=alone)
+
+
+@given(batch=st.integers(1, 60), processes=st.integers(1, 3))
+@few
+def test_batches_and_processes_change_no_measurement(measured, batch, processes):
+    """Counts are the same. Bounds are the same to 1e-5 of their size: float32 has 24 bits, 6e-8, and a matrix product of another height
+    sums in another order; over the three steps and the sigmoid that has cost up to some 1e-6 here."""
+
+    def measure():
+        counts = evaluation.score(evaluation.predict(measured.seeing, measured.images, batch=batch), measured.labels)
+        bound = bounds.bound(measured.drawing, measured.pictures, samples=2, batch=batch)
+        return counts, bound, bounds.importance_weighted(measured.drawing, measured.pictures, samples=3, batch=batch)
+
+    for counts, bound, weighted in in_each(processes, measure, pytest.MonkeyPatch()):
+        assert np.array_equal(counts.confusion, measured.counts.confusion)
+        assert np.array_equal(counts.errors_after, measured.counts.errors_after)
+        np.testing.assert_allclose(bound.per_image, measured.alone[0].per_image, rtol=1e-5)
+        np.testing.assert_allclose(bound.kl, measured.alone[0].kl, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(weighted.per_image, measured.alone[1].per_image, rtol=1e-5)
+
+
+@given(order=st.permutations(range(IMAGES)), count=st.integers(1, IMAGES))
+@few
+def test_a_bound_is_of_its_image_alone(measured, order, count):
+    chosen = torch.tensor(order[:count])
+    some = bounds.bound(measured.drawing, measured.pictures, index=chosen, samples=2, batch=7)
+    np.testing.assert_allclose(some.per_image, measured.alone[0].per_image[chosen.numpy()], rtol=1e-5)
+
+
+# --------------------------------------------------------------------------------------------------- options and configurations
+
+GIVEN = {
+    "classify": {"glimpses": 3, "canvas": 60, "clutter": 4, "hidden": 64, "model": "affine", "seed": 5, "steps": 70, "learning_rate": 0.01},
+    "generate": {"glimpses": 3, "hidden": 64, "latent": 7, "pixels": "threshold", "seed": 5, "epochs": 2.0, "window_clip": 2.0, "batch": 9},
+}
+
+
+def parsed(name: str, words: list[str]):
+    """The configuration that a command line asks for, without doing what it asks for."""
+    command = cli.get_command(click.Context(cli), name)
+    context = command.make_context(name, words)
+    kind = config.TASKS[name]
+    given = {key: value for key, value in context.params.items() if key in config.settings(kind) and value is not None}
+    return options.configure(kind, context.params["recipe"] or ("mnist" if name == "generate" else None), given)
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None, derandomize=True, database=None)
+def test_the_order_of_options_does_not_matter(data):
+    name = data.draw(st.sampled_from(sorted(GIVEN)))
+    chosen = data.draw(st.dictionaries(st.sampled_from(sorted(GIVEN[name])), st.none(), min_size=1))
+    pairs = [(f"--{key.replace('_', '-')}", str(GIVEN[name][key])) for key in chosen] + [("--json",), ("--force",)]
+    orders = [data.draw(st.permutations(pairs)) for _ in range(2)]
+    made = [parsed(name, [word for pair in order for word in pair]) for order in orders]
+    assert made[0] == made[1]
+    told = {key: value for section in config.to_dict(made[0]).values() if isinstance(section, dict) for key, value in section.items()}
+    assert {key: told[key] for key in chosen} == {key: GIVEN[name][key] for key in chosen}
+
+
+# ------------------------------------------------------------------------------------------------------------------- tables
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> list[Path]:
+    """Runs of which no two are a row together."""
+    place = tmp_path_factory.mktemp("runs")
+    results = [
+        {},
+        {"glimpses": 4},
+        {"dataset": "cluttered-60x60-4-mnist"},
+        {"model": "conv6"},
+        {"task": "generate"},
+        {"task": "generate", "dataset": "mnist-dynamic"},
+        {"task": "generate", "dataset": "mnist2-fixed"},
+    ]
+    return [made_runs.made(place / f"run-{number}", result) for number, result in enumerate(results)]
+
+
+@given(chosen=st.sets(st.integers(0, 6)), backwards=st.booleans())
+@few
+def test_tables_of_any_runs_have_exactly_their_rows(finished, chosen, backwards):
+    places = [finished[number] for number in sorted(chosen, reverse=backwards)]
+    said: list[str] = []
+    found = records.find(places, said.append)
+    rows: dict[str, list[str]] = {}
+    for table in tables.make(found):
+        for row in table.rows:
+            if row.get("whose", "ours") == "ours":
+                rows.setdefault(table.name, []).append(row["runs or source"])
+    assert not said and sorted(record.folder for record in found) == sorted(places)
+    assert sorted(rows.get("cost", [])) == sorted(record.pointer for record in found)
+    wanted: dict[str, list[str]] = {}
+    for record in found:
+        dataset = record.result["dataset"]
+        names = {
+            "cluttered-100x100-8-mnist": "table1_cluttered",
+            "mnist-static": "table2_binarised_mnist",
+            "mnist2-fixed": "two_digits_fixed",
+        }
+        kind = "classification" if record.result["task"] == "classify" else "likelihood"
+        wanted.setdefault(names.get(dataset, f"{kind}_{dataset}"), []).append(record.pointer)
+    measured = {
+        name: sorted(held) for name, held in rows.items() if name in wanted or name.startswith(("table1", "table2", "two", "class", "like"))
+    }
+    assert measured == {name: sorted(held) for name, held in wanted.items()}
+
+
+# -------------------------------------------------------------------------------------------------------------- the same pixels
+
+
+@pytest.fixture
+def two_threads():
+    """Run with one thread, then with two."""
+    yield lambda work: [_with_threads(number, work) for number in (1, 2)]
+    torch.set_num_threads(1)
+
+
+def _with_threads(number: int, work):
+    torch.set_num_threads(number)
+    try:
+        return work()
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_a_data_set_is_the_same_bytes_with_any_threads_and_chunks(digits, tmp_path, two_threads, monkeypatch):
+    numbers = iter(range(9))
+
+    def make() -> dict:
+        card = store.write(
+            tmp_path / f"set-{next(numbers)}",
+            Scene(canvas=40, clutter=3),
+            digits,
+            "cluttered",
+            7,
+            {"train": 90, "validation": 5, "test": 7},
+        )
+        return card["content_sha256"]
+
+    made = two_threads(make)
+    monkeypatch.setattr(store, "_CHUNK_BYTES", 300_000)
+    assert [*made, *two_threads(make)] == [made[0]] * 4
+
+
+@given(sizes=cuts(70), first=st.integers(0, 3000), threads=st.integers(1, 2), distortion=st.sampled_from([0.0, 0.7]))
+@few
+def test_fresh_training_scenes_are_the_same_in_any_batches(digits, sizes, first, threads, distortion):
+    train = FreshScenes(digits.splits["train"], Scene(canvas=36, clutter=2), 3, distortion)
+    whole, labels = train.batch(first, sum(sizes))
+    starts = np.cumsum([first, *sizes])[:-1]
+    parts = _with_threads(threads, lambda: [train.batch(int(start), size) for start, size in zip(starts, sizes, strict=True)])
+    assert torch.equal(torch.cat([images for images, _ in parts]), whole)
+    assert torch.equal(torch.cat([some for _, some in parts]), labels)
+
+
+@given(sizes=cuts(40), chunk=st.integers(1, 4000), threads=st.integers(1, 2), seed=st.integers(0, 2**62))
+@few
+def test_binarisation_and_noise_are_the_same_in_any_batches(digits, sizes, chunk, threads, seed):
+    index = torch.arange(100, 100 + sum(sizes))
+    images = digits.splits["train"].images[: len(index)]
+    drawn, noise = pictures.binarise(images, index, seed, "x"), bounds.noise(index, 3, 5, seed, "x")
+
+    def again() -> tuple[torch.Tensor, torch.Tensor]:
+        pairs = list(zip(images.split(sizes), index.split(sizes), strict=True))
+        return (
+            torch.cat([pictures.binarise(some, numbers, seed, "x") for some, numbers in pairs]),
+            torch.cat([bounds.noise(numbers, 3, 5, seed, "x") for _, numbers in pairs]),
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "_CHUNK", chunk)
+        found = _with_threads(threads, again)
+    assert torch.equal(found[0], drawn)
+    assert torch.equal(found[1], noise)
+
+
+# ------------------------------------------------------------------------------------------------------ two processes, for real
+
+
+@pytest.mark.slow
+def test_evaluate_counts_the_same_in_two_processes_with_another_batch(tmp_path):
+    main = [sys.executable, "-c", "from drawbench.cli import main; main()"]
+    place = ["--datasets", str(tmp_path / "datasets"), "--json"]
+    words = [
+        "--source",
+        "digits",
+        "--canvas",
+        "28",
+        "--clutter",
+        "1",
+        "--glimpses",
+        "2",
+        "--patch",
+        "4",
+        "--hidden",
+        "8",
+        "--batch",
+        "16",
+        "--steps",
+        "20",
+        "--threads",
+        "1",
+        "--run",
+        "one",
+    ]
+    trained = [*main, "classify", *words, "--runs", str(tmp_path), *place]
+    subprocess.run(trained, check=True, capture_output=True, cwd=tmp_path, env=environment())
+    said = []
+    for more in (["--batch", "7"], ["--batch", "250", "--processes", "2"]):
+        done = subprocess.run(
+            [*main, "evaluate", str(tmp_path / "one"), *more, *place], check=True, capture_output=True, cwd=tmp_path, env=environment()
+        )
+        said.append(json.loads(done.stdout))
+    assert said[0] == said[1]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
