@@ -15,7 +15,7 @@ import pandas as pd
 
 from drawbench import config as configs
 from drawbench.errors import Problem
-from drawbench.files import read_json
+from drawbench.files import read_hashed, read_json
 
 METRICS = {"classify": "test_error_percent", "generate": "nll_bound_nats"}
 CONDITIONS = ("clutter", "canvas", "glimpses")  # of errors measured outside the training conditions
@@ -93,7 +93,7 @@ def read(folder: Path, say: Callable[[str], object]) -> Record:
         if name in known and value is not None and not isinstance(value, (configs.value_type(known[name]), int)):
             raise Problem(f"{folder / 'config.json'}: {name} must be {configs.value_type(known[name]).__name__}, got {value!r}")
     settings = {name: field.default for name, field in known.items()} | given
-    record = Record(folder, settings, read_json(folder / "result.json"), _tables(folder, say))
+    record = Record(folder, settings, read_hashed(folder / "result.json"), _tables(folder, say))
     _check(record, config["task"])
     return record
 

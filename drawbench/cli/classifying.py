@@ -48,7 +48,7 @@ def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: b
 @distributed.by_first
 def _conclude(experiment: Experiment, run: Run, trainer: Trainer, tested: classify.Tested, as_json: bool) -> None:
     """Write the result and the figures, print."""
-    result = classify.result(run.config, tested, trainer, files.read_json(run.folder / "environment.json").get("command", ""))
+    result = classify.result(run.config, tested, trainer, run.command())
     run.write_result(result)
     test = store.load(experiment.folder, "test")
     drawn = figures.of_classifier(run, tested.model, test.images, test.labels)

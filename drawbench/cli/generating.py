@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from drawbench import distributed, files
+from drawbench import distributed
 from drawbench.bounds import Bound, ImportanceWeighted
 from drawbench.cli import console
 from drawbench.config import Generate
@@ -64,8 +64,7 @@ def _conclude(
     as_json: bool,
 ) -> None:
     """Write the result and the pictures, print."""
-    command = files.read_json(run.folder / "environment.json").get("command", "")
-    result = generate.result(experiment.config, experiment.data, measured, weighted, trainer, command)
+    result = generate.result(experiment.config, experiment.data, measured, weighted, trainer, run.command())
     run.write_result(result)
     generate.outcomes(measured, experiment.data).save(run.folder)
     drawn = figures.of_generator(run, model, experiment.data, pictures)
