@@ -130,8 +130,8 @@ def gone(case: Case, place: Place, task: str, reference: Reference, tally: Tally
 
 
 def _while_there(reference: Reference) -> tuple[int, int]:
-    """The first and the last operation between which a process works in its run folder alone."""
+    """The first and the last operation between which a process works in its run folder, figures left out."""
     inside = [number for number, operation in enumerate(reference.operations, start=1) if f"/{RUN}/" in operation]
-    made = next(number for number in inside if "config.json" in reference.operations[number - 1])
-    drawn = next(number for number in inside if "/figures/" in reference.operations[number - 1] and number > made)
-    return made + 2, drawn - 1
+    made = next(number for number in inside if "/.config.json" in reference.operations[number - 1])
+    drawn = (number for number in inside if "/figures/" in reference.operations[number - 1])
+    return made + 2, next(drawn, len(reference.operations) + 1) - 1

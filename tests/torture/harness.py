@@ -20,7 +20,7 @@ RUN = Path("results/runs/one")  # below the folder of a case
 LIMIT = 900  # seconds after which a command counts as hung; long, for busy machines
 
 _SMALL = {"source": "digits", "run": "one", "glimpses": 2, "hidden": 8, "threads": 1}
-_LENGTHS = {"steps": 240, "evaluate-every": 40, "save-every": 6}
+_LENGTHS = {"steps": 180, "evaluate-every": 30, "save-every": 5}
 SETTINGS: dict[str, dict[str, Any]] = {
     "classify": _SMALL | _LENGTHS | {"canvas": 28, "clutter": 1, "patch": 4, "batch": 16},
     "generate": _SMALL | _LENGTHS | {"latent": 4, "batch": 15, "validation-images": 21, "iw-samples": 2, "iw-images": 5},
