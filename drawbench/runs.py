@@ -19,9 +19,10 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError
@@ -181,10 +182,7 @@ class Run:
         except OSError as error:
             raise Problem(f"cannot write in {self.folder}: {error.strerror or error}") from error
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise Problem(f"another process is working on {self.folder}; wait for it or stop it") from error
+            _lock(file, self.folder)
             for folder in (self.folder, self.figures):
                 for stray in folder.glob(".*.tmp"):  # left by a writer that was killed: the lock says it is gone
                     stray.unlink(missing_ok=True)
@@ -319,6 +317,22 @@ class Run:
             Problem: it is missing or damaged, or was changed since it was written.
         """
         return read_hashed(self.folder / "result.json")
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    """Lock a run folder by its lock file.
+
+    Raises:
+        Problem: another process has it, and not only for the moment in which it finds the folder taken.
+    """
+    until = time.monotonic() + 1
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if time.monotonic() > until:
+                raise Problem(f"another process is working on {folder}; wait for it or stop it") from error
+            time.sleep(0.05)
 
 
 @distributed.by_first

@@ -1,6 +1,7 @@
 """A short torture of each kind (``make torture`` is the whole), and that the harness sees what is wrong."""
 
 import shutil
+import sys
 
 import pytest
 import torch
@@ -10,6 +11,8 @@ from torture.harness import RUN, Case, Ended, Tally
 
 from drawbench import runs
 from drawbench.files import hashed, read_hashed, write_json
+
+pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the harness looks at processes by /proc")
 
 
 @pytest.fixture(scope="module")

@@ -102,6 +102,8 @@ def main(
     folder: Path | None,
 ) -> None:
     """Hurt drawbench in every way that docs/reliability.md speaks of, and count what holds."""
+    if not sys.platform.startswith("linux"):
+        raise click.UsageError("the harness looks at processes by /proc, which is Linux's")
     harms = only.split(",") if only else list(HARMS)
     if unknown := [harm for harm in harms if harm not in HARMS]:
         raise click.UsageError(f"there is no harm {unknown[0]!r}; there are {', '.join(HARMS)}")

@@ -20,7 +20,7 @@ RUN_FILES = ("last", "previous", "best", "config.json", "environment.json", "res
 DATA_FILES = ("train.npz", "validation.npz", "test.npz", "card.json")
 FILES = [(task, name) for task in harness.TASKS for name in RUN_FILES] + [("data", name) for name in DATA_FILES]
 COUNT = len(FILES)
-CHEAP = ("previous", "best", "test.npz")  # resume does not read these, or says how to have them again
+UNREAD = ("previous", "environment.json", "test.npz")  # by resume, but for the command in environment.json, without which it goes on
 
 
 def run(
@@ -38,7 +38,7 @@ def run(
     for kind, what in place.apart(lambda: _read_all(path, whole, changes, lambda: read(path), name)):
         tally.about = f"{case.again} ({task}, {name} {what.partition(': ')[0]})"
         tally.fault(what.partition(": ")[2], kind)
-    if name in CHEAP:
+    if name in UNREAD:
         return
     chance = case.chance()
     for number in range(resumed):

@@ -9,7 +9,8 @@ from pathlib import Path
 from . import harness
 from .harness import RUN, Case, Place, Reference, Tally
 
-COUNT = 60
+COUNT = 48
+SOME = (0, 50, 150)  # bytes that are still written; less than any file has
 
 
 def run(case: Case, place: Place, references: dict[str, Reference], tally: Tally) -> None:
@@ -34,7 +35,7 @@ def _limit(size: int) -> None:
 def full(case: Case, place: Place, task: str, reference: Reference, tally: Tally) -> None:
     """From its n-th change of a file on, what the process writes does not fit."""
     chance, words = case.chance(), harness.command(task)
-    nth, size = chance.randint(1, int(0.95 * len(reference.operations))), chance.choice((0, 100, 600))
+    nth, size = chance.randint(1, int(0.95 * len(reference.operations))), chance.choice(SOME)
     tally.about = f"{case.again} ({task}, the disk is full from file operation {nth} on, but for {size} bytes)"
     ended = place.call(words, before=harness.at_operation(nth, lambda kind, path: _limit(size)))
     _held_to(tally, place, ended, words, reference)
@@ -46,7 +47,7 @@ def fails_once(case: Case, place: Place, task: str, reference: Reference, tally:
     writes = [number for number, operation in enumerate(reference.operations, start=1) if operation.startswith("write")]
     nth, size = (
         chance.choice([number for number in writes if ".lock" not in reference.operations[number - 1]]),
-        chance.choice((0, 100, 600)),
+        chance.choice(SOME),
     )
     tally.about = f"{case.again} ({task}, file operation {nth} fails after {size} bytes)"
     count = 0
@@ -62,7 +63,7 @@ def fails_once(case: Case, place: Place, task: str, reference: Reference, tally:
 def small_disk(case: Case, place: Place, task: str, reference: Reference, tally: Tally) -> None:
     """A file system of its own, too small for the run; then a larger one."""
     words, room = harness.command(task), place.folder / "results"
-    size = case.chance().randrange(16, 400, 4)
+    size = case.chance().randrange(16, 84, 4)  # a run takes 92 at least
     tally.about = f"{case.again} ({task}, {size} kB of disk)"
     room.mkdir()
     mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(room)], capture_output=True)

@@ -190,12 +190,12 @@ class Process:
 
 
 def _all_of(pipe: int) -> str:
-    """What was written into a pipe; closes it."""
+    """What was written into a pipe. It is closed unless somebody may still write into it, who would be killed by that."""
     parts = []
     with contextlib.suppress(BlockingIOError):
         while part := os.read(pipe, 1 << 16):
             parts.append(part)
-    os.close(pipe)
+        os.close(pipe)
     return b"".join(parts).decode(errors="replace")
 
 
@@ -221,9 +221,10 @@ class Place:
         logs.mkdir(exist_ok=True)
         (logs / f"{number}.log").write_text(" ".join(words) + "\n")
         # What it prints goes into pipes, which a full disk does not touch; they take more than any command prints.
-        (out, to_out), (err, to_err) = (os.pipe2(os.O_NONBLOCK) for _ in range(2))
-        for pipe in (to_out, to_err):
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 1 << 20)
+        (out, to_out), (err, to_err) = os.pipe(), os.pipe()
+        for pipe in (out, err):
+            os.set_blocking(pipe, False)
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, 1 << 18)
         sys.stdout.flush(), sys.stderr.flush()
         if pid := os.fork():
             os.close(to_out), os.close(to_err)
@@ -284,7 +285,8 @@ def _become(words: list[str]) -> None:
     from drawbench.cli import main
 
     status = 0
-    sys.argv = ["cli.py", *words]
+    sys.argv = [str(ROOT / "cli.py"), *words]
+    sys.orig_argv[:] = [sys.executable, *sys.argv]
     try:
         main()
     except SystemExit as end:
@@ -359,7 +361,7 @@ def draw(chance: random.Random, reference: Reference, signals: tuple[int, ...], 
     if cold or chance.random() < 0.5:
         return Blow(signals, share=longest * chance.random(), cold=cold, gap=chance.uniform(0, 0.3))
     nth = chance.randint(1, max(1, int(longest * len(reference.operations))))
-    return Blow(signals, nth=nth, half=chance.random() < 0.5, gap=chance.randint(0, 3))
+    return Blow(signals, nth=nth, half=signals == (signal.SIGKILL,) and chance.random() < 0.5, gap=chance.randint(0, 3))
 
 
 def struck(place: Place, words: list[str], reference: Reference, blow: Blow) -> tuple[Ended, bool]:
@@ -379,8 +381,8 @@ def struck(place: Place, words: list[str], reference: Reference, blow: Blow) -> 
             if number is None:
                 return
             waiting -= blow.gap
-            if blow.half and kind == "rename":
-                os.truncate(path, os.path.getsize(path) // 2 if number == signal.SIGKILL else os.path.getsize(path))
+            if blow.half and kind == "rename" and path.endswith(".tmp"):  # it has been written, and is cut back to what was there before
+                os.truncate(path, os.path.getsize(path) // 2)
             os.close(os.open(sent, os.O_CREAT | os.O_WRONLY))
             os.kill(os.getpid(), number)
 

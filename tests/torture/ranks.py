@@ -44,7 +44,7 @@ def killed(place: Place, words: list[str], victim: int | None, delay: float, tal
     with contextlib.suppress(ProcessLookupError, KeyError):
         os.kill(process.pid if victim is None else ranks[victim], signal.SIGKILL)
     ended: Ended = process.ended()
-    while any(Path(f"/proc/{pid}").exists() for pid in ranks.values()) and time.monotonic() - begin < harness.LIMIT:
+    while any(lives(pid) for pid in ranks.values()) and time.monotonic() - begin < harness.LIMIT:
         time.sleep(0.05)
     seconds = time.monotonic() - begin
     tally.check(seconds < SOON, f"the others took {seconds:.0f} s to end")
@@ -54,12 +54,26 @@ def killed(place: Place, words: list[str], victim: int | None, delay: float, tal
     return seconds
 
 
+def _stat(folder: Path) -> tuple[str, int]:
+    """The state of a process, and its parent."""
+    state, parent, *_ = (folder / "stat").read_text().rpartition(")")[2].split()
+    return state, int(parent)
+
+
+def lives(pid: int) -> bool:
+    """Whether a process is there and has not ended."""
+    try:
+        return _stat(Path(f"/proc/{pid}"))[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def children(pid: int) -> dict[int, int]:
     """The processes of a training by their rank."""
     found = {}
     for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            if int((folder / "stat").read_text().rpartition(")")[2].split()[1]) == pid:
+        with contextlib.suppress(OSError, ValueError, StopIteration):
+            if _stat(folder)[1] == pid:
                 environment = (folder / "environ").read_bytes().split(b"\0")
                 rank = next(word for word in environment if word.startswith(b"RANK="))
                 found[int(rank.removeprefix(b"RANK="))] = int(folder.name)
