@@ -19,10 +19,9 @@ SINGLE = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS
 
 
 def pool(workers: int) -> ProcessPoolExecutor:
-    """Workers that have loaded the libraries once for all and have a single thread, so that they can fork."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([f"{__package__}.warm"])
-    return ProcessPoolExecutor(workers, context)
+    """Workers that have loaded the libraries, once for all that they start, and have a single thread, so that they can fork."""
+    spawned = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(workers, spawned, importlib.import_module, (f"{__package__}.warm",))
 
 
 References = dict[tuple[str, bool], Reference]  # by task, and whether with pictures

@@ -367,27 +367,23 @@ def draw(chance: random.Random, reference: Reference, signals: tuple[int, ...], 
 def struck(place: Place, words: list[str], reference: Reference, blow: Blow) -> tuple[Ended, bool]:
     """Run a command and strike it. Whether it was, before it ended by itself, is told with its end."""
     if blow.nth:
-        due = iter(blow.signals)
-        sent = place.folder.parent / f"{place.folder.name}.struck"
-        sent.unlink(missing_ok=True)
-        waiting = 0.0
+        mark = place.folder.parent / f"{place.folder.name}.struck"
+        mark.unlink(missing_ok=True)
+        due, seen, at = iter(blow.signals), 0, blow.nth
 
         def act(kind: str, path: str) -> None:
-            nonlocal waiting
-            if waiting < blow.nth - 1:
-                waiting += 1
-                return
-            number = next(due, None)
+            nonlocal seen, at
+            seen += 1
+            number = next(due, None) if seen == at else None
             if number is None:
                 return
-            waiting -= blow.gap
-            if blow.half and kind == "rename" and path.endswith(".tmp"):  # it has been written, and is cut back to what was there before
+            at += 1 + int(blow.gap)
+            if blow.half and kind == "rename" and path.endswith(".tmp"):  # as if it had been written so far
                 os.truncate(path, os.path.getsize(path) // 2)
-            os.close(os.open(sent, os.O_CREAT | os.O_WRONLY))
+            mark.touch()
             os.kill(os.getpid(), number)
 
-        ended = place.call(words, before=at_operation(0, act))
-        return ended, sent.exists()
+        return place.call(words, before=at_operation(0, act)), mark.exists()
     process = place.start(words, cold=blow.cold)
     after = blow.share * (reference.cold if blow.cold else reference.seconds)
     if not process.wait_for(lambda: process.cpu() >= after):
