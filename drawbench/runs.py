@@ -328,11 +328,12 @@ def _lock(file: IO[str], folder: Path) -> None:
     until = time.monotonic() + 1
     while True:
         try:
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except OSError as error:
             if time.monotonic() > until:
                 raise Problem(f"another process is working on {folder}; wait for it or stop it") from error
-            time.sleep(0.05)
+        time.sleep(0.05)
 
 
 @distributed.by_first

@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import click
@@ -44,12 +45,10 @@ HEADS = {
 
 def facts(seed: int) -> dict[str, str | int]:
     """Where and of what the figures are."""
-    import torch
-
     asked = ["git", "-C", str(harness.ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
     commit = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
     machine = (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {torch.__version__}"
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {version('torch')}"
     )
     return {"date": time.strftime("%Y-%m-%d"), "commit": commit or "unknown", "machine": machine, "seed": seed}
 

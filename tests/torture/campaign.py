@@ -10,10 +10,9 @@ from pathlib import Path
 from . import harness
 from .harness import Case, Reference, Tally
 
+SHORTEST = {"steps": 36, "evaluate-every": 12, "save-every": 4}  # for tests
 HARMS = ("kills", "signals", "disk", "damage", "locks", "numbers", "ranks", "endurance")
 ALONE = ("endurance",)  # is timed, so nothing runs beside it
-
-
 # Of all processes: with more threads they could not fork, and sums of floats would come in another order.
 SINGLE = {name: "1" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
 
@@ -22,6 +21,12 @@ def pool(workers: int) -> ProcessPoolExecutor:
     """Workers that have loaded the libraries, once for all that they start, and have a single thread, so that they can fork."""
     spawned = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(workers, spawned, importlib.import_module, (f"{__package__}.warm",))
+
+
+def shorten() -> None:
+    """Let trainings be as short as they can in this process and those that it forks."""
+    for settings in harness.SETTINGS.values():
+        settings |= SHORTEST
 
 
 References = dict[tuple[str, bool], Reference]  # by task, and whether with pictures
@@ -44,7 +49,7 @@ def one(case: Case, folder: Path, references: References, **size: int) -> Tally:
     """A case, in a worker; ``size`` may make it smaller than it is in a campaign."""
     tally, drawn = Tally(about=case.again), case.pictures and ("classify", True) in references
     mine = {task: references[task, drawn] for task in harness.TASKS}
-    with harness.fresh_place(folder / f"{case.harm}-{case.number}", drawn, tally) as place:
+    with harness.fresh_place(folder / f"{case.harm}-{case.number:04}", drawn, tally) as place:
         try:
             importlib.import_module(f".{case.harm}", __package__).run(case, place, mine, tally, **size)
         except Exception as error:  # a fault of the harness is one to report too, not one that ends the campaign
