@@ -235,12 +235,13 @@ class Place:
             for target, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, to_out), (2, to_err)):
                 os.dup2(source, target)
             for caught in (signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
-                signal.signal(caught, signal.default_int_handler if caught == signal.SIGINT else signal.SIG_DFL)
+                signal.signal(caught, signal.SIG_DFL)
             if before is not None:
                 before()
             if cold:
                 os.environ["PYTHONPATH"] = str(ROOT)
                 os.execv(sys.executable, [sys.executable, str(ROOT / "cli.py"), *words])
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # until there is somebody to hear it
             if not self.pictures:
                 draw_nothing()
             _become(words)
@@ -288,6 +289,7 @@ def _become(words: list[str]) -> None:
     sys.argv = [str(ROOT / "cli.py"), *words]
     sys.orig_argv[:] = [sys.executable, *sys.argv]
     try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         main()
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else int(end.code is not None)
