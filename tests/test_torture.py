@@ -1,11 +1,12 @@
 """A short torture of each kind (``make torture`` is the whole), and that the harness sees what is wrong."""
 
 import shutil
+import subprocess
 import sys
 
 import pytest
 import torch
-from torture import campaign, damage, harness
+from torture import campaign, damage, endurance, harness, ranks
 from torture.__main__ import BEGIN, END, remember
 from torture.harness import RUN, Case, Ended, Tally
 
@@ -115,6 +116,46 @@ def test_it_counts_tracebacks_strays_and_what_is_lost(references, tmp_path):
     (place.run / runs.LAST).write_bytes(b"rubbish")
     harness.intact(tally, place, before=steps)
     assert tally.lost == 2  # it does not open, and what does is of an earlier step
+
+
+@pytest.mark.parametrize(
+    ("wear", "said"),
+    [
+        ({}, None),
+        ({"memory": 2e6}, "memory rose"),
+        ({"memory": 4e5}, None),
+        ({"files": 1}, "open files went"),
+        ({"seconds": 0.01}, "it slowed"),
+    ],
+)
+def test_wear_is_seen(wear, said):
+    """Forty samples; from the second fifth to the last, memory of 300 MB grows by 32 times what is given."""
+    tally, samples, cpu = Tally(), [], 0.0
+    for row in range(1, 41):
+        cpu += 1 + wear.get("seconds", 0) * row
+        samples.append((row, 2 * cpu, cpu, int(3e8 + wear.get("memory", 0) * row), 9 + wear.get("files", 0) * (row // 20)))
+    endurance.judged(tally, samples)
+    assert [fault.partition(": ")[2].startswith(said) for fault in tally.faults] == [True] if said else not tally.faults
+    assert len(tally.notes) == 3
+
+
+def test_the_processes_of_a_training_are_found_by_their_rank():
+    """By what the system tells of them."""
+    code = """
+import os, subprocess, sys
+started = [subprocess.Popen(["sleep", "60"], env={**os.environ, "RANK": str(rank)}) for rank in (1, 0)]
+print(*(process.pid for process in started), flush=True)
+sys.stdin.read()
+for process in started:
+    process.kill()
+"""
+    with subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        first, zeroth = (int(pid) for pid in parent.stdout.readline().split())
+        assert ranks.children(parent.pid) == {0: zeroth, 1: first}
+        assert ranks.lives(zeroth)
+        parent.stdin.close()
+        parent.wait(timeout=60)
+        assert not ranks.lives(parent.pid)
 
 
 def test_the_figures_of_a_part_replace_those_of_that_part(tmp_path):
