@@ -4,12 +4,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup quickstart test slow tables lint clean
+.PHONY: help setup quickstart test slow torture tables lint clean
 
 help:
 	@echo "make quickstart   set up, then the whole tour on embedded digits (minutes)"
 	@echo "make test         set up, then lint, types and the tests"
 	@echo "make slow         the tests that take longer"
+	@echo "make torture      hurt it in every way that docs/reliability.md speaks of, and count what holds (20 minutes)"
 	@echo "make tables       results/tables and results/figures again, from results/published"
 	@echo "make clean        remove .venv and caches; data and runs stay"
 
@@ -33,6 +34,9 @@ test: setup
 
 slow: setup
 	$(BIN)/python -m pytest -m slow
+
+torture: setup
+	$(BIN)/python -m tests.torture --record
 
 tables: setup
 	$(BIN)/drawbench tables results/published

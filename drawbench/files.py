@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import hashlib
 import json
 import math
 import os
@@ -135,3 +136,30 @@ def _array_header(stream: IO[bytes]) -> tuple["np.dtype", tuple[int, ...]]:
     if fortran or min(shape, default=0) < 0:
         raise ValueError(f"its header says {'columns first' if fortran else shape}")
     return dtype, shape
+
+
+def hashed(value: dict[str, Any]) -> dict[str, Any]:
+    """The same with ``sha256`` of all its other content, for :func:`read_hashed`."""
+    return value | {"sha256": _digest(value)}
+
+
+def read_hashed(path: Path) -> Any:
+    """Read a JSON file and hold it against its ``sha256``, which is left out of what is given; one without, as of old, is taken as it is.
+
+    Raises:
+        Problem: it is missing, not JSON, or was changed since it was written.
+    """
+    value = read_json(path)
+    if not isinstance(value, dict) or "sha256" not in value:
+        return value
+    told = value.pop("sha256")
+    if told != _digest(value):
+        raise Problem(
+            f"{path} is damaged or was changed by hand: its content does not match its SHA-256; have it written again: "
+            f"drawbench resume {path.parent}"
+        )
+    return value
+
+
+def _digest(value: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps({**value, "sha256": None}, sort_keys=True, allow_nan=False).encode()).hexdigest()

@@ -16,7 +16,7 @@ import pandas as pd
 
 from drawbench import config as configs
 from drawbench.errors import Problem, one_line
-from drawbench.files import printable, read_json, read_text
+from drawbench.files import printable, read_hashed, read_json, read_text
 
 METRICS = {"classify": "test_error_percent", "generate": "nll_bound_nats"}
 CONDITIONS = ("clutter", "canvas", "glimpses")  # of errors measured outside the training conditions
@@ -98,15 +98,15 @@ def read(folder: Path, say: Callable[[str], object]) -> Record:
                 f"{folder / 'config.json'}: {name} must be {configs.value_type(known[name]).__name__}, got {configs.shown(value)}"
             )
     settings = {name: field.default for name, field in known.items()} | given
-    record = Record(folder, settings, _read_json(folder / "result.json"), _tables(folder, say))
+    record = Record(folder, settings, _read_json(folder / "result.json", read_hashed), _tables(folder, say))
     _check(record, config["task"])
     return record
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path, read: Callable[[Path], Any] = read_json) -> Any:
     """A JSON file with texts that can be printed."""
     try:
-        return printable(read_json(path))
+        return printable(read(path))
     except (ValueError, RecursionError) as error:
         raise Problem(f"{path} is nested too deep") from error
 

@@ -19,9 +19,10 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -32,7 +33,7 @@ from torch import Tensor
 from drawbench import config as configs
 from drawbench import distributed, native
 from drawbench.errors import Problem
-from drawbench.files import parse_json, plain, read_json, write_atomically, write_json
+from drawbench.files import hashed, parse_json, plain, read_hashed, read_json, write_atomically, write_json
 
 FORMAT = "drawbench checkpoint 1"
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
@@ -124,16 +125,16 @@ class Run:
         """
         refuse_taken(folder, force)
         about = {**environment(), "command": command}  # takes its time, so before there is a folder that a signal could leave half made
-        if (folder / "config.json").is_file():
-            with cls(folder, config).locked():  # or a process that still works there would go on in the emptied folder
-                _empty(folder)
         try:
             (folder / "figures").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Problem(f"cannot make run folder {folder}: {error.strerror or error}; choose a writable one with --runs DIR") from error
         run = cls(folder, config)
-        write_json(folder / "environment.json", about)
-        run.save_config(config)  # last: with it the folder is a complete run, which can be resumed
+        with run.locked():  # or a process that works there would go on in an emptied folder
+            refuse_taken(folder, force)  # another process may have made a run there in the meantime
+            _empty(folder)
+            write_json(folder / "environment.json", about)
+            run.save_config(config)  # last: with it the folder is a complete run, which can be resumed
         return run
 
     @classmethod
@@ -157,9 +158,25 @@ class Run:
         self.config = config
         write_json(self.folder / "config.json", configs.to_dict(config))
 
+    def _check_there(self) -> None:
+        """Nothing, if the folder is still there: what is written under its name later would be no run.
+
+        Raises:
+            Problem: it is not.
+        """
+        if not (self.folder / "config.json").is_file():
+            raise Problem(
+                f"the run folder {self.folder} is gone: it was moved or removed while this command worked on it; "
+                f"put it back and go on with: drawbench resume {self.folder}"
+            )
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against other commands. The system releases the lock of a process that dies."""
+        """Hold the folder against other commands. The system releases the lock of a process that dies.
+
+        Raises:
+            Problem: another process holds it, it cannot be written, or it is gone at the end.
+        """
         if distributed.rank():  # the first process holds it for all
             yield
             return
@@ -168,19 +185,19 @@ class Run:
         except OSError as error:
             raise Problem(f"cannot write in {self.folder}: {error.strerror or error}") from error
         with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise Problem(f"another process is working on {self.folder}; wait for it or stop it") from error
-            for stray in self.folder.glob(".*.tmp"):  # left by a writer that was killed: the lock says it is gone
-                stray.unlink(missing_ok=True)
+            _lock(file, self.folder)
+            for folder in (self.folder, self.figures):
+                for stray in folder.glob(".*.tmp"):  # left by a writer that was killed: the lock says it is gone
+                    stray.unlink(missing_ok=True)
             yield
+            self._check_there()
 
     # -- state of training
 
     @distributed.by_first
     def save_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Save the state to go on from; the one before is kept beside it until the next save."""
+        self._check_there()
         save_checkpoint(self.folder / FRESH, tensors, facts)
         self._put_in_place()
 
@@ -218,6 +235,8 @@ class Run:
 
     @distributed.by_first
     def save_best(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Save the weights that did best on validation so far; with ``config`` in the facts they are never taken for another's."""
+        self._check_there()
         save_checkpoint(self.folder / BEST, tensors, facts)
 
     @distributed.by_first
@@ -225,10 +244,16 @@ class Run:
         """The weights that did best on validation.
 
         Raises:
-            Problem: they are not there yet, or lost, or damaged.
+            Problem: they are not there yet, or lost, or damaged, or were trained with another configuration.
         """
         if (self.folder / BEST).exists():
-            return load_checkpoint(self.folder / BEST)
+            tensors, facts = load_checkpoint(self.folder / BEST)
+            if "config" in facts and configs.from_dict(facts["config"]) != self.config:
+                raise Problem(
+                    f"{self.folder / BEST} was trained with another configuration than {self.folder / 'config.json'} says, "
+                    "which was changed or damaged since; put the right one back"
+                )
+            return tensors, facts
         if (self.folder / "result.json").exists():
             raise Problem(
                 f"{self.folder} has no {BEST}: it was lost, or left out of a copy; train it again: the command is in its result.json, "
@@ -270,6 +295,7 @@ class Run:
         """Write ``metrics.csv``, one row per validation."""
         import pandas
 
+        self._check_there()
         write_atomically(self.folder / "metrics.csv", pandas.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode())
 
     def metrics(self):
@@ -288,15 +314,17 @@ class Run:
             raise Problem(f"{self.folder / 'metrics.csv'} is not a table: {error}") from error
 
     def write_result(self, result: dict[str, Any]) -> None:
-        write_json(self.folder / "result.json", result)
+        """Write ``result.json``, with its hash."""
+        self._check_there()
+        write_json(self.folder / "result.json", hashed(result))
 
     def result(self) -> dict[str, Any]:
         """``result.json``.
 
         Raises:
-            Problem: it is missing or not a table of fields.
+            Problem: it is missing, damaged or not a table of fields, or was changed since it was written.
         """
-        found = read_json(self.folder / "result.json")
+        found = read_hashed(self.folder / "result.json")
         if not isinstance(found, dict):
             raise Problem(f"{self.folder / 'result.json'} is not a result: it must be a table of fields")
         return found
@@ -309,6 +337,23 @@ class Run:
         except Problem:
             return ""
         return str(told.get("command", "")) if isinstance(told, dict) else ""
+
+
+def _lock(file: IO[str], folder: Path) -> None:
+    """Lock a run folder by its lock file.
+
+    Raises:
+        Problem: another process has it, and not only for the moment in which it finds the folder taken.
+    """
+    until = time.monotonic() + 1
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except OSError as error:
+            if time.monotonic() > until:
+                raise Problem(f"another process is working on {folder}; wait for it or stop it") from error
+        time.sleep(0.05)
 
 
 @distributed.by_first

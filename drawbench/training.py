@@ -394,7 +394,8 @@ class Trainer:
         value = validation[self.task.selected_by]
         if self.best is None or value < self.best:
             self.best = value
-            self.run.save_best(self.average.state_dict(), {"step": self.step, "validation": validation, **self.task.about})
+            facts = {"step": self.step, "validation": validation, "config": configs.to_dict(self.run.config), **self.task.about}
+            self.run.save_best(self.average.state_dict(), facts)
         self.run.write_metrics(self.rows)
         self.saved_step = None  # the row belongs to the state of this step
         self.reporter.row(row)

@@ -16,7 +16,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from safetensors.torch import save_file
 
-from drawbench import config, runs
+from drawbench import config, files, runs
 from drawbench.cli import COMMANDS, cli
 from drawbench.data import store
 from drawbench.figures import run as run_figures
@@ -114,7 +114,7 @@ def same_run(left: Path, right: Path) -> None:
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[key], expected[key]) for key in expected), name
     assert (left / "metrics.csv").read_bytes() == (right / "metrics.csv").read_bytes()
-    results = [{**json.loads((folder / "result.json").read_text()), "train_seconds": 0} for folder in (left, right)]
+    results = [{**files.read_hashed(folder / "result.json"), "train_seconds": 0} for folder in (left, right)]
     assert results[0] == results[1]
 
 
@@ -219,7 +219,7 @@ def test_json_is_one_object_on_standard_output_and_nothing_else(finished):
     printed = json.loads(succeeded(result).stdout)  # refuses a second object
     assert result.stdout.count("\n") == 1
     assert printed.pop("run") == str(folder)
-    assert printed == json.loads((folder / "result.json").read_text())
+    assert printed == files.read_hashed(folder / "result.json")
     assert "validation error" in result.stderr  # progress, for people
 
 
@@ -257,7 +257,7 @@ def test_the_same_command_gives_the_same_run(finished, place, tmp_path):
     succeeded(drawbench("classify", *tiny(), *place, "--run", "again"))
     first, again = content(finished[0]), content(tmp_path / "runs" / "again")
     assert first["metrics.csv"] == again["metrics.csv"]
-    results = [{**json.loads(files["result.json"]), "train_seconds": 0} for files in (first, again)]
+    results = [{**files.read_hashed(folder / "result.json"), "train_seconds": 0} for folder in (finished[0], tmp_path / "runs" / "again")]
     assert results[0] == results[1]
     tensors = [runs.load_checkpoint(folder / "best.safetensors")[0] for folder in (finished[0], tmp_path / "runs" / "again")]
     assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])

@@ -20,7 +20,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from drawbench import runs
+from drawbench import files, runs
 from drawbench.cli import cli
 from drawbench.figures import run as run_figures
 
@@ -103,7 +103,7 @@ def same_run(left: Path, right: Path) -> None:
         assert all(torch.equal(tensors[key], expected[key]) for key in expected), name
         assert {**facts, "seconds": 0} == {**expected_facts, "seconds": 0}
     assert (left / "metrics.csv").read_bytes() == (right / "metrics.csv").read_bytes()
-    results = [{**json.loads((folder / "result.json").read_text()), "train_seconds": 0} for folder in (left, right)]
+    results = [{**files.read_hashed(folder / "result.json"), "train_seconds": 0} for folder in (left, right)]
     assert results[0] == results[1]
     assert not [path.name for path in left.iterdir() if path.name.startswith(".") and path.name != ".lock"]
 

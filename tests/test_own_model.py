@@ -14,6 +14,7 @@ from test_cli import drawbench, failed, succeeded
 from drawbench import evaluation, runs
 from drawbench.data import store
 from drawbench.experiments import own
+from drawbench.files import read_hashed
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 MODELS = """
@@ -113,7 +114,7 @@ def evaluate(name, place, *more):
 def test_a_network_is_measured_as_every_other(place, tmp_path):
     found = json.loads(succeeded(evaluate("mymodels:Line", place, "--json")).stdout)
     folder = tmp_path / "runs" / "evaluate-mymodels-Line"
-    assert json.loads((folder / "result.json").read_text()) == {name: value for name, value in found.items() if name != "run"}
+    assert read_hashed(folder / "result.json") == {name: value for name, value in found.items() if name != "run"}
     test = store.load("datasets/cluttered-28x28-0-digits", "test")
     weight = torch.sin(torch.arange(7840.0)).view(10, 784)
     answers = (evaluation.as_input(test.images).flatten(1) @ weight.T).argmax(1).numpy()

@@ -190,3 +190,94 @@ def test_strays_of_a_killed_writer_are_cleared(run):
     (run.folder / ".result.json.123.tmp").write_text("half")
     with run.locked():
         assert not (run.folder / ".result.json.123.tmp").exists()
+
+
+# --------------------------------------------------------------------------------------------------- what the torture found
+
+
+def test_what_a_killed_process_left_is_removed_at_the_next_start(run):
+    strays = [run.folder / ".config.json.1.tmp", run.figures / ".learning_curve.png.1.tmp"]
+    for stray in strays:
+        stray.write_text("half")
+    (run.figures / "mine.tmp").write_text("whole")
+    with run.locked():
+        assert not any(stray.exists() for stray in strays)
+    assert (run.figures / "mine.tmp").exists()
+
+
+def test_a_folder_that_is_gone_is_said_and_not_made_again(run, tmp_path):
+    run.save_state(TENSORS, FACTS)
+    run.folder.rename(tmp_path / "away")
+    writers = [
+        lambda: run.save_state(TENSORS, FACTS),
+        lambda: run.save_best(TENSORS, FACTS),
+        lambda: run.write_metrics([{"step": 1}]),
+        lambda: run.write_result({"value": 1}),
+    ]
+    for write in writers:
+        with pytest.raises(Problem, match=r"one is gone: .* drawbench resume"):
+            write()
+    assert not run.folder.exists()
+    (tmp_path / "away").rename(run.folder)
+    assert run.load_state(pytest.fail)[1] == FACTS
+
+
+def test_a_folder_that_goes_while_figures_are_drawn_is_said_too(run, tmp_path):
+    with pytest.raises(Problem, match="is gone"), run.locked():
+        run.folder.rename(tmp_path / "away")
+        run.figures.mkdir(parents=True)  # as who saves a figure does
+
+
+def test_of_two_that_make_a_run_at_once_the_first_has_it(tmp_path, monkeypatch):
+    """The second looked when there was none yet, and comes to write when the first has written, or is just at it."""
+    folder, other = tmp_path / "one", config.replace(Classify(), seed=1)
+
+    def slow():
+        monkeypatch.undo()
+        runs.Run.create(folder, Classify())
+        return {}
+
+    monkeypatch.setattr(runs, "environment", slow)
+    with pytest.raises(Problem, match="holds a run already"):
+        runs.Run.create(folder, other)
+    assert runs.Run.open(folder).config == Classify()
+
+
+def test_a_result_that_was_altered_is_not_taken(run):
+    run.write_result({"value": 12.5, "confusion": [[1, 2], [3, 4]], "command": "drawbench classify"})
+    path, expected = run.folder / "result.json", run.result()
+    assert expected == {"value": 12.5, "confusion": [[1, 2], [3, 4]], "command": "drawbench classify"}
+    content = path.read_bytes()
+    refused = 0
+    for position in range(len(content)):
+        changed = bytearray(content)
+        changed[position] ^= 1
+        path.write_bytes(changed)
+        try:
+            found = run.result()
+        except Problem as problem:
+            assert "result.json" in str(problem)
+            refused += 1
+        else:  # only where the very name of the hash was hit, or a space
+            assert {name: value for name, value in found.items() if name in expected} == expected, position
+    assert refused > len(content) - 40
+
+
+def test_a_result_of_before_there_was_a_hash_is_read(run):
+    files.write_json(run.folder / "result.json", {"value": 1})
+    assert run.result() == {"value": 1}
+
+
+def test_weights_are_not_taken_under_another_configuration(run):
+    run.save_best(TENSORS, {"step": 1, "config": config.to_dict(run.config)})
+    assert run.load_best()[1]["step"] == 1
+    run.save_config(config.replace(run.config, clutter=4))
+    with pytest.raises(Problem, match=r"another configuration than .*config\.json"):
+        run.load_best()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"comma'])
+def test_a_broken_description_of_the_machine_costs_no_result(run, text):
+    assert run.command() == "drawbench classify"
+    (run.folder / "environment.json").write_text(text)
+    assert run.command() == ""

@@ -240,6 +240,38 @@ def test_an_interrupted_write_leaves_nothing_and_loses_nothing(tmp_path, digits,
     assert content(tmp_path) == before and not (tmp_path / "new").exists()
 
 
+def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_has_is_not(tmp_path, digits):
+    dead, alive, other = (tmp_path / name for name in (".set.0.partial", ".set.1.partial", ".sets.2.partial"))
+    for folder in (dead, alive, other):
+        folder.mkdir()
+        (folder / "train.npz").write_bytes(b"half")
+    with store._locked(alive) as ours:
+        assert ours
+        store.write(tmp_path / "set", CLUTTERED, digits, "cluttered", 0, COUNTS)
+    assert {path.name for path in tmp_path.iterdir()} == {"set", alive.name, other.name}
+
+
+def test_of_two_that_write_one_set_at_once_both_have_it(tmp_path, digits, monkeypatch):
+    """The other is done at the moment that this one wants to put its own in place; another set there would be refused as ever."""
+    move = store._move
+
+    def late(seed):
+        def second(*arguments):
+            monkeypatch.setattr(store, "_move", move)
+            store.write(tmp_path / "set", CLUTTERED, digits, "cluttered", seed, COUNTS)
+            move(*arguments)
+
+        monkeypatch.setattr(store, "_move", second)
+        return store.write(tmp_path / "set", CLUTTERED, digits, "cluttered", 0, COUNTS)
+
+    assert late(0) == store.card(tmp_path / "set")
+    store.load(tmp_path / "set", "test")
+    shutil.rmtree(tmp_path / "set")
+    with pytest.raises(Problem, match="another data set"):
+        late(1)
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
 def test_a_set_half_replaced_does_not_look_complete(stored, digits, monkeypatch):
     replaced = store.os.replace
 

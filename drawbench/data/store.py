@@ -10,6 +10,9 @@
 The card is written last and removed first, so a folder with a card is complete. Plain ``numpy.load`` reads the files.
 """
 
+import contextlib
+import fcntl
+import glob
 import hashlib
 import importlib.metadata
 import json
@@ -18,7 +21,7 @@ import secrets
 import shutil
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -105,7 +108,12 @@ def write(
             if say:
                 say(f"{folder} already holds this data set, verified: it is kept")
             return there
-        return _write_beside(folder, scene, source, plan, progress)
+        try:
+            return _write_beside(folder, scene, source, plan, progress, force)
+        except OSError:
+            if not force and (there := _kept(folder, plan)):  # another process made it at the same time and was faster
+                return there
+            raise
     except OSError as error:
         raise Problem(
             f"the data set could not be written to {folder} ({error.strerror or error}): free or change the place with --out"
@@ -270,12 +278,10 @@ def _held(folder: Path) -> str | None:
     return f"files that are not a complete data set ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
-def _write_beside(folder: Path, scene: Scene, source: Source, plan: dict, progress: Callable[[int, int], None] | None) -> dict:
+def _write_beside(folder: Path, scene: Scene, source: Source, plan: dict, progress: Callable[[int, int], None] | None, force: bool) -> dict:
     """Write into a temporary folder beside the place, then move: an interrupted write leaves nothing that looks complete."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
-    temporary.mkdir()
-    try:
+    with _beside(folder) as temporary:
         hashes: dict[str, dict[str, str]] = {"sha256": {}, "content_sha256": {}}
         done, total = 0, sum(plan["counts"].values())
         for split, file in FILES.items():
@@ -285,14 +291,55 @@ def _write_beside(folder: Path, scene: Scene, source: Source, plan: dict, progre
             done += plan["counts"][split]
         finished = _complete(plan, scene, source, hashes)
         (temporary / CARD).write_text(json.dumps(finished, indent=2) + "\n", encoding="utf-8")
-        _move(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _move(temporary, folder, force)
     return finished
 
 
-def _move(temporary: Path, folder: Path) -> None:
-    if not os.path.lexists(folder):
+@contextlib.contextmanager
+def _beside(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside a place, removed at the end; those of writers that were killed are removed first.
+
+    A writer holds a lock on its own as long as it lives, so that another does not take it for a dead one's.
+    """
+    for stray in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
+        with _locked(stray) as ours:
+            if ours:
+                shutil.rmtree(stray, ignore_errors=True)
+    while True:
+        temporary = folder.parent / f".{folder.name}.{secrets.token_hex(4)}.partial"
+        temporary.mkdir()
+        with _locked(temporary):
+            if not temporary.is_dir():  # another removed it before it was locked
+                continue
+            try:
+                yield temporary
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+            return
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Lock a folder, if nobody else holds it and the file system can; whether it is locked."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(descriptor)
+
+
+def _move(temporary: Path, folder: Path, force: bool) -> None:
+    """Put a finished data set in its place, over what is there only if ``force`` is set."""
+    if not force or not os.path.lexists(folder):
         os.replace(temporary, folder)
         return
     for name in _OURS:  # the card is first, so a half replaced data set has none
