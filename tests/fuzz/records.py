@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
 from drawbench import paired, records, report, tables
+from drawbench.errors import Problem
 from drawbench.figures import results
 
 from .damage import DAMAGES, NAMES, NODES, altered, as_json
@@ -116,6 +117,8 @@ def attempt(ready: tuple[dict[str, dict[str, bytes]], Path], folder: Path, case:
     for sentence in said:
         check_sentence(sentence)
     assert len(found) + sum(word.startswith("Left out: ") and "run" in word for word in said) >= 2, "a run is used, or it is said why not"
+    if said:
+        raise Problem(said[0])  # a run or a table of it is left out
     if case.file == "test.npz":
         paired.compare(paired.load(place), paired.load(place))
 

@@ -140,7 +140,7 @@ def test_a_trap_is_refused(name, case, tmp_path):
 def test_a_table_with_columns_without_end_is_left_out(tmp_path):
     case, kind = records.Case("classifier", "metrics.csv", "bytes", [Bytes("insert", 0, b"," * 2_000_000)]), BY_NAME["records"]
     tally = campaign(Kind("records", 1, st.just(case), kind.prepare, kind.attempt), 1, tmp_path / "campaign", None)
-    assert tally.accepted == 1 and tally.seconds < 20 and not tally.failures, tally.failures
+    assert tally.refused == 1 and not tally.failures, tally.failures
 
 
 def place_of(value, name: str) -> int:
