@@ -278,6 +278,6 @@ def test_weights_are_not_taken_under_another_configuration(run):
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"comma'])
 def test_a_broken_description_of_the_machine_costs_no_result(run, text):
-    assert run.command() == "drawbench classify"
+    assert run.command == "drawbench classify"
     (run.folder / "environment.json").write_text(text)
-    assert run.command() == ""
+    assert run.command == ""

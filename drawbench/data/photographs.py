@@ -304,10 +304,9 @@ def _picture(path: Path, side: int) -> _Picture:
 
 def _upright(image: Image.Image) -> Image.Image:
     """As the camera was held; an image whose EXIF cannot be read stays as it is."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except (SyntaxError, ValueError, KeyError, TypeError):
-        return image
+    with contextlib.suppress(SyntaxError, ValueError, KeyError, TypeError):
+        ImageOps.exif_transpose(image, in_place=True)  # else it would be held twice
+    return image
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -1,9 +1,12 @@
 """The short version of the campaign, always the same cases; and traps that must be among them, whatever is drawn."""
 
+import http.server
 import io
 import os
 import tarfile
+import threading
 import zlib
+from functools import partial
 
 import pytest
 from hypothesis import strategies as st
@@ -25,7 +28,8 @@ CASES = {"records": 12, "page": 5, "commands": 50, "images": 40}  # the others h
 def test_what_is_damaged_is_refused_in_a_sentence(kind, tmp_path):
     tally = campaign(kind, CASES.get(kind.name, 60), tmp_path / "campaign", None)
     assert not tally.failures, "\n".join(tally.failures)
-    assert tally.refused and (tally.accepted or kind.name in ("amat",)), report([tally])
+    assert tally.refused or kind.name == "page", report([tally])  # which shows any name
+    assert tally.accepted or kind.name == "amat", report([tally])
 
 
 # --------------------------------------------------------------------------------- what would be seen if a promise were broken
@@ -40,18 +44,18 @@ def touch_outside(_, folder, case):
 
 
 def run_payload(_, folder, case):
-    (folder.parent / MARKER).mkdir(exist_ok=True)
+    (folder.parent / MARKER).touch()
 
 
 def take_memory(_, folder, case):
     bytearray(2 << 30)
 
 
-def two_lines(_, folder, case):
-    raise Problem("one\ntwo")
+def make_a_speech(_, folder, case):
+    raise Problem("x" * 5000)
 
 
-@pytest.mark.parametrize("attempt", [touch_outside, run_payload, take_memory, two_lines])
+@pytest.mark.parametrize("attempt", [touch_outside, run_payload, take_memory, make_a_speech])
 def test_a_broken_promise_is_noticed(attempt, tmp_path):
     tally = campaign(kind_of(attempt), 3, tmp_path / "campaign", None)
     assert tally.tracebacks == 1 and "case=0" in tally.failures[0]
@@ -79,7 +83,7 @@ def test_counts_add_up():
 
 def test_damage_is_what_it_says():
     assert hurt(b"abcdef", [Bytes("cut", 3, 0), Bytes("append", 0, b"x"), Bytes("flip", 0, 0)]) == b"`bcx"
-    assert hurt(b"abcdef", [Bytes("drop", -3, 2), Bytes("insert", 1, b"--")]) == b"a--bcdf"
+    assert hurt(b"abcdef", [Bytes("drop", -3, 2), Bytes("insert", 1, b"--")]) == b"a--bcd"  # places go round
     assert altered({"a": [1, 2]}, [Node("replace", 2, 5), Node("rename", 1, "b")]) == {"b": [5, 2]}
     text = as_json([HUGE, DEEP, SURROGATE])
     assert b"7" * 5000 in text and b"[" * 5000 in text and b"\\ud800" in text
@@ -197,9 +201,14 @@ def hostile_server(tmp_path, monkeypatch):
         link = tarfile.TarInfo(f"{CIFAR10.base_folder}/link")
         link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path)
         packed.addfile(link)
-    monkeypatch.setattr(CIFAR10, "url", archive.as_uri())
-    monkeypatch.setattr(network, "answers", lambda urls: True)
-    return tmp_path
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=archive.parent)
+    monkeypatch.setattr(handler.func, "log_message", lambda *_: None)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr(CIFAR10, "url", f"http://127.0.0.1:{server.server_port}/{archive.name}")
+        monkeypatch.setattr(network, "answers", lambda urls: True)
+        yield tmp_path
+        server.shutdown()
 
 
 def test_an_archive_that_is_not_the_original_is_never_unpacked(hostile_server):
