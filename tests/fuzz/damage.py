@@ -97,6 +97,7 @@ def altered(value: Any, nodes: list[Node]) -> Any:
     """A copy of a nest of tables and lists after all that was done to it."""
     root = [copy.deepcopy(value)]
     for what, where, new in nodes:
+        new = copy.deepcopy(new)  # the next thing done may be done inside it
         paths = walk(root[0])
         path = paths[where % len(paths)]
         holder: Any = root
@@ -112,7 +113,7 @@ def altered(value: Any, nodes: list[Node]) -> Any:
         elif what == "add" and isinstance(holder[name], list):
             holder[name].append(new)
         elif what == "twice" and isinstance(holder, list):
-            holder.append(holder[name])
+            holder.append(copy.deepcopy(holder[name]))
         elif what == "delete" and path:
             del holder[name]
         elif what == "rename" and isinstance(holder, dict):
