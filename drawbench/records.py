@@ -129,7 +129,7 @@ def _tables(folder: Path, say: Callable[[str], object]) -> dict[str, pd.DataFram
             frame = pd.read_csv(io.StringIO(_check_width(read_text(path))))
             frame = frame.apply(pd.to_numeric, errors="coerce")  # all there is in them are numbers
             found[file] = frame.where(frame.abs() < math.inf).dropna(subset=list(columns))
-        except (OSError, ValueError, KeyError, TypeError) as error:  # pandas' own errors are ValueErrors
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:  # pandas' own errors are ValueErrors
             say(f"Left out: {one_line(str(path))} is not a table with the columns {', '.join(columns)} ({type(error).__name__}).")
     return found
 

@@ -148,6 +148,10 @@ def test_the_launcher_of_a_checkout_is_the_command():
     assert done.stdout.startswith("drawbench ")
 
 
+def test_a_long_word_is_not_repeated_whole():
+    failed(drawbench("classify", "--canvas", "9" * 5000), "--canvas", "999 ... 999", status=2)
+
+
 def test_wrong_usage_is_status_2():
     assert drawbench("clasify").exit_code == 2
     assert drawbench("classify", "--glimpse").exit_code == 2

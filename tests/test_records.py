@@ -80,3 +80,11 @@ def test_a_damaged_table_is_left_out_and_its_run_stays(tmp_path):
 
 def test_a_pointer_tells_no_home(tmp_path):
     assert records.read(made(tmp_path / "runs" / "a"), print).pointer == "runs/a"
+
+
+def test_a_table_with_a_number_of_400_digits_is_left_out(tmp_path):
+    folder = made(tmp_path / "run")
+    (folder / "error_against_clutter.csv").write_text(f"clutter,error,low,high,n\n{'9' * 400},1,1,1,1\n")
+    said = []
+    assert "error_against_clutter.csv" not in records.read(folder, said.append).tables
+    assert "error_against_clutter.csv" in said[0]

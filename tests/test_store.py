@@ -173,6 +173,13 @@ def test_the_same_set_is_kept(stored, digits):
     assert {path: path.stat().st_mtime_ns for path in stored.iterdir()} == before
 
 
+def test_a_file_far_larger_than_the_card_says_is_not_read_through(stored):
+    with (stored / "test.npz").open("wb") as file:
+        file.truncate(1 << 40)  # which takes no place, but would take an hour
+    with pytest.raises(Problem, match="not worth computing"):
+        store.load(stored, "test")
+
+
 def test_the_same_set_but_damaged_is_not_kept(stored, digits):
     flip(stored / "test.npz")
     with pytest.raises(Problem, match=r"test\.npz is damaged.*--force"):

@@ -27,6 +27,9 @@ COMMANDS = {
 SHARED = ("classify", "generate", "evaluate", "resume")  # commands that several processes can work on together
 
 
+LONGEST = 2000  # letters of a sentence
+
+
 class Commands(click.Group):
     """Loads a command's module when it is called, and turns problems into one sentence and an exit status.
 
@@ -55,6 +58,8 @@ class Commands(click.Group):
             raise
         except click.ClickException as error:
             distributed.take_the_word(error.exit_code)
+            if len(error.message) > LONGEST:  # it repeats what it was given
+                vars(error)["message"] = f"{error.message[: LONGEST // 2]} ... {error.message[-LONGEST // 2 :]}"
             raise
         except KeyboardInterrupt:
             distributed.take_the_word(130)
