@@ -1,6 +1,7 @@
 """Two processes on one run folder, or that begin at once; and locks that the dead leave behind."""
 
 import json
+import signal
 import time
 
 from . import harness
@@ -20,16 +21,22 @@ def second_is_refused(case: Case, place: Place, task: str, reference: Reference,
     tally.about = f"{case.again} ({task}, a second process comes after {100 * share:.1f} % of the life of the first)"
     first = place.start(words)
     first.wait_for(lambda: (place.run / "config.json").exists() and first.cpu() > share * reference.seconds)
-    for other in (harness.RESUME, [*words, "--force"]):
-        tally.tried += 1
-        ended = place.call(other)
-        if first.alive():
-            harness.said_once(tally, ended)
-            tally.check("another process" in ended.err, f"the second is not refused for the first: {ended.err[-300:]}")
+    first.send(signal.SIGSTOP)  # or it might end before the other begins, which then rightly makes the run anew
+    refused(tally, first, place.call([*words, "--force"]))
+    first.send(signal.SIGCONT)
+    refused(tally, first, place.call(harness.RESUME))
     ended = first.ended()
     harness.no_traceback(tally, ended)
     tally.check(ended.status == 0, f"the first was disturbed: {ended.err[-600:]}")
     harness.finish(tally, place, words, reference)
+
+
+def refused(tally: Tally, first: harness.Process, second: harness.Ended) -> None:
+    """That the second was refused in a sentence, if the first is still there."""
+    tally.tried += 1
+    if first.alive():
+        harness.said_once(tally, second)
+        tally.check("another process" in second.err, f"the second is not refused for the first: {second.err[-300:]}")
 
 
 def same_name_at_once(case: Case, place: Place, task: str, reference: Reference, tally: Tally) -> None:
