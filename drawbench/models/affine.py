@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from drawbench import spatial
+from drawbench.models.checks import check_counts
 from drawbench.models.glimpse import WINDOW_MAPS
 from drawbench.models.recurrence import new_cell, numbers_of, recur
 
@@ -45,11 +46,7 @@ class AffineGlimpseClassifier(nn.Module):
         window_clip: float | None = None,
     ):
         super().__init__()
-        if min(glimpses, patch, hidden, classes, channels) < 1:
-            raise ValueError(
-                f"every count must be at least 1, got glimpses {glimpses}, patch {patch}, hidden {hidden}, "
-                f"classes {classes}, channels {channels}"
-            )
+        check_counts(glimpses=glimpses, patch=patch, hidden=hidden, classes=classes, channels=channels)
         if window_map not in WINDOW_MAPS:
             raise ValueError(f"window_map must be one of {WINDOW_MAPS}, got {window_map!r}")
         self.glimpses, self.patch, self.window_map, self.window_clip = glimpses, patch, window_map, window_clip

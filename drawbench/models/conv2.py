@@ -5,6 +5,7 @@ Eight filters of 10x10 at a stride of 5, then 256 units, both rectified. DRAW's 
 
 from torch import Tensor, nn
 
+from drawbench.models.checks import check_counts
 from drawbench.models.one_look import Answer, check_size
 
 FILTERS, SIDE, STRIDE = 8, 10, 5
@@ -25,8 +26,7 @@ class TwoLayerConv(nn.Module):
 
     def __init__(self, size: tuple[int, int], hidden: int = 256, classes: int = 10, channels: int = 1):
         super().__init__()
-        if min(hidden, classes, channels) < 1:
-            raise ValueError(f"every count must be at least 1, got hidden {hidden}, classes {classes}, channels {channels}")
+        check_counts(hidden=hidden, classes=classes, channels=channels)
         if min(size) < SIDE:
             raise ValueError(f"filters of {SIDE}x{SIDE} need an image at least as large, got {size[0]}x{size[1]}")
         self.size = size

@@ -6,6 +6,7 @@ training neither), and a maximum over all places, since the digit is at one plac
 
 from torch import Tensor, nn
 
+from drawbench.models.checks import check_counts
 from drawbench.models.one_look import Answer
 
 # Channels, side of the filters and stride of each convolution. The first one halves the image at once: at full size it would cost most.
@@ -26,8 +27,7 @@ class SixLayerConv(nn.Module):
 
     def __init__(self, classes: int = 10, channels: int = 1):
         super().__init__()
-        if min(classes, channels) < 1:
-            raise ValueError(f"every count must be at least 1, got classes {classes}, channels {channels}")
+        check_counts(classes=classes, channels=channels)
         layers: list[nn.Module] = []
         for width, side, stride in LAYERS:
             layers += [nn.Conv2d(channels, width, side, stride, padding=side // 2), nn.GroupNorm(width // GROUP, width), nn.ReLU()]

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from drawbench import attention
 from drawbench.attention import Window
 from drawbench.likelihood import widen
+from drawbench.models.checks import check_counts
 
 WINDOW_MAPS = ("linear", "bounded")
 State = tuple[Tensor, Tensor]  # of an LSTM: h and its cell, both (B, hidden)
@@ -99,10 +100,16 @@ class Draw(nn.Module):
         window_clip: float | None = None,
     ):
         super().__init__()
-        counts = {"height": height, "width": width, "channels": channels, "steps": steps, "hidden": hidden, "latent": latent}
-        counts |= {"read_patch": 1 if read_patch is None else read_patch, "write_patch": 1 if write_patch is None else write_patch}
-        if min(counts.values()) < 1:
-            raise ValueError(f"every count must be at least 1, got {', '.join(f'{name} {count}' for name, count in counts.items())}")
+        check_counts(
+            height=height,
+            width=width,
+            channels=channels,
+            steps=steps,
+            hidden=hidden,
+            latent=latent,
+            read_patch=1 if read_patch is None else read_patch,
+            write_patch=1 if write_patch is None else write_patch,
+        )
         if window_map not in WINDOW_MAPS:
             raise ValueError(f"window_map must be one of {WINDOW_MAPS}, got {window_map!r}")
         self.size = (channels, height, width)

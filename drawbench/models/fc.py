@@ -2,6 +2,7 @@
 
 from torch import Tensor, nn
 
+from drawbench.models.checks import check_counts
 from drawbench.models.one_look import Answer, check_size
 
 
@@ -21,8 +22,7 @@ class FullyConnected(nn.Module):
     def __init__(self, size: tuple[int, int], hidden: int = 256, classes: int = 10, channels: int = 1):
         super().__init__()
         height, width = self.size = size
-        if min(height, width, hidden, classes, channels) < 1:
-            raise ValueError(f"every count must be at least 1, got size {size}, hidden {hidden}, classes {classes}, channels {channels}")
+        check_counts(height=height, width=width, hidden=hidden, classes=classes, channels=channels)
         self.layers = nn.Sequential(
             nn.Flatten(),
             nn.Linear(channels * height * width, hidden),

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from drawbench import attention
 from drawbench.attention import Window
+from drawbench.models.checks import check_counts
 from drawbench.models.glimpse import Glimpses
 from drawbench.models.recurrence import new_cell, recur
 
@@ -46,11 +47,7 @@ class FixedGlimpseClassifier(nn.Module):
 
     def __init__(self, glimpses: int = 8, patch: int = 12, hidden: int = 256, classes: int = 10, channels: int = 1):
         super().__init__()
-        if min(glimpses, patch, hidden, classes, channels) < 1:
-            raise ValueError(
-                f"every count must be at least 1, got glimpses {glimpses}, patch {patch}, hidden {hidden}, "
-                f"classes {classes}, channels {channels}"
-            )
+        check_counts(glimpses=glimpses, patch=patch, hidden=hidden, classes=classes, channels=channels)
         self.glimpses, self.patch = glimpses, patch
         self.cell = new_cell(channels * patch**2, hidden)
         self.numbers = nn.Parameter(grid(glimpses))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from drawbench import attention
 from drawbench.attention import Window
+from drawbench.models.checks import check_counts
 from drawbench.models.recurrence import new_cell, numbers_of, recur
 
 WINDOW_MAPS = ("bounded", "linear")
@@ -54,11 +55,7 @@ class GlimpseClassifier(nn.Module):
         window_clip: float | None = None,
     ):
         super().__init__()
-        if min(glimpses, patch, hidden, classes, channels) < 1:
-            raise ValueError(
-                f"every count must be at least 1, got glimpses {glimpses}, patch {patch}, hidden {hidden}, "
-                f"classes {classes}, channels {channels}"
-            )
+        check_counts(glimpses=glimpses, patch=patch, hidden=hidden, classes=classes, channels=channels)
         if window_map not in WINDOW_MAPS:
             raise ValueError(f"window_map must be one of {WINDOW_MAPS}, got {window_map!r}")
         self.glimpses, self.patch, self.window_map, self.window_clip = glimpses, patch, window_map, window_clip

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from drawbench import spatial
 from drawbench.attention import Window
+from drawbench.models.checks import check_counts
 from drawbench.models.recurrence import numbers_of, recur
 
 WHAT_WHERE = 128  # units for what a glimpse shows and for where it was, each
@@ -71,11 +72,7 @@ class RecurrentAttention(nn.Module):
         channels: int = 1,
     ):
         super().__init__()
-        if min(glimpses, patch, scales, hidden, classes, channels) < 1:
-            raise ValueError(
-                f"every count must be at least 1, got glimpses {glimpses}, patch {patch}, scales {scales}, hidden {hidden}, "
-                f"classes {classes}, channels {channels}"
-            )
+        check_counts(glimpses=glimpses, patch=patch, scales=scales, hidden=hidden, classes=classes, channels=channels)
         if deviation <= 0:
             raise ValueError(f"places are drawn around their mean, so the deviation must be positive, got {deviation}")
         self.glimpses, self.patch, self.scales, self.deviation, self.weight = glimpses, patch, scales, deviation, weight

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from drawbench import attention, streams
 from drawbench.attention import Window
+from drawbench.models.checks import check_counts
 from drawbench.models.glimpse import Glimpses
 from drawbench.models.recurrence import new_cell, numbers_of, recur
 
@@ -48,11 +49,7 @@ class RandomGlimpseClassifier(nn.Module):
         window_clip: float | None = None,
     ):
         super().__init__()
-        if min(glimpses, patch, hidden, classes, channels) < 1:
-            raise ValueError(
-                f"every count must be at least 1, got glimpses {glimpses}, patch {patch}, hidden {hidden}, "
-                f"classes {classes}, channels {channels}"
-            )
+        check_counts(glimpses=glimpses, patch=patch, hidden=hidden, classes=classes, channels=channels)
         self.glimpses, self.patch, self.window_clip = glimpses, patch, window_clip
         self.cell = new_cell(channels * patch**2 + 2, hidden)
         self.to_shape = nn.Linear(hidden, len(attention.PARAMETERS) - 2)  # all but the centre

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from drawbench import spatial
+from drawbench.models.checks import check_counts
 from drawbench.models.one_look import check_size
 
 IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)  # the whole image is read before anything is learned
@@ -39,8 +40,7 @@ class SpatialTransformer(nn.Module):
 
     def __init__(self, size: tuple[int, int], patch: int = 28, hidden: int = 256, classes: int = 10, channels: int = 1):
         super().__init__()
-        if min(hidden, classes, channels) < 1:
-            raise ValueError(f"every count must be at least 1, got hidden {hidden}, classes {classes}, channels {channels}")
+        check_counts(hidden=hidden, classes=classes, channels=channels)
         if min(size) < 32 or patch < 4:
             raise ValueError(
                 "a spatial transformer needs images of at least 32x32 pixels and a patch of at least 4, "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from drawbench.likelihood import widen
+from drawbench.models.checks import check_counts
 from drawbench.models.draw import Drawing, Sample, check_images, check_noise
 
 
@@ -30,10 +31,7 @@ class VAE(nn.Module):
 
     def __init__(self, height: int, width: int, channels: int = 1, hidden: int = 500, latent: int = 20):
         super().__init__()
-        if min(height, width, channels, hidden, latent) < 1:
-            raise ValueError(
-                f"every count must be at least 1, got height {height}, width {width}, channels {channels}, hidden {hidden}, latent {latent}"
-            )
+        check_counts(height=height, width=width, channels=channels, hidden=hidden, latent=latent)
         self.size, self.latent = (channels, height, width), latent
         self.encoder = nn.Linear(math.prod(self.size), hidden)
         self.to_mu = nn.Linear(hidden, latent)
