@@ -12,10 +12,11 @@ from click.testing import CliRunner, Result
 from torch.utils.flop_counter import FlopCounterMode
 
 from drawbench import bench
-from drawbench.bench import CPU, FAST, FLOOR, PLAIN, RENDER, Classifier, Data, Generator, Plan, Product
+from drawbench.bench import CPU, FAST, FLOOR, PLAIN, RENDER, Classifier, Data, Generator, Plan, Product, measuring
 from drawbench.cli import bench as command
 from drawbench.cli import cli
 from drawbench.errors import Problem
+from drawbench.experiments.classify import FreshScenes
 
 SMALL = Classifier(canvas=30, glimpses=2, patch=3, hidden=8, batch=4)
 SMALL_DRAW = Generator(canvas=12, glimpses=3, hidden=8, latent=4, batch=2)
@@ -193,7 +194,7 @@ def test_a_training_step_is_a_whole_update_that_leaves_the_weights_where_they_ar
 
 def test_the_renderer_makes_other_scenes_each_time(monkeypatch):
     firsts = []
-    monkeypatch.setattr(bench.FreshScenes, "batch", lambda self, first, count: firsts.append((first, count)))
+    monkeypatch.setattr(FreshScenes, "batch", lambda self, first, count: firsts.append((first, count)))
     (run,) = bench.contenders(Data(batch=3), "data").values()
     run()
     run()
@@ -221,7 +222,7 @@ def test_a_process_that_dies_is_a_problem():
 def test_rows_compare_round_by_round(monkeypatch):
     times = {PLAIN: [3.0, 2.0, 4.0], FAST["float32"]: [1.0, 2.0, 4.0], FLOOR["float32"]: [0.5, 0.5, 1.0]}
     case = Classifier(batch=100)
-    plain, fast, floor = bench._rows(Plan("one", case, "training", threads=3), times, {PLAIN: 5_000_000})
+    plain, fast, floor = measuring._rows(Plan("one", case, "training", threads=3), times, {PLAIN: 5_000_000})
     assert (fast["images_per_second"], fast["slowest"], fast["fastest"], fast["threads"]) == (50, 25, 100, 3)
     assert (fast["times_plain"], fast["times_plain_low"], fast["times_plain_high"]) == (1, 1, 3)
     assert (fast["floor_percent"], plain["floor_percent"]) == (25, 25)
@@ -254,7 +255,7 @@ def test_growth_varies_one_setting_where_there_is_one():
 
 def test_sizes_of_the_same_work_take_turns(monkeypatch):
     turns = []
-    monkeypatch.setattr(bench, "in_turn", lambda runs, rounds, **_: turns.append(list(runs)) or {name: [1.0] for name in runs})
+    monkeypatch.setattr(measuring, "in_turn", lambda runs, rounds, **_: turns.append(list(runs)) or {name: [1.0] for name in runs})
     fast_and_floor = [*FAST.values(), *FLOOR.values()]
     for along in ("batch", "threads"):
         rows = bench.measure(bench.growth_plans({"small": SMALL}, ["training"], along, [1, 2]), memory=False)
