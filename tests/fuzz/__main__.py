@@ -1,11 +1,15 @@
 """The campaign: ``python -m tests.fuzz --cases 20000 [--only idx,npz] [--seed 0]``. Status 1 if a promise was broken."""
 
 import argparse
+import contextlib
+import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 HERE = Path(__file__).parent
@@ -13,13 +17,17 @@ sys.path.insert(0, str(HERE.parent))  # made_runs lies there
 
 
 def main() -> int:
-    from .engine import Tally, campaign, report, shares
-    from .kinds import KINDS
+    from . import guided
+
+    with guided.instrumented() if "--guided" in sys.argv and "--inside" in sys.argv else contextlib.nullcontext():
+        from .engine import Tally, campaign, report, shares
+        from .kinds import KINDS
 
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--cases", type=int, default=20_000)
     parser.add_argument("--only", default="", help="kinds, with commas between: " + ", ".join(kind.name for kind in KINDS))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--guided", action="store_true", help="let coverage lead, with atheris (pip install atheris)")
     parser.add_argument("--inside", action="store_true", help=argparse.SUPPRESS)  # the process of one kind
     given = parser.parse_args()
     words = [word for word in given.only.split(",") if word]
@@ -28,11 +36,15 @@ def main() -> int:
         parser.error(f"--only takes {', '.join(kind.name for kind in KINDS)}")
     if given.inside:
         with tempfile.TemporaryDirectory() as root:
-            print(json.dumps(asdict(campaign(chosen[0], given.cases, Path(root), given.seed, watch=True))))
-        return 0
+            lead = partial(guided.lead, number=given.seed) if given.guided else None
+            print(json.dumps(asdict(campaign(chosen[0], given.cases, Path(root), given.seed, watch=True, lead=lead))), flush=True)
+        os._exit(0)  # without the words of libFuzzer
+    if given.guided and importlib.util.find_spec("atheris") is None:
+        parser.error("--guided needs atheris: pip install atheris")
     tallies = []
     for kind, cases in zip(chosen, shares(chosen, given.cases), strict=True):
         command = [sys.executable, "-m", "tests.fuzz", "--inside", "--only", kind.name, "--cases", str(cases), "--seed", str(given.seed)]
+        command += ["--guided"] * given.guided
         done = subprocess.run(command, cwd=HERE.parent.parent, capture_output=True, text=True)
         try:
             tally = Tally(**json.loads(done.stdout.splitlines()[-1]))

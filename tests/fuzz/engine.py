@@ -136,13 +136,16 @@ def payload_marker(case: Path) -> Path:
     return case.parent / MARKER
 
 
-def campaign(kind: Kind, cases: int, root: Path, number: int | None = 0, watch: bool = False) -> Tally:
+def campaign(
+    kind: Kind, cases: int, root: Path, number: int | None = 0, watch: bool = False, lead: Callable[[Callable, int], object] | None = None
+) -> Tally:
     """Run so many cases of a kind.
 
     Args:
         root: an empty folder.
         number: the seed; None takes the same cases always, whatever the version of Python hashes.
         watch: end the process if a case hangs outside of Python; only for a process of its own.
+        lead: called with what makes a case of bytes and tries it, and with how many; without it Hypothesis chooses.
     """
     tally, here, began = Tally(kind.name), Path.cwd(), time.perf_counter()
     kept, case_folder = root / "kept", root / "case"
@@ -154,7 +157,7 @@ def campaign(kind: Kind, cases: int, root: Path, number: int | None = 0, watch: 
             outside = set(os.listdir(root)) | {"case"}
             base = _start_of_peak()
             with limited_memory():
-                _run(kind, cases, number, watch, tally, ready, case_folder, outside)
+                _run(kind, cases, number, watch, tally, ready, case_folder, outside, lead)
             tally.peak = max(0, (_status("VmHWM") or base) - base)
     finally:
         os.chdir(here)
@@ -171,7 +174,17 @@ def _start_of_peak() -> int:
     return _status("VmRSS") or 0
 
 
-def _run(kind: Kind, cases: int, number: int | None, watch: bool, tally: Tally, ready: Any, folder: Path, outside: set[str]) -> None:
+def _run(
+    kind: Kind,
+    cases: int,
+    number: int | None,
+    watch: bool,
+    tally: Tally,
+    ready: Any,
+    folder: Path,
+    outside: set[str],
+    lead: Callable[[Callable, int], object] | None,
+) -> None:
     seen: Counter[str] = Counter()
 
     def one(case: Any) -> None:
@@ -207,7 +220,10 @@ def _run(kind: Kind, cases: int, number: int | None, watch: bool, tally: Tally, 
     if number is not None:
         decorated = seed(number)(decorated)
     try:
-        decorated()
+        if lead is None:
+            decorated()
+        else:
+            lead(decorated.hypothesis.fuzz_one_input, cases)
     except Exception as error:
         for fault in error.exceptions if isinstance(error, ExceptionGroup) else [error]:
             tally.hangs += isinstance(fault, Hang)

@@ -3,10 +3,13 @@
 import http.server
 import io
 import os
+import subprocess
+import sys
 import tarfile
 import threading
 import zlib
 from functools import partial
+from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
@@ -74,6 +77,13 @@ def test_a_hang_is_noticed(tmp_path, monkeypatch):
                 return  # swallowed, as a product might
 
     assert campaign(kind_of(turn), 1, tmp_path / "campaign", None).hangs == 1
+
+
+def test_coverage_can_lead():
+    pytest.importorskip("atheris")
+    command = [sys.executable, "-m", "tests.fuzz", "--guided", "--only", "idx", "--cases", "5"]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].split()[:2] == ["all", "5"], done.stdout + done.stderr
 
 
 def test_counts_add_up():
