@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -117,7 +118,27 @@ def test_cost_counts_the_training_it_started_from(tmp_path):
     assert cost["first"]["multiply-adds"] is None
 
 
-def test_names_stay_in_their_cells():
+def typeset(folder: Path, *texts: str) -> str:
+    """What pdflatex says of these texts in a document."""
+    packages = r"\documentclass{article}\usepackage{booktabs,graphicx}"
+    (folder / "all.tex").write_text("\n".join([packages, r"\begin{document}", *texts, r"\end{document}"]), encoding="utf-8")
+    done = subprocess.run(["pdflatex", "-interaction=nonstopmode", "all.tex"], cwd=folder, capture_output=True, text=True, errors="replace")
+    assert (folder / "all.pdf").is_file(), done.stdout
+    return done.stdout
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not here")
+def test_latex_sets_every_table_and_none_sticks_out(tmp_path):
+    said = typeset(tmp_path, *(table.latex() for table in made_from(RUNS).values()))
+    assert "! " not in said and "Overfull" not in said
+
+
+def test_the_number_of_a_table_is_that_of_the_paper():
+    latex = Table("t", "Table 1: errors", "A note.", [{"a": 1}]).latex()
+    assert r"\caption{errors (Table 1 of the paper). A note.}" in latex
+
+
+def test_names_stay_in_their_cells(tmp_path):
     hostile = r"a|b \input{x} <script>alert(1)</script> `q` 100%_&#"
     table = Table("t", hostile, "", [{"model": hostile, "value": 1.5, "missing": None}, {"model": "b\nc", "value": None}])
     line = table.markdown().splitlines()[4]
@@ -126,6 +147,8 @@ def test_names_stay_in_their_cells():
     assert (
         r"\textbackslash{}input\{x\}" in latex and r"100\%\_\&\#" in latex and r"\input" not in latex.replace(r"\textbackslash{}input", "")
     )
+    if shutil.which("pdflatex"):
+        assert "! " not in typeset(tmp_path, latex)
     read = list(csv.DictReader(io.StringIO(table.csv())))
     assert read[0] == {"model": hostile, "value": "1.5"} and read[1]["value"] == ""
 

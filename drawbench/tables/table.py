@@ -72,7 +72,8 @@ class Table:
         """A ``table`` as wide as the text, with the rules of booktabs."""
         places = "".join("r" if right else "l" for right in self.numeric())
         body = self.shown().rename(columns=_latex).map(_latex)
-        made = body.to_latex(index=False, column_format=places, caption=_latex(f"{self.title}. {self.note}"), label=f"tab:{self.name}")
+        title = re.sub(r"^(Table \d+): (.*)", r"\2 (\1 of the paper)", self.title)  # LaTeX counts its own tables
+        made = body.to_latex(index=False, column_format=places, caption=_latex(f"{title}. {self.note}"), label=f"tab:{self.name}")
         made = made.replace("\\begin{tabular}", "\\resizebox{\\linewidth}{!}{\\begin{tabular}").replace("\\end{tabular}", "\\end{tabular}}")
         return "% needs booktabs and graphicx\n" + made
 
