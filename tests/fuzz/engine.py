@@ -161,8 +161,6 @@ def campaign(
             tally.peak = max(0, (_status("VmHWM") or base) - base)
     finally:
         os.chdir(here)
-        if watch:
-            faulthandler.cancel_dump_traceback_later()
     tally.seconds = time.perf_counter() - began
     return tally
 
@@ -190,6 +188,12 @@ def _run(
     def one(case: Any) -> None:
         if watch:
             faulthandler.dump_traceback_later(STUCK, exit=True)
+        try:
+            attempt(case)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def attempt(case: Any) -> None:
         os.chdir(folder.parent)
         _clear(folder)
         folder.mkdir()

@@ -39,8 +39,16 @@ def lead(attempt: Callable[[bytes], bytes | None], cases: int, number: int = 0) 
             fault = error
 
     # libFuzzer's own limits and signals are off: those of the engine hold.
-    flags = [f"-seed={number + 1}", f"-max_len={LONGEST}", "-timeout=0", "-rss_limit_mb=0", "-verbosity=0", "-print_final_stats=0"]
-    flags += [f"-handle_{signal}=0" for signal in ("abrt", "alrm", "bus", "fpe", "ill", "int", "segv", "term", "xfsz", "usr1", "usr2")]
+    flags = [
+        f"-seed={number + 1}",
+        f"-max_len={LONGEST}",
+        "-len_control=0",
+        "-timeout=1000",
+        "-rss_limit_mb=0",
+        "-verbosity=0",
+        "-print_final_stats=0",
+    ]
+    flags += [f"-handle_{signal}=0" for signal in ("abrt", "bus", "fpe", "ill", "int", "segv", "term", "xfsz", "usr1", "usr2")]
     atheris.Setup([sys.argv[0], *flags], one)
     with contextlib.suppress(SystemExit):
         atheris.Fuzz()
