@@ -364,3 +364,10 @@ def test_kl_of_several_models_names_the_sum():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a, 5.0 nats in all", "b, 3.0 nats in all"]
     with pytest.raises(ValueError, match="nothing to plot"):
         figures.kl_lines({"a": []})
+
+
+def test_no_two_of_many_curves_look_alike():
+    from drawbench.figures.style import lines
+
+    assert len({str(line) for line in lines(30)}) == 30
+    assert lines(30)[:8] == lines(8)

@@ -27,8 +27,13 @@ LINES = (
 
 
 def lines(count: int) -> list[dict[str, Any]]:
-    """A line for each of ``count`` curves; beyond six they come again with hollow markers."""
-    return [{**LINES[n % len(LINES)], **({"markerfacecolor": "white"} if n // len(LINES) % 2 else {})} for n in range(count)]
+    """A line for each of ``count`` curves; beyond six they come again with hollow markers, beyond twelve with those of their neighbour."""
+    made = []
+    for number in range(count):
+        again, which = divmod(number, len(LINES))
+        line = LINES[which] | {"marker": LINES[(which + again // 2) % len(LINES)]["marker"]}
+        made.append(line | {"markerfacecolor": "white"} if again % 2 else line)
+    return made
 
 
 # Light against the black of an image, and with a dark edge against the white of a digit: a window is seen on both, in grey too.
