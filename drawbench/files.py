@@ -144,16 +144,15 @@ def hashed(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_hashed(path: Path) -> Any:
-    """Read a JSON file and hold it against its ``sha256``, which is left out of what is given; one without, as of old, is taken as it is.
+    """Read a JSON file and hold it against its ``sha256``, which is left out of what is given; anything but a table is given as it is.
 
     Raises:
         Problem: it is missing, not JSON, or was changed since it was written.
     """
     value = read_json(path)
-    if not isinstance(value, dict) or "sha256" not in value:
+    if not isinstance(value, dict):
         return value
-    told = value.pop("sha256")
-    if told != _digest(value):
+    if value.pop("sha256", None) != _digest(value):
         raise Problem(
             f"{path} is damaged or was changed by hand: its content does not match its SHA-256; have it written again: "
             f"drawbench resume {path.parent}"
@@ -162,4 +161,4 @@ def read_hashed(path: Path) -> Any:
 
 
 def _digest(value: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps({**value, "sha256": None}, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps({**value, "sha256": None}, sort_keys=True).encode()).hexdigest()

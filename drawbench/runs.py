@@ -203,12 +203,9 @@ class Run:
 
     def _put_in_place(self) -> None:
         last = self.folder / LAST
-        try:
-            if last.exists():
-                os.replace(last, self.folder / PREVIOUS)
-            os.replace(self.folder / FRESH, last)
-        except OSError as error:
-            raise Problem(f"cannot write {last}: {error.strerror or error}") from error
+        if last.exists():
+            _replace(last, self.folder / PREVIOUS)
+        _replace(self.folder / FRESH, last)
 
     @distributed.by_first
     def load_state(self, warn) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
@@ -228,6 +225,8 @@ class Run:
                 continue
             if path.name == FRESH:  # the process that wrote it was killed before the last move
                 self._put_in_place()
+            elif path.name == PREVIOUS:  # or the next save would put the damaged one in the place of this
+                _replace(path, self.folder / LAST)
             return state
         if found:
             raise Problem(f"no checkpoint in {self.folder} is sound; start again with --force")
@@ -337,6 +336,18 @@ class Run:
         except Problem:
             return ""
         return str(told.get("command", "")) if isinstance(told, dict) else ""
+
+
+def _replace(path: Path, other: Path) -> None:
+    """Put a file in the place of another.
+
+    Raises:
+        Problem: the system does not let us.
+    """
+    try:
+        os.replace(path, other)
+    except OSError as error:
+        raise Problem(f"cannot write {other}: {error.strerror or error}") from error
 
 
 def _lock(file: IO[str], folder: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from drawbench import config
+from drawbench.files import hashed, write_json
 from drawbench.paired import BOUND, ERROR, Outcomes
 
 CLASSIFIER = {
@@ -51,13 +52,14 @@ def made(folder: Path, result: dict[str, Any] | None = None, **settings: Any) ->
     (folder / "figures").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config.to_dict(chosen)))
     (folder / "environment.json").write_text(json.dumps({"processor": "abacus", "threads": 1, "device": "cpu", "commit": "c0ffee"}))
-    (folder / "result.json").write_text(json.dumps(about | {"seed": chosen.training.seed}))
+    write_json(folder / "result.json", hashed(about | {"seed": chosen.training.seed}))
     return folder
 
 
 def change(path: Path, **fields: Any) -> None:
-    """Other values in a JSON file."""
-    path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+    """Other values in a JSON file, under a hash of its own if it had one."""
+    value = json.loads(path.read_text()) | fields
+    path.write_text(json.dumps(hashed(value) if "sha256" in value else value))
 
 
 def curve(folder: Path, condition: str, errors: dict[int, float]) -> None:

@@ -240,7 +240,11 @@ def _check_card(described: object) -> None:
 
 def _reason(error: BaseException) -> str:
     """An exception in a few words, on one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text"
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 # ---- Writing -----------------------------------------------------------------------------------------------------------------

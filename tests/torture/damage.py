@@ -96,8 +96,12 @@ def _state(path: Path) -> Any:
     from drawbench.runs import Run
 
     said: list[str] = []
-    tensors, facts = Run.open(RUN).load_state(said.append)  # type: ignore[misc]
-    wanted = [_plain(path.with_name(f"{name}.safetensors")) for name in ("last", "previous")]
+    before = path.with_name("previous.safetensors")
+    wanted, kept = [_plain(path), _plain(before)], before.read_bytes()
+    try:
+        tensors, facts = Run.open(RUN).load_state(said.append)  # type: ignore[misc]
+    finally:
+        before.write_bytes(kept)  # it has moved if it was taken
     if said and path.name in said[0] and "taking the one before" in said[0]:
         assert _numbers(tensors, facts) == wanted[1], "not the state before"
         return "whole"  # it was said, which is all that is asked

@@ -20,10 +20,10 @@ def second_is_refused(case: Case, place: Place, task: str, reference: Reference,
     words, share = harness.command(task), case.chance().uniform(0, 0.8)
     tally.about = f"{case.again} ({task}, a second process comes after {100 * share:.1f} % of the life of the first)"
     first = place.start(words)
-    first.wait_for(lambda: (place.run / "config.json").exists() and first.cpu() > share * reference.seconds)
-    first.send(signal.SIGSTOP)  # or it might end before the other begins, which then rightly makes the run anew
-    refused(tally, first, place.call([*words, "--force"]))
-    first.send(signal.SIGCONT)
+    if first.wait_for(lambda: (place.run / "config.json").exists() and first.cpu() > share * reference.seconds):
+        first.send(signal.SIGSTOP)  # or it might end before the other begins, which then rightly makes the run anew
+        refused(tally, first, place.call([*words, "--force"]))
+        first.send(signal.SIGCONT)
     refused(tally, first, place.call(harness.RESUME))
     ended = first.ended()
     harness.no_traceback(tally, ended)
