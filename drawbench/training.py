@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from drawbench import config as configs
 from drawbench import distributed
 from drawbench.config import Training
-from drawbench.errors import Problem
+from drawbench.errors import Problem, reason
 from drawbench.runs import Run
 
 
@@ -279,13 +279,13 @@ class Trainer:
             self.task.model.load_state_dict(parts["model"])
             self.average.load_state_dict(parts["average"])
         except RuntimeError as error:
-            raise Problem(f"the checkpoint in {self.run.folder} does not fit the model: {' '.join(str(error).split())}") from error
+            raise Problem(f"the checkpoint in {self.run.folder} does not fit the model: {reason(error)}") from error
         try:
             self._take_facts(facts)
             if self.step:  # before the first update Adam has no moments
                 self._take_moments(parts["adam"])
         except (KeyError, TypeError, ValueError) as error:
-            raise Problem(f"the checkpoint in {self.run.folder} is not a state to go on from: {type(error).__name__} {error}") from error
+            raise Problem(f"the checkpoint in {self.run.folder} is not a state to go on from: {reason(error)}") from error
         self.saved_step = self.step
         if self.rows:
             self.run.write_metrics(self.rows)  # the file may be lost, or ahead of this state
@@ -338,7 +338,7 @@ class Trainer:
             for model in (self.task.model, self.average):
                 model.load_state_dict(weights)
         except RuntimeError as error:
-            raise Problem(f"the weights to start from do not fit the model: {' '.join(str(error).split())}") from error
+            raise Problem(f"the weights to start from do not fit the model: {reason(error)}") from error
 
     # -- going on
 

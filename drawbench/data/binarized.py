@@ -8,7 +8,6 @@ ordered by class.
 """
 
 import hashlib
-import http.client
 import os
 import tempfile
 import urllib.request
@@ -105,24 +104,18 @@ def _decode(content: bytes) -> Tensor:
 def _download(folder: Path, files: list[str], progress: Callable[[int, int], object] | None) -> None:
     """Fetch files into a temporary folder, check them, then move them into place: never half a file at a real name."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
-            total, done = sum(_COUNTS[file] * _LINE for file in files), 0
-            for file in files:
-                report = (lambda read, before=done: progress(before + read, total)) if progress else None
-                _fetch(URL + file, Path(temporary) / file, _COUNTS[file] * _LINE, report)
-                done += _COUNTS[file] * _LINE
-            for file in files:
-                _checked(Path(temporary) / file)
-            for file in files:
-                os.replace(Path(temporary) / file, folder / file)
-    except Problem as problem:  # it names a file in the temporary folder, which is gone by now
-        advice = f"try again later, or put the original files into {folder}"
-        raise Problem(f"what was downloaded from {URL} is not what it should be, and nothing of it was kept: {advice}") from problem
-    except (OSError, ValueError, EOFError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        advice = f"check the network, or put the files into {folder}"
-        raise Problem(f"the fixed binarised MNIST could not be downloaded from {URL} ({reason}): {advice}") from error
+        with network.downloading(f"the fixed binarised MNIST ({URL})", folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".download-", dir=folder) as temporary:
+                total, done = sum(_COUNTS[file] * _LINE for file in files), 0
+                for file in files:
+                    report = (lambda read, before=done: progress(before + read, total)) if progress else None
+                    _fetch(URL + file, Path(temporary) / file, _COUNTS[file] * _LINE, report)
+                    done += _COUNTS[file] * _LINE
+                for file in files:
+                    _checked(Path(temporary) / file)
+                for file in files:
+                    os.replace(Path(temporary) / file, folder / file)
     finally:
         _remove_empty(folder)
 

@@ -7,6 +7,9 @@ import socket
 import threading
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
+
+from drawbench.errors import Problem, reason
 
 NETWORK_SECONDS = 10.0  # how long a silent network is waited for
 
@@ -39,3 +42,20 @@ def socket_timeout() -> Iterator[None]:
         yield
     finally:
         socket.setdefaulttimeout(before)
+
+
+@contextlib.contextmanager
+def downloading(what: str, folder: Path) -> Iterator[None]:
+    """Within, something is fetched and checked in a temporary place, and then moved into ``folder``.
+
+    Raises:
+        Problem: it is not what it should be, or did not come.
+    """
+    try:
+        yield
+    except Problem as problem:  # it names a file in the temporary folder, which is gone by now
+        advice = f"try again later, or put the original files into {folder}"
+        raise Problem(f"what was downloaded as {what} is not what it should be, and nothing of it was kept: {advice}") from problem
+    except (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException) as error:
+        advice = f"check the network, or put the original files into {folder}"
+        raise Problem(f"{what} could not be downloaded ({reason(error)}): {advice}") from error

@@ -6,7 +6,6 @@ torchvision knows, which is checked here and once more by torchvision, at every 
 """
 
 import contextlib
-import http.client
 import os
 import pickle
 import re
@@ -25,7 +24,7 @@ from torch import Tensor
 
 from drawbench import streams
 from drawbench.data import network
-from drawbench.errors import Problem, one_line
+from drawbench.errors import Problem, one_line, reason
 
 Say = Callable[[str], object]
 Progress = Callable[[int, int], object]
@@ -105,7 +104,7 @@ def _require(name: str, folder: Path, files: dict[str, str], urls: list[str], do
         return
     if not download:
         raise Problem(f"{folder / missing[0]} is missing: let {name} be downloaded, or put its original files there")
-    try:
+    with network.downloading(name, folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=folder.parent) as temporary:
             place = Path(temporary) / folder.name
@@ -120,14 +119,6 @@ def _require(name: str, folder: Path, files: dict[str, str], urls: list[str], do
             folder.mkdir(exist_ok=True)
             for file in missing:
                 os.replace(place / file, folder / file)
-    except Problem as problem:  # it names a file in the temporary folder, which is gone by now
-        advice = f"try again later, or put the original files into {folder}"
-        raise Problem(f"what was downloaded as {name} is not what it should be, and nothing of it was kept: {advice}") from problem
-    except (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Problem(
-            f"{name} could not be downloaded to {folder} ({reason}): check the network, or put the original files there"
-        ) from error
 
 
 def _missing(name: str, folder: Path, files: dict[str, str]) -> list[str]:
@@ -151,8 +142,7 @@ def _read(name: str, folder: Path, read: Callable[[], list[np.ndarray]]) -> list
             warnings.simplefilter("ignore")
             return read()
     except (OSError, RuntimeError, ValueError, TypeError, KeyError, ImportError, pickle.UnpicklingError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Problem(f"{name} in {folder} cannot be read ({reason}): put the original files there") from error
+        raise Problem(f"{name} in {folder} cannot be read ({reason(error)}): put the original files there") from error
 
 
 def _cut(name: str, train: np.ndarray, test: np.ndarray) -> dict[str, Tensor]:
@@ -298,8 +288,7 @@ def _picture(path: Path, side: int) -> _Picture:
     except Image.DecompressionBombError as error:
         raise _Unusable(f"has more pixels than the {LARGEST:,} that are allowed") from error
     except Exception as error:  # a broken file makes Pillow raise nearly anything: OSError, SyntaxError, struct.error, IndexError ...
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise _Unusable(f"cannot be decoded ({one_line(reason.replace(str(path), path.name))})") from error
+        raise _Unusable(f"cannot be decoded ({one_line(reason(error).replace(str(path), path.name))})") from error
 
 
 def _upright(image: Image.Image) -> Image.Image:

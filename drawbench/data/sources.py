@@ -8,7 +8,6 @@ were checked: torchvision's reader would open the files a second time, accepts t
 
 import contextlib
 import hashlib
-import http.client
 import os
 import struct
 import sys
@@ -261,7 +260,7 @@ def _fingerprint(splits: dict[str, Digits]) -> str:
 def _download(family: _Family, root: Path) -> None:
     """Fetch a family into a temporary folder, check it, then move what is missing into place: never half a file at a real name."""
     folder = root / family.folder / "raw"
-    try:
+    with network.downloading(family.folder, folder):
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as temporary:
             _fetch(family, Path(temporary))
@@ -273,14 +272,6 @@ def _download(family: _Family, root: Path) -> None:
             for file in _FILES:
                 if not (folder / file).exists():
                     os.replace(fetched / file, folder / file)
-    except Problem as problem:  # it names a file in the temporary folder, which is gone by now
-        advice = f"try again later, or put the original files into {folder}"
-        raise Problem(f"what was downloaded as {family.folder} is not what it should be, and nothing of it was kept: {advice}") from problem
-    except (OSError, RuntimeError, ValueError, EOFError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise Problem(
-            f"{family.folder} could not be downloaded to {folder} ({reason}): check the network, or put the files there"
-        ) from error
 
 
 def _fetch(family: _Family, root: Path) -> None:

@@ -34,7 +34,7 @@ from numpy.lib import format as npy
 from drawbench import files
 from drawbench.data.scenes import DIGIT, Batch, Scene, fresh
 from drawbench.data.sources import SPLITS, Source
-from drawbench.errors import Problem
+from drawbench.errors import Problem, reason
 
 FORMAT = "drawbench data set"
 VERSION = 1  # rises when the same recipe and seed would give other pixels
@@ -137,7 +137,7 @@ def card(folder: str | Path) -> dict:
         raise Problem(f"{path} cannot be read ({error.strerror or error})") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise Problem(
-            f"{path} is not a data set's card ({_reason(error)}): make the data set again with --force, or name another folder"
+            f"{path} is not a data set's card ({reason(error)}): make the data set again with --force, or name another folder"
         ) from error
     return described
 
@@ -164,7 +164,7 @@ def load(folder: str | Path, split: str, verify: bool = True) -> Scenes:
             arrays = {name: _read_array(archive, name, *expected) for name, expected in layout.items()}
         _check_values(arrays, described["recipe"]["canvas"])
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise Problem(f"{path} is damaged ({_reason(error)}): make the data set again with '{described['command']} --force'") from error
+        raise Problem(f"{path} is damaged ({reason(error)}): make the data set again with '{described['command']} --force'") from error
     return Scenes(**arrays, card=described)
 
 
@@ -236,15 +236,6 @@ def _check_card(described: object) -> None:
     texts = [described[name] for name in ("dataset", "source", "command")] + [described["sha256"][file] for file in FILES.values()]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("names, commands and hashes must be text")
-
-
-def _reason(error: BaseException) -> str:
-    """An exception in a few words, on one line."""
-    if isinstance(error, KeyError):
-        return f"it lacks {error}"
-    if isinstance(error, UnicodeDecodeError):
-        return "it is not text"
-    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 # ---- Writing -----------------------------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from drawbench import evaluation
 from drawbench.config import Evaluate, shown
 from drawbench.data import sources, store
-from drawbench.errors import Problem
+from drawbench.errors import Problem, reason
 from drawbench.experiments.classify import CLASSES, measured, prepare_data
 from drawbench.models.cost import cost
 from drawbench.models.one_look import Answer
@@ -109,7 +109,7 @@ def load_guest(name: str, weights: Path | None = None) -> Guest:
         try:
             network.load_state_dict(tensors)
         except Exception as error:  # RuntimeError, or what a tensor of an odd kind, or a method of the stranger's, raises
-            raise Problem(f"the weights in {weights} do not fit {name}: {' '.join(str(error).split())[:500]}") from error
+            raise Problem(f"the weights in {weights} do not fit {name}: {reason(error)}") from error
     return Guest(name, network).eval()
 
 
@@ -155,8 +155,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             "save weights alone: safetensors, or torch.save(network.state_dict(), file)"
         ) from error
     except Exception as error:  # a broken file makes torch raise nearly anything: IndexError, AttributeError, struct.error ...
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise Problem(f"{path} is not a file of weights, or damaged: {reason}") from error
+        raise Problem(f"{path} is not a file of weights, or damaged: {reason(error)}") from error
     if not isinstance(tensors, dict) or not all(isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()):
         raise Problem(f"{path} does not hold tensors by name; save them so: torch.save(network.state_dict(), file)")
     return tensors
