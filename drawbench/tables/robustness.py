@@ -41,11 +41,11 @@ def _wide(curves: list[list[dict[str, Any]]], condition: str) -> list[dict[str, 
 def curve(row: Row, condition: str) -> list[dict[str, Any]]:
     """A line for each value of a condition: the mean error over the seeds that have it measured."""
     file = f"error_against_{condition}.csv"
-    frames = [record.tables[file] for record in row.records if file in record.tables]
-    if not frames:
+    seeds = [record for record in row.records if file in record.tables]
+    if not seeds:
         return []
     lines = []
-    for value, group in pd.concat(frames).groupby(condition):
+    for value, group in pd.concat([record.tables[file] for record in seeds]).groupby(condition):
         measured: list[dict[str, Any]] = [{str(name): cell for name, cell in line.items()} for line in group.to_dict("records")]
         error, low, high, basis = estimate(measured, "error")
         lines.append(
@@ -58,9 +58,9 @@ def curve(row: Row, condition: str) -> list[dict[str, Any]]:
                 "low": low,
                 "high": high,
                 "interval over": basis,
-                "seeds": len(frames),
+                "seeds": len(seeds),
                 "notes": row.notes or None,
-                "runs or source": row.pointer,
+                "runs or source": ", ".join(record.pointer for record in seeds),
             }
         )
     return lines
