@@ -10,7 +10,7 @@ help:
 	@echo "make quickstart   set up, then the whole tour on embedded digits (minutes)"
 	@echo "make test         set up, then lint, types and the tests"
 	@echo "make slow         the tests that take longer"
-	@echo "make torture      hurt it in every way that docs/reliability.md speaks of, and count what holds (20 minutes)"
+	@echo "make torture      hurt it in every way that docs/reliability.md speaks of, and count what holds (half an hour)"
 	@echo "make tables       results/tables and results/figures again, from results/published"
 	@echo "make clean        remove .venv and caches; data and runs stay"
 
