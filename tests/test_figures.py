@@ -342,6 +342,12 @@ def test_what_cannot_be_drawn_is_named():
         figures.confusion(np.ones((2, 2), dtype=int), ["a"])
 
 
+def test_an_interval_that_reaches_zero_leaves_the_axis_logarithmic():
+    frame = pd.DataFrame({"condition": [0, 8], "error": [1.0, 50.0], "low": [0.0, 49.0], "high": [9.0, 51.0]})
+    axes = figures.error_curve(frame, "clutter").axes[0]
+    assert axes.get_yscale() == "log" and axes.get_ylim()[0] == pytest.approx(0.4)
+
+
 def test_many_models_stay_apart_in_grey():
     shapes = [(line["marker"], str(line["linestyle"]), line.get("markerfacecolor")) for line in style.lines(30)]
     assert len(set(shapes)) == 30

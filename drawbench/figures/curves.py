@@ -232,7 +232,10 @@ def error_curve(
         axes.annotate("trained here", (trained_at, 1), (2, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
                       rotation=90, ha="left", va="top", fontsize=7, color="0.2")  # fmt: skip
     means = frame.groupby("condition")["error"].mean()
-    _log_where_it_helps(axes, [*frame["low"], *frame["high"], *(references or {}).values()])
+    _log_where_it_helps(axes, [*frame["error"], *frame["high"], *(references or {}).values()])
+    if axes.get_yscale() == "log":  # an interval of few seeds may reach down to 0, which is out of sight here
+        shown = min([*frame["error"], *(references or {}).values()])
+        axes.set_ylim(bottom=0.8 * max(shown / 2, min(frame["low"].min(), shown)))
     draw_references(axes, references or {})
     axes.set(xlabel=xlabel, ylabel="test error (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=bool((frame["condition"] % 1 == 0).all())))
