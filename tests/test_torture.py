@@ -140,6 +140,21 @@ def test_wear_is_seen(wear, said):
     assert len(tally.notes) == 3
 
 
+def test_a_training_that_slowed_is_done_again_in_an_empty_folder(monkeypatch, tmp_path):
+    place, tally, done = harness.Place(tmp_path / "place"), Tally(), []
+
+    def watched(place, words, tally):
+        assert not place.run.exists()
+        place.run.mkdir(parents=True)
+        done.append(words)
+        seconds = [row * (1 + row if len(done) == 1 else 1) for row in range(1, 41)]
+        return [(row, time, time, 300_000_000, 9) for row, time in enumerate(seconds, start=1)]
+
+    monkeypatch.setattr(endurance, "watched", watched)
+    endurance.run(Case("endurance", 0), place, {}, tally)
+    assert len(done) == 2 and not tally.faults and "done again" in tally.notes[0]
+
+
 def test_the_processes_of_a_training_are_found_by_their_rank():
     """By what the system tells of them."""
     code = """

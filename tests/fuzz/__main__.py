@@ -19,6 +19,7 @@ sys.path.insert(0, str(HERE.parent))  # made_runs lies there
 def main() -> int:
     from . import guided
 
+    # Before the words are parsed, for their help names what is imported here.
     with guided.instrumented() if "--guided" in sys.argv and "--inside" in sys.argv else contextlib.nullcontext():
         from .engine import Tally, campaign, report, shares
         from .kinds import KINDS

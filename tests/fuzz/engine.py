@@ -191,7 +191,8 @@ def _run(
         try:
             attempt(case)
         finally:
-            faulthandler.cancel_dump_traceback_later()
+            if watch:
+                faulthandler.cancel_dump_traceback_later()
 
     def attempt(case: Any) -> None:
         os.chdir(folder.parent)

@@ -91,7 +91,7 @@ def prepare(kept: Path, patch) -> tuple[dict[str, bytes], dict, sources.Source]:
 
 def array_bytes(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    npy.write_array(buffer, array, version=(1, 0), allow_pickle=True)
+    npy.write_array(buffer, array, version=(1, 0), allow_pickle=True)  # it writes the trap; nothing is read with it
     return buffer.getvalue()
 
 

@@ -6,6 +6,7 @@ them: a training that slowed is done again, and one that wears out slows every t
 
 import contextlib
 import os
+import shutil
 import statistics
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ STEPS, SAVE, MEASURE = 20_000, 50, 500
 PATIENCE = 3600  # seconds
 MEMORY, SPEED = 0.05, 0.10  # how much they may change
 TRIES = 3
+FEWEST = 10  # samples, two in each fifth
 Samples = list[tuple[int, float, float, int, int]]  # updates, clock and CPU seconds so far, bytes, open files
 
 
@@ -27,10 +29,11 @@ def run(case: Case, place: Place, references: dict[str, Reference], tally: Tally
     words = harness.command("classify", steps=steps, save_every=SAVE, evaluate_every=MEASURE)
     samples = watched(place, words, tally)
     for number in range(2, TRIES + 1):
-        if len(samples) < 10 or not slowed(samples):
+        if not slowed(samples):
             break
         tally.notes.append(f"it slowed, from {rates(samples)}: done again, for the {number}. time")
-        samples = watched(place, [*words, "--force"], tally)
+        shutil.rmtree(place.run)  # or what the one before left would be taken for its own
+        samples = watched(place, words, tally)
     judged(tally, samples)
 
 
@@ -80,7 +83,9 @@ def speeds(samples: Samples, clock: int) -> tuple[float, float]:
 
 
 def slowed(samples: Samples) -> bool:
-    """Whether it is slower at the end than it may be."""
+    """Whether there are enough samples, and it is slower at the end than it may be."""
+    if len(samples) < FEWEST:
+        return False
     early, late = speeds(samples, 2)
     return late < (1 - SPEED) * early
 
@@ -92,7 +97,7 @@ def rates(samples: Samples) -> str:
 
 def judged(tally: Tally, samples: Samples) -> None:
     """Compare the end with what was early."""
-    if not tally.check(len(samples) >= 10, f"only {len(samples)} samples were taken"):
+    if not tally.check(len(samples) >= FEWEST, f"only {len(samples)} samples were taken"):
         return
     start, end = parts(samples)
     memory = [statistics.median(sample[3] for sample in part) for part in (start, end)]
