@@ -1,7 +1,7 @@
 """drawbench: train, measure, compare and see visual attention (DRAW, Gregor et al. 2015).
 
-The names below are the toolkit for a notebook or a program; the ``drawbench`` command does the same from a shell. They are imported
-when first used, so ``import drawbench`` costs nothing.
+The names below are the toolkit for a notebook or a program; the ``drawbench`` command does the same
+from a shell. They are imported when first used, so ``import drawbench`` costs nothing.
 """
 
 import importlib
@@ -37,15 +37,20 @@ _HOME = {
     "load_scenes": "drawbench.data.store",
     "load_pictures": "drawbench.data.pictures",
     # measuring and runs
-    "predict": "drawbench.evaluation",
-    "score": "drawbench.evaluation",
-    "wilson": "drawbench.evaluation",
-    "measure_bound": "drawbench.bounds",
-    "measure_importance_weighted": "drawbench.bounds",
-    "load_run": "drawbench.experiments",
+    "predict": "drawbench.evaluation.error_rate",
+    "score": "drawbench.evaluation.error_rate",
+    "wilson": "drawbench.evaluation.error_rate",
+    "measure_bound": "drawbench.evaluation.bounds",
+    "measure_importance_weighted": "drawbench.evaluation.bounds",
+    "load_run": "drawbench.tasks",
     "Problem": "drawbench.errors",
 }
-_NAME_THERE = {"load_source": "load", "write_scenes": "write", "load_scenes": "load", "load_pictures": "load"}
+_NAME_THERE = {
+    "load_source": "load",
+    "write_scenes": "write",
+    "load_scenes": "load",
+    "load_pictures": "load",
+}
 _NAME_THERE |= {"measure_bound": "bound", "measure_importance_weighted": "importance_weighted"}
 
 __all__ = list(_HOME)

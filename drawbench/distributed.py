@@ -1,11 +1,13 @@
-"""Several processes that train or measure one model together: on one machine by ``--processes N``, on several by ``torchrun``.
+"""Several processes that train or measure one model together: on one machine by ``--processes N``,
+on several by ``torchrun``.
 
-Each process has the whole model and computes a contiguous share of the images, of an update or of a set that is measured. Gradients
-are summed and measurements gathered, so what comes out is, to rounding, what one process gives. The first process (rank 0) alone
-reads, writes and prints. In a process by itself every function here gives back what it was given.
+Each process has the whole model and computes a contiguous share of the images, of an update or of a
+set that is measured. Gradients are summed and measurements gathered, so what comes out is, to
+rounding, what one process gives. The first process (rank 0) alone reads, writes and prints. In a
+process by itself every function here gives back what it was given.
 
-The only file that imports torch.distributed, and only where there are several processes. Small things travel between CPUs (gloo),
-gradients between GPUs where the model is on them (NCCL).
+The only file that imports torch.distributed, and only where there are several processes. Small
+things travel between CPUs (gloo), gradients between GPUs where the model is on them (NCCL).
 """
 
 import contextlib
@@ -25,19 +27,19 @@ if TYPE_CHECKING:  # torch takes seconds to import, and a wrong option is to be 
 
 P = ParamSpec("P")
 R = TypeVar("R")
-LONGEST = timedelta(hours=2)  # that the others are waited for: while the first downloads data, or saves after a signal
+LONGEST = timedelta(
+    hours=2
+)  # that the others are waited for: while the first downloads data, or saves after a signal
 
 
 @dataclass(frozen=True)
 class Group:
     """The processes that work together, as seen by one of them.
 
-    Attributes:
-        rank: the number of this process, from 0.
-        size: how many there are, on all machines.
+    Attributes: rank: the number of this process, from 0. size: how many there are, on all machines.
         local_rank: the number of this process on its machine; it takes the GPU of this number.
-        store: the key-value store of the group, which outlives the connections between its processes.
-        parent: the process that started this one.
+        store: the key-value store of the group, which outlives the connections between its
+        processes. parent: the process that started this one.
     """
 
     rank: int = 0
@@ -71,11 +73,12 @@ def by_torchrun() -> bool:
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
-# --------------------------------------------------------------------------------------------------------------- the group
+# ---------------------------------------------------------------------------------------- the group
 
 
 def join() -> None:
-    """Join the group that this process was started for by :func:`launch` or torchrun; nothing if it was not.
+    """Join the group that this process was started for by :func:`launch` or torchrun; nothing if it
+    was not.
 
     From then on only the first process can be heard.
 
@@ -92,12 +95,18 @@ def join() -> None:
     parent, number = os.getppid(), int(os.environ["RANK"])
     if number:
         sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it stays open as long as the process lives
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    backend = (
+        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
+    )
     with _connected(number, count):
         store, *_ = next(dist.rendezvous("env://", timeout=LONGEST))
-        store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)  # another attempt is another group
+        store = dist.PrefixStore(
+            os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store
+        )  # another attempt is another group
         _group = Group(number, count, int(os.environ.get("LOCAL_RANK", number)), store, parent)
-        dist.init_process_group(backend, store=store, rank=number, world_size=count, timeout=LONGEST)
+        dist.init_process_group(
+            backend, store=store, rank=number, world_size=count, timeout=LONGEST
+        )
 
 
 def leave() -> None:
@@ -112,9 +121,11 @@ def leave() -> None:
 
 
 def take_the_word(status: int) -> None:
-    """Let one process alone tell what went wrong: an error in one ends all, and only the first one is the cause.
+    """Let one process alone tell what went wrong: an error in one ends all, and only the first one
+    is the cause.
 
-    Returns in the first that fails, which can be heard from then on. Ends the others silently, with the exit status of that one.
+    Returns in the first that fails, which can be heard from then on. Ends the others silently, with
+    the exit status of that one.
 
     Args:
         status: the exit status that this process is about to end with.
@@ -128,7 +139,9 @@ def take_the_word(status: int) -> None:
 
 
 def _first_failure(store: Any, number: int, status: int) -> tuple[int, int]:
-    """Rank and exit status of the process that failed first; those given if there was none before, or it took the store with it."""
+    """Rank and exit status of the process that failed first; those given if there was none before,
+    or it took the store with it.
+    """
     try:
         words = store.compare_set("failed", "", f"{number} {status}").decode().split()
     except RuntimeError:
@@ -152,7 +165,7 @@ def _connected(number: int, count: int) -> Iterator[None]:
         ) from error
 
 
-# --------------------------------------------------------------------------------------------------- what they tell each other
+# ------------------------------------------------------------------------ what they tell each other
 
 
 def _sum_(tensor: "Tensor") -> "Tensor":
@@ -178,10 +191,11 @@ def broadcast(value: R) -> R:
 
 
 def by_first(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: the first process alone calls the function, while the others wait; all get what it returns.
+    """Decorator: the first process alone calls the function, while the others wait; all get what it
+    returns.
 
-    For everything that reads or writes a run folder: there is one writer, and on several machines only its own needs the folder.
-    Within the function the process is by itself.
+    For everything that reads or writes a run folder: there is one writer, and on several machines
+    only its own needs the folder. Within the function the process is by itself.
     """
 
     @functools.wraps(function)
@@ -202,9 +216,11 @@ def by_first(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def in_turn() -> Iterator[None]:
-    """The first process goes through the block by itself, then the first of every other machine, then the rest.
+    """The first process goes through the block by itself, then the first of every other machine,
+    then the rest.
 
-    So the first makes or downloads what is missing, and the others find it, whether or not their machines share a disk.
+    So the first makes or downloads what is missing, and the others find it, whether or not their
+    machines share a disk.
     """
     turn = 0 if rank() == 0 else 1 if local_rank() == 0 else 2
     for _ in range(turn):
@@ -219,7 +235,8 @@ def _wait_for_all() -> None:
 
 
 def signal_to_stop(number: int | None) -> int | None:
-    """The signal that any of the processes was sent, the same in all of them, so that all stop at the same step.
+    """The signal that any of the processes was sent, the same in all of them, so that all stop at
+    the same step.
 
     Where what started a process has gone, SIGTERM: nobody is left to stop it.
 
@@ -239,17 +256,20 @@ def signal_to_stop(number: int | None) -> int | None:
     return int(largest) or None
 
 
-# ----------------------------------------------------------------------------------------------------------- sharing the work
+# --------------------------------------------------------------------------------- sharing the work
 
 
 def _share(count: int, number: int, processes: int) -> tuple[int, int]:
-    """First and count of the share of ``0 .. count - 1`` that a process has; where they differ, the first have one more."""
+    """First and count of the share of ``0 .. count - 1`` that a process has; where they differ, the
+    first have one more.
+    """
     each, more = divmod(count, processes)
     return number * each + min(number, more), each + (number < more)
 
 
 def share(count: int) -> tuple[int, int]:
-    """The contiguous part of the images ``0 .. count - 1`` of an update that is this process's: its first one, and how many.
+    """The contiguous part of the images ``0 .. count - 1`` of an update that is this process's: its
+    first one, and how many.
 
     Raises:
         Problem: there is not one image for each process.
@@ -263,7 +283,8 @@ def share(count: int) -> tuple[int, int]:
 
 
 def mean_(gradients: "list[Tensor]", numbers: "Tensor", part: float) -> "Tensor":
-    """Turn means over each process's images into means over all, in one all-reduce: ``sum_r n_r / n g_r``.
+    """Turn means over each process's images into means over all, in one all-reduce: ``sum_r n_r / n
+    g_r``.
 
     Args:
         gradients: of the mean loss over this process's images, any shapes; overwritten.
@@ -287,21 +308,21 @@ def mean_(gradients: "list[Tensor]", numbers: "Tensor", part: float) -> "Tensor"
 def gather(measure: "Callable[[Any], Tensor]", rows: Any) -> "Tensor":
     """``measure(rows)``, of which each process computes a share, in all of them.
 
-    Args:
-        measure: gives a row of a CPU tensor for each row that it is given, whatever other rows are beside it.
-        rows: at least one; whatever can be sliced.
+    Args: measure: gives a row of a CPU tensor for each row that it is given, whatever other rows
+        are beside it. rows: at least one; whatever can be sliced.
     """
     if size() == 1:
         return measure(rows)
     first, count = _share(len(rows), rank(), size())
-    # A network cannot look at no image: where there is none for a process, it looks at the first one for nothing.
+    # A network cannot look at no image: where there is none for a process, it looks at the first
+    # one for nothing.
     mine = measure(rows[first : first + count] if count else rows[:1])[:count]
     whole = mine.new_zeros(len(rows), *mine.shape[1:])
     whole[first : first + count] = mine
     return _sum_(whole)
 
 
-# ----------------------------------------------------------------------------------------------------------------- launching
+# ---------------------------------------------------------------------------------------- launching
 
 
 def meeting_place() -> Any:
@@ -312,9 +333,20 @@ def meeting_place() -> Any:
 
 
 def seat(store: Any, number: int, processes: int) -> dict[str, str]:
-    """What process ``number`` of a group needs in its environment to :func:`join` it at a :func:`meeting_place`."""
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "WORLD_SIZE": str(processes)}
-    return {**shared, "TORCHELASTIC_USE_AGENT_STORE": "True", "RANK": str(number), "LOCAL_RANK": str(number)}
+    """What process ``number`` of a group needs in its environment to :func:`join` it at a
+    :func:`meeting_place`.
+    """
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "WORLD_SIZE": str(processes),
+    }
+    return {
+        **shared,
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "RANK": str(number),
+        "LOCAL_RANK": str(number),
+    }
 
 
 def launch(command: list[str], processes: int) -> int:
@@ -322,9 +354,8 @@ def launch(command: list[str], processes: int) -> int:
 
     SIGINT and SIGTERM are passed on to them. An error in one ends all.
 
-    Args:
-        command: the program and its words; each process finds in its environment what :func:`join` needs.
-        processes: how many. They share torch's CPU threads, at least one each.
+    Args: command: the program and its words; each process finds in its environment what
+        :func:`join` needs. processes: how many. They share torch's CPU threads, at least one each.
 
     Returns:
         The exit status: of the first process that failed, 0 if none did.
@@ -337,7 +368,9 @@ def launch(command: list[str], processes: int) -> int:
 
     store = meeting_place()
     threads = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // processes))}
-    environments = {number: {**seat(store, number, processes), **threads} for number in range(processes)}
+    environments = {
+        number: {**seat(store, number, processes), **threads} for number in range(processes)
+    }
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         codes, stopped = _run(command, environments)
@@ -347,16 +380,27 @@ def launch(command: list[str], processes: int) -> int:
     return _status(PrefixStore("0", store), codes, stopped, processes)
 
 
-def _run(command: list[str], environments: dict[int, dict[str, str]]) -> tuple[dict[int, int], int | None]:
-    """Run a command in each environment: the exit statuses that are not 0, and the signal that came meanwhile.
+def _run(
+    command: list[str], environments: dict[int, dict[str, str]]
+) -> tuple[dict[int, int], int | None]:
+    """Run a command in each environment: the exit statuses that are not 0, and the signal that came
+    meanwhile.
 
-    Each process leads a session of its own, so Ctrl-C reaches this one alone, which passes it on exactly once.
+    Each process leads a session of its own, so Ctrl-C reaches this one alone, which passes it on
+    exactly once.
     """
     import logging
 
-    from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, PContext, SignalException, start_processes
+    from torch.distributed.elastic.multiprocessing import (
+        DefaultLogsSpecs,
+        PContext,
+        SignalException,
+        start_processes,
+    )
 
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)  # the processes speak for themselves
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(
+        logging.CRITICAL
+    )  # the processes speak for themselves
     # Not SIGHUP: nohup is to hold, and without it the processes stop when they find this one gone.
     os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGINT,SIGTERM")
     program, *words = command
@@ -366,11 +410,15 @@ def _run(command: list[str], environments: dict[int, dict[str, str]]) -> tuple[d
         try:
             if started is None:
                 arguments = {number: tuple(words) for number in environments}
-                started = start_processes("drawbench", program, arguments, environments, DefaultLogsSpecs(os.devnull))
+                started = start_processes(
+                    "drawbench", program, arguments, environments, DefaultLogsSpecs(os.devnull)
+                )
             if stopped:
                 started.close(signal.Signals(stopped), timeout=int(LONGEST.total_seconds()))
             if (ended := started.wait(period=0.1)) is not None:
-                return {number: failure.exitcode for number, failure in ended.failures.items()}, stopped
+                return {
+                    number: failure.exitcode for number, failure in ended.failures.items()
+                }, stopped
         except SignalException as stop:
             if started is None:
                 return {0: -stop.sigval}, stop.sigval
@@ -378,7 +426,9 @@ def _run(command: list[str], environments: dict[int, dict[str, str]]) -> tuple[d
 
 
 def _status(store: Any, codes: dict[int, int], stopped: int | None, processes: int) -> int:
-    """The exit status of a launch from those of the processes that failed, negative for one that a signal ended."""
+    """The exit status of a launch from those of the processes that failed, negative for one that a
+    signal ended.
+    """
     if not codes:
         return 0
     number, code = min(codes.items(), key=lambda item: item[1])

@@ -34,7 +34,9 @@ def write_atomically(path: Path, content: bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        raise Problem(f"cannot write {path}: {error.strerror or error}; what was there before is untouched") from error
+        raise Problem(
+            f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -43,7 +45,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def plain(path: Path) -> Path:
-    """The path of a file that can be read to its end: no pipe, which would be waited for, and no device, which may have none.
+    """The path of a file that can be read to its end: no pipe, which would be waited for, and no
+    device, which may have none.
 
     Raises:
         OSError: it is one of these, or a folder, or is not there.
@@ -79,7 +82,9 @@ def parse_json(text: str) -> Any:
 
 
 def printable(value: Any) -> Any:
-    """What JSON can hold, with halves of letters (bytes of a file's name that are no text) replaced: they cannot be printed."""
+    """What JSON can hold, with halves of letters (bytes of a file's name that are no text)
+    replaced: they cannot be printed.
+    """
     return parse_json(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode())
 
 
@@ -99,14 +104,17 @@ def read_json(path: Path) -> Any:
         raise Problem(f"{path} is not valid JSON: {error}") from error
 
 
-def read_array(archive: zipfile.ZipFile, name: str, check: Callable[["np.dtype", tuple[int, ...]], object]) -> "np.ndarray":
-    """One array of an npz file; memory is taken after its promises were found to agree with the file and with ``check``.
+def read_array(
+    archive: zipfile.ZipFile, name: str, check: Callable[["np.dtype", tuple[int, ...]], object]
+) -> "np.ndarray":
+    """One array of an npz file; memory is taken after its promises were found to agree with the
+    file and with ``check``.
 
     Args:
         check: called with type and shape; raises ValueError where they are not right.
 
-    Raises:
-        ValueError, KeyError and what :mod:`zipfile` and :mod:`zlib` raise: it is not there, or damaged, or not right.
+    Raises: ValueError, KeyError and what :mod:`zipfile` and :mod:`zlib` raise: it is not there, or
+        damaged, or not right.
     """
     from numpy.lib import format as npy
 
@@ -117,7 +125,9 @@ def read_array(archive: zipfile.ZipFile, name: str, check: Callable[["np.dtype",
     check(dtype, shape)
     # Deflate cannot shrink by more than 1032: a few bytes that promise more are a lie or a trap.
     if entry.file_size != size or entry.file_size > 1_032 * entry.compress_size + 1_024:
-        raise ValueError(f"{name} claims {entry.file_size:,} bytes in {entry.compress_size:,}, expected {size:,}")
+        raise ValueError(
+            f"{name} claims {entry.file_size:,} bytes in {entry.compress_size:,}, expected {size:,}"
+        )
     with archive.open(entry) as stream:
         return npy.read_array(stream, allow_pickle=False)
 
@@ -131,7 +141,9 @@ def _array_header(stream: IO[bytes]) -> tuple["np.dtype", tuple[int, ...]]:
         shape, fortran, dtype = npy.read_array_header_1_0(stream)
     except OSError:
         raise
-    except Exception as error:  # the header is parsed as Python, and a broken one raises nearly anything: TokenError, MemoryError ...
+    # the header is parsed as Python, and a broken one raises nearly anything: TokenError,
+    # MemoryError ...
+    except Exception as error:
         raise ValueError(f"its header cannot be read: {type(error).__name__}") from error
     if fortran or min(shape, default=0) < 0:
         raise ValueError(f"its header says {'columns first' if fortran else shape}")
@@ -144,7 +156,8 @@ def hashed(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_hashed(path: Path) -> Any:
-    """Read a JSON file and hold it against its ``sha256``, which is left out of what is given; anything but a table is given as it is.
+    """Read a JSON file and hold it against its ``sha256``, which is left out of what is given;
+    anything but a table is given as it is.
 
     Raises:
         Problem: it is missing, not JSON, or was changed since it was written.
@@ -161,4 +174,6 @@ def read_hashed(path: Path) -> Any:
 
 
 def _digest(value: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps({**value, "sha256": None}, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps({**value, "sha256": None}, sort_keys=True).encode()
+    ).hexdigest()

@@ -1,7 +1,8 @@
-"""Finished runs as their folders tell them, for tables, figures and reports: read in milliseconds, without torch.
+"""Finished runs as their folders tell them, for tables, figures and reports: read in milliseconds,
+without torch.
 
-:mod:`drawbench.runs` makes run folders and goes on with them; this module only reads what they say, and is lenient: a run of another
-version, with settings that are not known here, still has its row.
+:mod:`drawbench.runs` makes run folders and goes on with them; this module only reads what they say,
+and is lenient: a run of another version, with settings that are not known here, still has its row.
 """
 
 import io
@@ -20,8 +21,13 @@ from drawbench.files import printable, read_hashed, read_json, read_text
 
 METRICS = {"classify": "test_error_percent", "generate": "nll_bound_nats"}
 CONDITIONS = ("clutter", "canvas", "glimpses")  # of errors measured outside the training conditions
-TABLES = {"metrics.csv": ("step",)} | {f"error_against_{name}.csv": (name, "error", "low", "high", "n") for name in CONDITIONS}
-WORDS, NUMBERS = ("task", "model", "dataset", "source", "metric"), ("value", "low", "high", "n")  # what every result has
+TABLES = {"metrics.csv": ("step",)} | {
+    f"error_against_{name}.csv": (name, "error", "low", "high", "n") for name in CONDITIONS
+}
+WORDS, NUMBERS = (
+    ("task", "model", "dataset", "source", "metric"),
+    ("value", "low", "high", "n"),
+)  # what every result has
 WIDEST = 10_000  # columns of a table: a generator has one for each step
 LARGEST = 1e300  # of any number, so that sums of them stay finite
 MORE_NUMBERS = ("steps", "glimpses", "images_seen", "train_seconds")  # what it may have
@@ -31,11 +37,9 @@ MORE_NUMBERS = ("steps", "glimpses", "images_seen", "train_seconds")  # what it 
 class Record:
     """A finished run.
 
-    Attributes:
-        folder: where it lies.
-        settings: every setting by its name, those that its ``config.json`` does not know at their defaults.
-        result: ``result.json``.
-        tables: of :data:`TABLES`, those that are there, by name.
+    Attributes: folder: where it lies. settings: every setting by its name, those that its
+        ``config.json`` does not know at their defaults. result: ``result.json``. tables: of
+        :data:`TABLES`, those that are there, by name.
     """
 
     folder: Path
@@ -49,7 +53,9 @@ class Record:
 
     @property
     def pointer(self) -> str:
-        """Where to find it: its folder and the one above, such as ``published/draw-8``. Never the path of somebody's home."""
+        """Where to find it: its folder and the one above, such as ``published/draw-8``. Never the
+        path of somebody's home.
+        """
         return one_line("/".join(self.folder.absolute().parts[-2:]))
 
     @property
@@ -83,13 +89,21 @@ def read(folder: Path, say: Callable[[str], object]) -> Record:
     if not (folder / "config.json").is_file():
         raise Problem(f"{folder} is not a run folder: it has no config.json")
     config = _read_json(folder / "config.json")
-    if not (isinstance(config, dict) and isinstance(config.get("task"), str) and config["task"] in METRICS):
-        raise Problem(f"{folder / 'config.json'} is not the configuration of a run that trains a model")
+    if not (
+        isinstance(config, dict)
+        and isinstance(config.get("task"), str)
+        and config["task"] in METRICS
+    ):
+        raise Problem(
+            f"{folder / 'config.json'} is not the configuration of a run that trains a model"
+        )
     sections = {name: section for name, section in config.items() if name != "task"}
     if not all(isinstance(section, dict) for section in sections.values()):
         raise Problem(f"{folder / 'config.json'} must have sections with keys")
     if not (folder / "result.json").is_file():
-        raise Problem(f"{folder} is not finished: it has no result.json; go on with it: drawbench resume {folder}")
+        raise Problem(
+            f"{folder} is not finished: it has no result.json; go on with it: drawbench resume {folder}"
+        )
     known = configs.settings(configs.TASKS[config["task"]])
     given = {key: value for section in sections.values() for key, value in section.items()}
     for name, value in given.items():
@@ -98,7 +112,9 @@ def read(folder: Path, say: Callable[[str], object]) -> Record:
                 f"{folder / 'config.json'}: {name} must be {configs.value_type(known[name]).__name__}, got {configs.shown(value)}"
             )
     settings = {name: field.default for name, field in known.items()} | given
-    record = Record(folder, settings, _read_json(folder / "result.json", read_hashed), _tables(folder, say))
+    record = Record(
+        folder, settings, _read_json(folder / "result.json", read_hashed), _tables(folder, say)
+    )
     _check(record, config["task"])
     return record
 
@@ -112,7 +128,9 @@ def _read_json(path: Path, read: Callable[[Path], Any] = read_json) -> Any:
 
 
 def _is_setting(value: Any, allowed: tuple[type, ...]) -> bool:
-    """Whether a value can be that of a setting of these types; a number of one type passes for another."""
+    """Whether a value can be that of a setting of these types; a number of one type passes for
+    another.
+    """
     if isinstance(value, int):
         return abs(value) <= configs.LARGEST_INT
     return isinstance(value, allowed)
@@ -129,16 +147,24 @@ def _tables(folder: Path, say: Callable[[str], object]) -> dict[str, pd.DataFram
             frame = pd.read_csv(io.StringIO(_check_width(read_text(path))))
             frame = frame.apply(pd.to_numeric, errors="coerce")  # all there is in them are numbers
             found[file] = frame.where(frame.abs() < math.inf).dropna(subset=list(columns))
-        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:  # pandas' own errors are ValueErrors
-            say(f"Left out: {one_line(str(path))} is not a table with the columns {', '.join(columns)} ({type(error).__name__}).")
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            OverflowError,
+        ) as error:  # pandas' own errors are ValueErrors
+            say(
+                f"Left out: {one_line(str(path))} is not a table with the columns {', '.join(columns)} ({type(error).__name__})."
+            )
     return found
 
 
 def _check_width(text: str) -> str:
     """A table as text.
 
-    Raises:
-        ValueError: it has more columns than any of ours, each of which would cost pandas far more than its comma.
+    Raises: ValueError: it has more columns than any of ours, each of which would cost pandas far
+        more than its comma.
     """
     if any(line.count(",") > WIDEST for line in text.splitlines()):
         raise ValueError(f"more than {WIDEST:,} columns")
@@ -156,22 +182,37 @@ def _check(record: Record, task: str) -> None:
         raise Problem(f"{path} is not a result: it must be a table of fields")
     bad = [name for name in WORDS if not isinstance(result.get(name), str)]
     numbers = [*NUMBERS, *(name for name in MORE_NUMBERS if result.get(name) is not None)]
-    bad += [name for name in numbers if type(result.get(name)) not in (int, float) or not abs(result[name]) <= LARGEST]
+    bad += [
+        name
+        for name in numbers
+        if type(result.get(name)) not in (int, float) or not abs(result[name]) <= LARGEST
+    ]
     if bad:
-        raise Problem(f"{path} is not a result: it lacks {', '.join(bad)}, or they are of a wrong kind")
+        raise Problem(
+            f"{path} is not a result: it lacks {', '.join(bad)}, or they are of a wrong kind"
+        )
     if not (0 <= result["low"] <= result["value"] <= result["high"] and result["n"] >= 1):
-        raise Problem(f"{path} is not a result: value {result['value']} with an interval {result['low']} - {result['high']}")
-    told = {"task": task, "metric": METRICS[task], "source": record.settings["source"], "seed": record.seed}
+        raise Problem(
+            f"{path} is not a result: value {result['value']} with an interval {result['low']} - {result['high']}"
+        )
+    told = {
+        "task": task,
+        "metric": METRICS[task],
+        "source": record.settings["source"],
+        "seed": record.seed,
+    }
     for name, value in told.items():
         if name in result and result[name] != value and value != "auto":
-            raise Problem(f"{path} does not go with its config.json: {name} {result[name]!r} there, {value!r} here")
+            raise Problem(
+                f"{path} does not go with its config.json: {name} {result[name]!r} there, {value!r} here"
+            )
 
 
 def find(places: Iterable[Path], say: Callable[[str], object]) -> list[Record]:
     """All finished runs in some places, each a run folder or a folder of run folders.
 
-    A run that cannot be used, has the name of one before, or repeats the settings and the seed of one before, is left out, and ``say``
-    is told why in a sentence.
+    A run that cannot be used, has the name of one before, or repeats the settings and the seed of
+    one before, is left out, and ``say`` is told why in a sentence.
     """
     found: list[Record] = []
     for folder in [folder for place in places for folder in _folders(place)]:
@@ -188,7 +229,9 @@ def find(places: Iterable[Path], say: Callable[[str], object]) -> list[Record]:
 def _folders(place: Path) -> list[Path]:
     if (place / "config.json").exists():
         return [place]
-    return sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(
+        path for path in place.iterdir() if path.is_dir() and not path.name.startswith(".")
+    )
 
 
 def _refuse_double(record: Record, others: list[Record]) -> None:
@@ -196,7 +239,14 @@ def _refuse_double(record: Record, others: list[Record]) -> None:
         if other.folder.resolve() == record.folder.resolve():
             raise Problem(f"{record.folder} is named twice")
         if other.name == record.name:
-            raise Problem(f"{record.folder} has the same name as {other.folder}, which is taken; rename one of them")
-        same = all(other.result.get(name) == record.result.get(name) for name in ("model", "dataset", "test_sha256"))
+            raise Problem(
+                f"{record.folder} has the same name as {other.folder}, which is taken; rename one of them"
+            )
+        same = all(
+            other.result.get(name) == record.result.get(name)
+            for name in ("model", "dataset", "test_sha256")
+        )
         if same and other.settings == record.settings:
-            raise Problem(f"{record.folder} has the settings and the seed of {other.folder}: it is no further evidence")
+            raise Problem(
+                f"{record.folder} has the settings and the seed of {other.folder}: it is no further evidence"
+            )

@@ -1,13 +1,15 @@
 """Run folders and checkpoints.
 
-A run folder holds everything about one training: ``config.json``, ``environment.json``, ``metrics.csv``, ``result.json``,
-checkpoints and ``figures/``. Whatever is written replaces the old file in one step, so a reader (or a run that was killed) finds
-the old content or the new, never half of it.
+A run folder holds everything about one training: ``config.json``, ``environment.json``,
+``metrics.csv``, ``result.json``, checkpoints and ``figures/``. Whatever is written replaces the old
+file in one step, so a reader (or a run that was killed) finds the old content or the new, never
+half of it.
 
-A checkpoint is a plain safetensors file: tensors and text, nothing that could run. Its text carries a SHA-256 over all of its
-content, which is checked before a single value is used.
+A checkpoint is a plain safetensors file: tensors and text, nothing that could run. Its text carries
+a SHA-256 over all of its content, which is checked before a single value is used.
 
-Where several processes work together, the first alone reads and writes; the others get what it read.
+Where several processes work together, the first alone reads and writes; the others get what it
+read.
 """
 
 import contextlib
@@ -31,16 +33,25 @@ from safetensors.torch import save as safetensors_save
 from torch import Tensor
 
 from drawbench import config as configs
-from drawbench import distributed, native
+from drawbench import distributed
 from drawbench.errors import Problem
-from drawbench.files import hashed, parse_json, plain, read_hashed, read_json, write_atomically, write_json
+from drawbench.fast import native
+from drawbench.files import (
+    hashed,
+    parse_json,
+    plain,
+    read_hashed,
+    read_json,
+    write_atomically,
+    write_json,
+)
 
 FORMAT = "drawbench checkpoint 1"
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 FRESH = f".fresh-{LAST}"  # the next LAST, until it takes its place
 
 
-# ---------------------------------------------------------------------------------------------------------- checkpoints
+# -------------------------------------------------------------------------------------- checkpoints
 
 
 def _digest(tensors: dict[str, Tensor], facts: str) -> str:
@@ -49,7 +60,11 @@ def _digest(tensors: dict[str, Tensor], facts: str) -> str:
     for name in sorted(tensors):
         tensor = tensors[name]
         total.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(tensor.contiguous().view(torch.uint8).numpy() if tensor.ndim else tensor.reshape(1).view(torch.uint8).numpy())
+        total.update(
+            tensor.contiguous().view(torch.uint8).numpy()
+            if tensor.ndim
+            else tensor.reshape(1).view(torch.uint8).numpy()
+        )
     return total.hexdigest()
 
 
@@ -68,7 +83,9 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         Problem: the file is missing, cut off, altered in any bit, or not one of ours.
     """
     try:
-        with safe_open(plain(path), "pt"):  # does its header go with its length? Before all of it is in memory
+        with safe_open(
+            plain(path), "pt"
+        ):  # does its header go with its length? Before all of it is in memory
             content = path.read_bytes()
     except OSError as error:
         raise Problem(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
@@ -81,19 +98,25 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise Problem(f"checkpoint {path} is damaged or not a checkpoint: {error}") from error
     if metadata.get("format") != FORMAT:
-        raise Problem(f"{path} is a safetensors file, but not a checkpoint of drawbench ({FORMAT!r})")
+        raise Problem(
+            f"{path} is a safetensors file, but not a checkpoint of drawbench ({FORMAT!r})"
+        )
     if metadata.get("sha256") != _digest(tensors, metadata.get("facts", "")):
         raise Problem(f"checkpoint {path} is damaged: its content does not match its SHA-256")
     try:
         facts = parse_json(metadata["facts"])
     except (KeyError, ValueError) as error:
-        raise Problem(f"checkpoint {path} is damaged or not a checkpoint: what it says of itself is not JSON") from error
+        raise Problem(
+            f"checkpoint {path} is damaged or not a checkpoint: what it says of itself is not JSON"
+        ) from error
     if not isinstance(facts, dict):
-        raise Problem(f"checkpoint {path} is damaged or not a checkpoint: what it says of itself is not a table")
+        raise Problem(
+            f"checkpoint {path} is damaged or not a checkpoint: what it says of itself is not a table"
+        )
     return tensors, facts
 
 
-# ----------------------------------------------------------------------------------------------------------- run folder
+# --------------------------------------------------------------------------------------- run folder
 
 
 class Run:
@@ -124,17 +147,24 @@ class Run:
             Problem: the folder holds something and may not be emptied.
         """
         refuse_taken(folder, force)
-        about = {**environment(), "command": command}  # takes its time, so before there is a folder that a signal could leave half made
+        about = {
+            **environment(),
+            "command": command,
+        }  # takes its time, so before there is a folder that a signal could leave half made
         try:
             (folder / "figures").mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise Problem(f"cannot make run folder {folder}: {error.strerror or error}; choose a writable one with --runs DIR") from error
+            raise Problem(
+                f"cannot make run folder {folder}: {error.strerror or error}; choose a writable one with --runs DIR"
+            ) from error
         run = cls(folder, config)
         with run.locked():  # or a process that works there would go on in an emptied folder
             refuse_taken(folder, force)  # another process may have made a run there in the meantime
             _empty(folder)
             write_json(folder / "environment.json", about)
-            run.save_config(config)  # last: with it the folder is a complete run, which can be resumed
+            run.save_config(
+                config
+            )  # last: with it the folder is a complete run, which can be resumed
         return run
 
     @classmethod
@@ -159,7 +189,8 @@ class Run:
         write_json(self.folder / "config.json", configs.to_dict(config))
 
     def _check_there(self) -> None:
-        """Nothing, if the folder is still there: what is written under its name later would be no run.
+        """Nothing, if the folder is still there: what is written under its name later would be no
+        run.
 
         Raises:
             Problem: it is not.
@@ -172,7 +203,8 @@ class Run:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against other commands. The system releases the lock of a process that dies.
+        """Hold the folder against other commands. The system releases the lock of a process that
+        dies.
 
         Raises:
             Problem: another process holds it, it cannot be written, or it is gone at the end.
@@ -187,7 +219,9 @@ class Run:
         with file:
             _lock(file, self.folder)
             for folder in (self.folder, self.figures):
-                for stray in folder.glob(".*.tmp"):  # left by a writer that was killed: the lock says it is gone
+                for stray in folder.glob(
+                    ".*.tmp"
+                ):  # left by a writer that was killed: the lock says it is gone
                     stray.unlink(missing_ok=True)
             yield
             self._check_there()
@@ -216,7 +250,11 @@ class Run:
         Raises:
             Problem: there are states, but none is sound.
         """
-        found = [path for path in (self.folder / name for name in (FRESH, LAST, PREVIOUS)) if path.exists()]
+        found = [
+            path
+            for path in (self.folder / name for name in (FRESH, LAST, PREVIOUS))
+            if path.exists()
+        ]
         for path in found:
             try:
                 state = load_checkpoint(path)
@@ -225,7 +263,9 @@ class Run:
                 continue
             if path.name == FRESH:  # the process that wrote it was killed before the last move
                 self._put_in_place()
-            elif path.name == PREVIOUS:  # or the next save would put the damaged one in the place of this
+            elif (
+                path.name == PREVIOUS
+            ):  # or the next save would put the damaged one in the place of this
                 _replace(path, self.folder / LAST)
             return state
         if found:
@@ -234,7 +274,9 @@ class Run:
 
     @distributed.by_first
     def save_best(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Save the weights that did best on validation so far; with ``config`` in the facts they are never taken for another's."""
+        """Save the weights that did best on validation so far; with ``config`` in the facts they
+        are never taken for another's.
+        """
         self._check_there()
         save_checkpoint(self.folder / BEST, tensors, facts)
 
@@ -242,8 +284,8 @@ class Run:
     def load_best(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The weights that did best on validation.
 
-        Raises:
-            Problem: they are not there yet, or lost, or damaged, or were trained with another configuration.
+        Raises: Problem: they are not there yet, or lost, or damaged, or were trained with another
+            configuration.
         """
         if (self.folder / BEST).exists():
             tensors, facts = load_checkpoint(self.folder / BEST)
@@ -258,29 +300,37 @@ class Run:
                 f"{self.folder} has no {BEST}: it was lost, or left out of a copy; train it again: the command is in its result.json, "
                 "and wants --force"
             )
-        raise Problem(f"{self.folder} has no {BEST} yet; train it first: drawbench resume {self.folder}")
+        raise Problem(
+            f"{self.folder} has no {BEST} yet; train it first: drawbench resume {self.folder}"
+        )
 
     def copy_to(self, folder: Path, *, half: bool = False, weights: bool = True) -> "Run":
         """A copy to keep or share: everything but the states that training would go on from.
 
-        Args:
-            folder: must not be there, or be empty.
-            half: round the weights to half precision, which makes them half as large; what was measured is then to be measured again.
-            weights: copy them; a copy without is numbers and pictures only.
+        Args: folder: must not be there, or be empty. half: round the weights to half precision,
+            which makes them half as large; what was measured is then to be measured again. weights:
+            copy them; a copy without is numbers and pictures only.
 
-        Raises:
-            Problem: there is something, the run has no result, or a weight is too large for half precision.
+        Raises: Problem: there is something, the run has no result, or a weight is too large for
+            half precision.
         """
         refuse_taken(folder, force=False)
         result = self.result()
         tensors, facts = self.load_best() if weights else ({}, {})
         if half:
-            tensors = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+            tensors = {
+                name: tensor.half() if tensor.is_floating_point() else tensor
+                for name, tensor in tensors.items()
+            }
             if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-                raise Problem(f"a weight of {self.folder} is too large for half precision; leave out --half")
+                raise Problem(
+                    f"a weight of {self.folder} is too large for half precision; leave out --half"
+                )
             result |= {"weights": "float16"}
         states = (".*", FRESH, LAST, PREVIOUS, BEST)
-        shutil.copytree(self.folder, folder, ignore=shutil.ignore_patterns(*states), dirs_exist_ok=True)
+        shutil.copytree(
+            self.folder, folder, ignore=shutil.ignore_patterns(*states), dirs_exist_ok=True
+        )
         if weights:
             save_checkpoint(folder / BEST, tensors, facts)
         copy = Run(folder, self.config)
@@ -295,7 +345,10 @@ class Run:
         import pandas
 
         self._check_there()
-        write_atomically(self.folder / "metrics.csv", pandas.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode())
+        write_atomically(
+            self.folder / "metrics.csv",
+            pandas.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode(),
+        )
 
     def metrics(self):
         """``metrics.csv`` as a pandas frame.
@@ -308,7 +361,9 @@ class Run:
         try:
             return pandas.read_csv(plain(self.folder / "metrics.csv"))
         except FileNotFoundError as error:
-            raise Problem(f"{self.folder} has no metrics.csv yet; train it first: drawbench resume {self.folder}") from error
+            raise Problem(
+                f"{self.folder} has no metrics.csv yet; train it first: drawbench resume {self.folder}"
+            ) from error
         except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
             raise Problem(f"{self.folder / 'metrics.csv'} is not a table: {error}") from error
 
@@ -320,17 +375,21 @@ class Run:
     def result(self) -> dict[str, Any]:
         """``result.json``.
 
-        Raises:
-            Problem: it is missing, damaged or not a table of fields, or was changed since it was written.
+        Raises: Problem: it is missing, damaged or not a table of fields, or was changed since it
+            was written.
         """
         found = read_hashed(self.folder / "result.json")
         if not isinstance(found, dict):
-            raise Problem(f"{self.folder / 'result.json'} is not a result: it must be a table of fields")
+            raise Problem(
+                f"{self.folder / 'result.json'} is not a result: it must be a table of fields"
+            )
         return found
 
     @property
     def command(self) -> str:
-        """The command line that made it; empty where that is lost, which is no reason to lose the result as well."""
+        """The command line that made it; empty where that is lost, which is no reason to lose the
+        result as well.
+        """
         try:
             told = read_json(self.folder / "environment.json")
         except Problem:
@@ -353,8 +412,8 @@ def _replace(path: Path, other: Path) -> None:
 def _lock(file: IO[str], folder: Path) -> None:
     """Lock a run folder by its lock file.
 
-    Raises:
-        Problem: another process has it, and not only for the moment in which it finds the folder taken.
+    Raises: Problem: another process has it, and not only for the moment in which it finds the
+        folder taken.
     """
     until = time.monotonic() + 1
     while True:
@@ -363,7 +422,9 @@ def _lock(file: IO[str], folder: Path) -> None:
             return
         except OSError as error:
             if time.monotonic() > until:
-                raise Problem(f"another process is working on {folder}; wait for it or stop it") from error
+                raise Problem(
+                    f"another process is working on {folder}; wait for it or stop it"
+                ) from error
         time.sleep(0.05)
 
 
@@ -386,18 +447,42 @@ def refuse_taken(folder: Path, force: bool) -> None:
 
 
 def _is_free(folder: Path) -> bool:
-    """Whether a folder is empty, or holds only what a process leaves that was killed while it made a run."""
-    names = {path.name for path in folder.iterdir() if not (path.name.startswith(".") and path.name.endswith(".tmp"))} - {".lock"}
-    return names <= {"figures", "environment.json"} and names != {"environment.json"} and not any((folder / "figures").glob("*"))
+    """Whether a folder is empty, or holds only what a process leaves that was killed while it made
+    a run.
+    """
+    names = {
+        path.name
+        for path in folder.iterdir()
+        if not (path.name.startswith(".") and path.name.endswith(".tmp"))
+    } - {".lock"}
+    return (
+        names <= {"figures", "environment.json"}
+        and names != {"environment.json"}
+        and not any((folder / "figures").glob("*"))
+    )
 
 
 CURVES = tuple(f"error_against_{condition}.csv" for condition in ("clutter", "canvas", "glimpses"))
-OURS = ("environment.json", "metrics.csv", "result.json", "test.npz", "timing.csv", LAST, FRESH, PREVIOUS, BEST, *CURVES, "config.json")
+OURS = (
+    "environment.json",
+    "metrics.csv",
+    "result.json",
+    "test.npz",
+    "timing.csv",
+    LAST,
+    FRESH,
+    PREVIOUS,
+    BEST,
+    *CURVES,
+    "config.json",
+)
 
 
 def _empty(folder: Path) -> None:
     """Remove the files that a run writes, and no others."""
-    for path in [folder / name for name in OURS] + [p for p in (folder / "figures").glob("*") if p.is_file()]:
+    for path in [folder / name for name in OURS] + [
+        p for p in (folder / "figures").glob("*") if p.is_file()
+    ]:
         path.unlink(missing_ok=True)
 
 
@@ -425,10 +510,21 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """The commit of the checkout the package lies in, marked if files were changed; None outside a checkout."""
+    """The commit of the checkout the package lies in, marked if files were changed; None outside a
+    checkout.
+    """
     folder = Path(__file__).parent
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+        command = [
+            "git",
+            "-C",
+            str(folder),
+            "describe",
+            "--always",
+            "--dirty",
+            "--abbrev=12",
+            "--exclude=*",
+        ]
         answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
         return answer.stdout.strip() or None
     return None

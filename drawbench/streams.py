@@ -1,14 +1,16 @@
 """All randomness, named.
 
-Nothing in drawbench reaches for a global generator. A random number is a pure function of a seed, a name and, where many are
-needed at once, of an index, never of what ran before. That is what makes stop-and-resume exact and lets the number of processes
-and the evaluation batch size change without changing a result.
+Nothing in drawbench reaches for a global generator. A random number is a pure function of a seed, a
+name and, where many are needed at once, of an index, never of what ran before. That is what makes
+stop-and-resume exact and lets the number of processes and the evaluation batch size change without
+changing a result.
 
 Two kinds are offered:
 
-* :func:`stream` gives an ordinary ``torch.Generator`` for things drawn once (initial weights, the order of an epoch);
-* :func:`integers` gives counter-based integers for each index of a tensor: row ``n`` is the same whether it is asked for alone,
-  in a batch of 128, on a GPU or in another process.
+* :func:`stream` gives an ordinary ``torch.Generator`` for things drawn once (initial weights, the
+  order of an epoch);
+* :func:`integers` gives counter-based integers for each index of a tensor: row ``n`` is the same
+  whether it is asked for alone, in a batch of 128, on a GPU or in another process.
 """
 
 import contextlib
@@ -48,11 +50,14 @@ def stream(seed: int, *name: str | int) -> torch.Generator:
 def permutation(n: int, seed: int, *name: str | int) -> Tensor:
     """A random order of ``0..n-1``, int64 of shape (n,).
 
-    It sorts the numbers by 64 random bits each instead of calling ``torch.randperm``, which does not promise the same order in the
-    next version of torch, while generated data sets promise the same bytes.
+    It sorts the numbers by 64 random bits each instead of calling ``torch.randperm``, which does
+    not promise the same order in the next version of torch, while generated data sets promise the
+    same bytes.
     """
     counter = torch.arange(1, n + 1)
-    return torch.argsort(_mix(_mix(counter * _signed(_GOLDEN) + _signed(key(seed, *name)))), stable=True)
+    return torch.argsort(
+        _mix(_mix(counter * _signed(_GOLDEN) + _signed(key(seed, *name)))), stable=True
+    )
 
 
 def _shift_right(x: Tensor, by: int) -> Tensor:
@@ -61,7 +66,9 @@ def _shift_right(x: Tensor, by: int) -> Tensor:
 
 
 def _mix(x: Tensor) -> Tensor:
-    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014), in wrapping int64 arithmetic, so the same on every device."""
+    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014), in wrapping int64 arithmetic, so the
+    same on every device.
+    """
     x = (x ^ _shift_right(x, 30)) * _signed(0xBF58476D1CE4E5B9)
     x = (x ^ _shift_right(x, 27)) * _signed(0x94D049BB133111EB)
     return x ^ _shift_right(x, 31)
@@ -75,9 +82,8 @@ def integers(index: Tensor, highs: list[int], seed: int, *name: str | int) -> Te
         highs: upper limits (exclusive), one for each column.
         seed, name: which family of numbers.
 
-    Returns:
-        int64 (n, len(highs)), column ``j`` uniform on ``0 .. highs[j] - 1``. Row ``n`` depends on ``index[n]`` alone.
-        The rounding bias is below ``high / 2**32``.
+    Returns: int64 (n, len(highs)), column ``j`` uniform on ``0 .. highs[j] - 1``. Row ``n`` depends
+        on ``index[n]`` alone. The rounding bias is below ``high / 2**32``.
 
     Raises:
         ValueError: an upper limit below 1 or above 2**31.
@@ -86,7 +92,8 @@ def integers(index: Tensor, highs: list[int], seed: int, *name: str | int) -> Te
         if not 1 <= high <= 1 << 31:
             raise ValueError(f"an upper limit for random integers must be in 1..2**31, got {high}")
     columns = torch.arange(len(highs), device=index.device)
-    # One mix for the row, one for the column: no two (row, column) pairs share a counter, whatever the number of columns.
+    # One mix for the row, one for the column: no two (row, column) pairs share a counter, whatever
+    # the number of columns.
     rows = _mix((index + 1) * _signed(_GOLDEN) + _signed(key(seed, *name)))
     words = _mix(rows[:, None] + (columns + 1) * _signed(_GOLDEN))
     limits = torch.tensor(highs, dtype=torch.int64, device=index.device)
@@ -94,10 +101,12 @@ def integers(index: Tensor, highs: list[int], seed: int, *name: str | int) -> Te
 
 
 def fingerprint(images: Tensor) -> Tensor:
-    """A number for each image that stands for its content, so that random numbers can be a function of it: int64 (B,).
+    """A number for each image that stands for its content, so that random numbers can be a function
+    of it: int64 (B,).
 
-    The sum over pixels of their 8-bit values, each times its own random 64 bits. Images that differ have different numbers but for one
-    pair in 2^63 or so, and those say nothing about what the image shows.
+    The sum over pixels of their 8-bit values, each times its own random 64 bits. Images that differ
+    have different numbers but for one pair in 2^63 or so, and those say nothing about what the
+    image shows.
 
     Args:
         images: (B, ...) in [0, 1], made from 8-bit values.
@@ -111,7 +120,8 @@ def fingerprint(images: Tensor) -> Tensor:
 def seeded(seed: int, *name: str | int) -> Iterator[None]:
     """Inside, torch's global generator is ``stream(seed, *name)``; afterwards it is as before.
 
-    For building modules, whose initial weights torch draws from the global generator and nowhere else.
+    For building modules, whose initial weights torch draws from the global generator and nowhere
+    else.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_signed(key(seed, *name)))
@@ -119,18 +129,19 @@ def seeded(seed: int, *name: str | int) -> Iterator[None]:
 
 
 def normals(index: Tensor, count: int, seed: int, *name: str | int) -> Tensor:
-    """Independent standard normal numbers for every index: the noise of a generative model, by image.
+    """Independent standard normal numbers for every index: the noise of a generative model, by
+    image.
 
-    Box & Muller 1958 on counter-based uniforms of 53 bits: ``sqrt(-2 ln u) cos(2 pi v)`` and ``sqrt(-2 ln u) sin(2 pi v)`` with ``u``
-    in (0, 1] and ``v`` in [0, 1). No value is infinite; the largest possible is 8.57.
+    Box & Muller 1958 on counter-based uniforms of 53 bits: ``sqrt(-2 ln u) cos(2 pi v)`` and
+    ``sqrt(-2 ln u) sin(2 pi v)`` with ``u`` in (0, 1] and ``v`` in [0, 1). No value is infinite;
+    the largest possible is 8.57.
 
-    Args:
-        index: int64 (n,), which rows are wanted; any order, repeats allowed.
-        count: numbers in a row. A shorter row is not the beginning of a longer one.
-        seed, name: which family of numbers. Let the name hold the sample's number where an image needs several.
+    Args: index: int64 (n,), which rows are wanted; any order, repeats allowed. count: numbers in a
+        row. A shorter row is not the beginning of a longer one. seed, name: which family of
+        numbers. Let the name hold the sample's number where an image needs several.
 
-    Returns:
-        float64 (n, count). Row ``n`` depends on ``index[n]`` alone (and the last bits on the device's logarithm and cosine).
+    Returns: float64 (n, count). Row ``n`` depends on ``index[n]`` alone (and the last bits on the
+        device's logarithm and cosine).
 
     Raises:
         ValueError: a count below 1.
@@ -140,8 +151,12 @@ def normals(index: Tensor, count: int, seed: int, *name: str | int) -> Tensor:
     pairs = (count + 1) // 2
     columns = torch.arange(2 * pairs, device=index.device)
     rows = _mix((index + 1) * _signed(_GOLDEN) + _signed(key(seed, *name)))
-    # Each half is mixed as a contiguous tensor: torch may take another path, with other last bits, for strided ones.
-    for_radius, for_angle = (_shift_right(_mix(rows[:, None] + (half + 1) * _signed(_GOLDEN)), 11) for half in columns.split(pairs))
+    # Each half is mixed as a contiguous tensor: torch may take another path, with other last bits,
+    # for strided ones.
+    for_radius, for_angle = (
+        _shift_right(_mix(rows[:, None] + (half + 1) * _signed(_GOLDEN)), 11)
+        for half in columns.split(pairs)
+    )
     radius = torch.sqrt(-2 * torch.log((for_radius + 1).double() * 2.0**-53))
     angle = for_angle.double() * (2 * torch.pi * 2.0**-53)
     return torch.cat([radius * torch.cos(angle), radius * torch.sin(angle)], dim=1)[:, :count]

@@ -1,11 +1,13 @@
 """The one training loop, for every model.
 
-What differs between a classifier and a generator is the :class:`Task`: what a batch is, what its loss is, how it is validated.
-Everything random is a function of (seed, name, sample number), so the state of a training is the weights, Adam's moments, the
-running average and a few numbers; with them, going on is the same to the bit as never having stopped (for one number of threads and
-of processes and one version of torch).
+What differs between a classifier and a generator is the :class:`Task`: what a batch is, what its
+loss is, how it is validated. Everything random is a function of (seed, name, sample number), so the
+state of a training is the weights, Adam's moments, the running average and a few numbers; with
+them, going on is the same to the bit as never having stopped (for one number of threads and of
+processes and one version of torch).
 
-Several processes (:mod:`drawbench.distributed`) share the images of each update. From the summed gradient on all of them do the same.
+Several processes (:mod:`drawbench.distributed`) share the images of each update. From the summed
+gradient on all of them do the same.
 """
 
 import copy
@@ -33,19 +35,26 @@ class Task(Protocol):
     model: Any  #: an ``nn.Module``; each task says which, which Python's types cannot
     images_per_epoch: int
     selected_by: str  #: the validation number that picks the best weights; lower is better
-    about: dict[str, Any]  #: what a reader of the weights must know to build the model, beside the configuration
+    about: dict[
+        str, Any
+    ]  #: what a reader of the weights must know to build the model, beside the configuration
 
     def batch(self, first: int, count: int) -> Any:
-        """The training samples number ``first .. first + count - 1``, a function of these numbers alone."""
+        """The training samples number ``first .. first + count - 1``, a function of these numbers
+        alone.
+        """
 
     def loss(self, batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """The mean loss to descend, and numbers to log (means over the batch, without gradient), the one to show first.
+        """The mean loss to descend, and numbers to log (means over the batch, without gradient),
+        the one to show first.
 
         Tensors, so that a GPU need not be waited for.
         """
 
     def validate(self, model: Any, check: Callable[[], None]) -> dict[str, float]:
-        """Measure a model on the validation images; ``check`` is called between batches and may raise."""
+        """Measure a model on the validation images; ``check`` is called between batches and may
+        raise.
+        """
 
 
 class Reporter(Protocol):
@@ -69,7 +78,7 @@ class Quiet:
         pass
 
 
-# -------------------------------------------------------------------------------------------------------------- stopping
+# ----------------------------------------------------------------------------------------- stopping
 
 
 class Interrupted(Exception):
@@ -81,21 +90,29 @@ class Interrupted(Exception):
 
 
 class StopFlag:
-    """Remembers a signal until the loop has a good moment for it: a save inside a handler could hang or corrupt."""
+    """Remembers a signal until the loop has a good moment for it: a save inside a handler could
+    hang or corrupt.
+    """
 
     def __init__(self):
         self.number: int | None = None
 
     def check(self) -> None:
-        """Raise :class:`Interrupted` if a signal came, to this process or to one that works with it."""
-        number = distributed.signal_to_stop(self.number)  # not kept here: a signal that comes meanwhile is for the next check
+        """Raise :class:`Interrupted` if a signal came, to this process or to one that works with
+        it.
+        """
+        number = distributed.signal_to_stop(
+            self.number
+        )  # not kept here: a signal that comes meanwhile is for the next check
         if number is not None:
             raise Interrupted(number)
 
 
 @contextmanager
 def stop_flag() -> Iterator[StopFlag]:
-    """A flag that SIGINT and SIGTERM set; a second signal ends the process at once, as it would have without us."""
+    """A flag that SIGINT and SIGTERM set; a second signal ends the process at once, as it would
+    have without us.
+    """
     flag = StopFlag()
     before: dict[int, Any] = {}
 
@@ -112,7 +129,7 @@ def stop_flag() -> Iterator[StopFlag]:
             signal.signal(caught, handler)
 
 
-# -------------------------------------------------------------------------------------------------------------- schedule
+# ----------------------------------------------------------------------------------------- schedule
 
 
 def learning_rate(step: int, total: int, peak: float, warmup: int) -> float:
@@ -136,8 +153,9 @@ VALIDATIONS = 40  # in a training of the usual length
 def plan(task: Task, config: Any, say: Callable[[str], None]) -> Any:
     """The configuration with its length as a number of steps.
 
-    ``steps`` is taken as given, ``epochs`` is converted, ``time_budget`` (30 minutes where no length is given at all) is measured.
-    From then on only steps count, so a resumed run goes exactly as far as the uninterrupted one.
+    ``steps`` is taken as given, ``epochs`` is converted, ``time_budget`` (30 minutes where no
+    length is given at all) is measured. From then on only steps count, so a resumed run goes
+    exactly as far as the uninterrupted one.
 
     Raises:
         Problem: there are more processes than images in an update.
@@ -160,13 +178,18 @@ def plan(task: Task, config: Any, say: Callable[[str], None]) -> Any:
 
 
 def _steps_in(minutes: float, task: Task, training: Training) -> int:
-    """How many updates fit, measured on a copy of the model so that nothing of the training itself has happened."""
+    """How many updates fit, measured on a copy of the model so that nothing of the training itself
+    has happened.
+    """
     trial = copy.copy(task)
     trial.model = copy.deepcopy(task.model)
     optimizer = _adam(trial.model, training)
     seconds: list[float] = []
     start = time.perf_counter()
-    while distributed.broadcast(len(seconds) < 8 or (time.perf_counter() - start < min(10.0, 3.0 * minutes) and len(seconds) < 200)):
+    while distributed.broadcast(
+        len(seconds) < 8
+        or (time.perf_counter() - start < min(10.0, 3.0 * minutes) and len(seconds) < 200)
+    ):
         begin = time.perf_counter()
         _update(trial, optimizer, training, len(seconds), 0.0)[NORM].item()  # which waits for it
         seconds.append(time.perf_counter() - begin)
@@ -178,24 +201,34 @@ def _steps_in(minutes: float, task: Task, training: Training) -> int:
     return distributed.broadcast(max(10, int(usable / statistics.median(seconds[3:]))))
 
 
-# ------------------------------------------------------------------------------------------------------------------ loop
+# --------------------------------------------------------------------------------------------- loop
 
 
 def _adam(model: nn.Module, training: Training) -> torch.optim.Adam:
-    """Adam (Kingma & Ba 2015), with decoupled decay (Loshchilov & Hutter 2019) of matrices; biases and start states do not decay."""
+    """Adam (Kingma & Ba 2015), with decoupled decay (Loshchilov & Hutter 2019) of matrices; biases
+    and start states do not decay.
+    """
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": training.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW([group for group in groups if group["params"]], lr=training.learning_rate, fused=True)
+    groups = [
+        {"params": matrices, "weight_decay": training.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], lr=training.learning_rate, fused=True
+    )
 
 
-def _update(task: Task, optimizer: torch.optim.Optimizer, training: Training, step: int, rate: float) -> dict[str, Tensor]:
-    """Update number ``step``; nothing changes if the loss or the gradient is not finite: that would turn every weight into NaN.
+def _update(
+    task: Task, optimizer: torch.optim.Optimizer, training: Training, step: int, rate: float
+) -> dict[str, Tensor]:
+    """Update number ``step``; nothing changes if the loss or the gradient is not finite: that would
+    turn every weight into NaN.
 
     The host never waits for the device here.
 
-    Returns:
-        The logged numbers, float64 scalars: ``loss``, which is descended, those of the task, and ``gradient_norm``.
+    Returns: The logged numbers, float64 scalars: ``loss``, which is descended, those of the task,
+        and ``gradient_norm``.
 
     Raises:
         Problem: the batch has less than an image for each process.
@@ -204,15 +237,23 @@ def _update(task: Task, optimizer: torch.optim.Optimizer, training: Training, st
     loss, facts = task.loss(task.batch(step * training.batch + first, count))
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    gradients = [parameter.grad for parameter in task.model.parameters() if parameter.grad is not None]
-    means = distributed.mean_(gradients, torch.stack([loss.detach(), *facts.values()]), count / training.batch)
+    gradients = [
+        parameter.grad for parameter in task.model.parameters() if parameter.grad is not None
+    ]
+    means = distributed.mean_(
+        gradients, torch.stack([loss.detach(), *facts.values()]), count / training.batch
+    )
     norm = torch.nn.utils.clip_grad_norm_(task.model.parameters(), training.clip)
     for group in optimizer.param_groups:
         group["lr"] = rate
     # What a gradient scaler tells an optimizer: leave everything as it is.
     optimizer.found_inf = (~(torch.isfinite(means[0]) & torch.isfinite(norm))).float()  # type: ignore[attr-defined]
     optimizer.step()
-    return dict(zip((DESCENDED, *facts, NORM), torch.cat([means, norm[None]]).double().unbind(), strict=True))
+    return dict(
+        zip(
+            (DESCENDED, *facts, NORM), torch.cat([means, norm[None]]).double().unbind(), strict=True
+        )
+    )
 
 
 class Trainer:
@@ -243,7 +284,10 @@ class Trainer:
         tensors = {f"model.{name}": value for name, value in self.task.model.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.state_dict().items()}
         for name, parameter in self.task.model.named_parameters():
-            tensors |= {f"adam.{name}.{key}": value for key, value in self.optimizer.state[parameter].items()}
+            tensors |= {
+                f"adam.{name}.{key}": value
+                for key, value in self.optimizer.state[parameter].items()
+            }
         return tensors
 
     def save(self) -> None:
@@ -255,7 +299,9 @@ class Trainer:
         if self.step == self.saved_step:
             return
         self._look()
-        facts = {key: getattr(self, key) for key in ("step", "best", "rows", "sums", "count", "seconds")}
+        facts = {
+            key: getattr(self, key) for key in ("step", "best", "rows", "sums", "count", "seconds")
+        }
         self.run.save_state(self._tensors(), {**facts, "config": configs.to_dict(self.run.config)})
         self.saved_step = self.step
 
@@ -270,7 +316,9 @@ class Trainer:
             return
         tensors, facts = state
         if configs.from_dict(facts.get("config", {})) != self.run.config:
-            raise Problem(f"the checkpoint in {self.run.folder} was made with another configuration than its config.json")
+            raise Problem(
+                f"the checkpoint in {self.run.folder} was made with another configuration than its config.json"
+            )
         parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "adam": {}}
         for name, value in tensors.items():
             part, _, rest = name.partition(".")
@@ -279,13 +327,17 @@ class Trainer:
             self.task.model.load_state_dict(parts["model"])
             self.average.load_state_dict(parts["average"])
         except RuntimeError as error:
-            raise Problem(f"the checkpoint in {self.run.folder} does not fit the model: {reason(error)}") from error
+            raise Problem(
+                f"the checkpoint in {self.run.folder} does not fit the model: {reason(error)}"
+            ) from error
         try:
             self._take_facts(facts)
             if self.step:  # before the first update Adam has no moments
                 self._take_moments(parts["adam"])
         except (KeyError, TypeError, ValueError) as error:
-            raise Problem(f"the checkpoint in {self.run.folder} is not a state to go on from: {reason(error)}") from error
+            raise Problem(
+                f"the checkpoint in {self.run.folder} is not a state to go on from: {reason(error)}"
+            ) from error
         self.saved_step = self.step
         if self.rows:
             self.run.write_metrics(self.rows)  # the file may be lost, or ahead of this state
@@ -296,13 +348,22 @@ class Trainer:
         Raises:
             KeyError, TypeError, ValueError: it is not one.
         """
-        kinds: dict[str, Any] = {"step": int, "best": float | int | None, "rows": list, "sums": dict, "count": int, "seconds": float | int}
+        kinds: dict[str, Any] = {
+            "step": int,
+            "best": float | int | None,
+            "rows": list,
+            "sums": dict,
+            "count": int,
+            "seconds": float | int,
+        }
         for key, kind in kinds.items():
             if not isinstance(facts[key], kind):
                 raise TypeError(f"{key} is {type(facts[key]).__name__}")
         if not 0 <= facts["step"] <= self.total:
             raise ValueError(f"step {facts['step']} of {self.total}")
-        if not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in facts["rows"]):
+        if not all(
+            isinstance(row, dict) and isinstance(row.get("step"), int) for row in facts["rows"]
+        ):
             raise TypeError("rows must be tables with a step")
         if facts["best"] not in [None, *(row.get(self.task.selected_by) for row in facts["rows"])]:
             raise ValueError("best must be that of a row")
@@ -324,7 +385,9 @@ class Trainer:
                 shape = torch.Size() if key == "step" else parameter.shape
                 if value.shape != shape or value.dtype != torch.float32:
                     raise ValueError(f"{name}.{key} is {value.dtype} {tuple(value.shape)}")
-            self.optimizer.state[parameter] = {key: m if key == "step" else m.to(parameter.device) for key, m in state.items()}
+            self.optimizer.state[parameter] = {
+                key: m if key == "step" else m.to(parameter.device) for key, m in state.items()
+            }
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Take the weights of another training as the first ones, unless this one has begun.
@@ -338,21 +401,35 @@ class Trainer:
             for model in (self.task.model, self.average):
                 model.load_state_dict(weights)
         except RuntimeError as error:
-            raise Problem(f"the weights to start from do not fit the model: {reason(error)}") from error
+            raise Problem(
+                f"the weights to start from do not fit the model: {reason(error)}"
+            ) from error
 
     # -- going on
 
     def _average(self) -> None:
-        """Move the running average towards the weights; the decay rises from 0.1, so that short trainings are averaged too."""
-        decay = min(self.training.average, (1 + self.step) / (10 + self.step)) if self.training.average else 0.0
+        """Move the running average towards the weights; the decay rises from 0.1, so that short
+        trainings are averaged too.
+        """
+        decay = (
+            min(self.training.average, (1 + self.step) / (10 + self.step))
+            if self.training.average
+            else 0.0
+        )
         with torch.no_grad():
-            for kept, now in zip(self.average.parameters(), self.task.model.parameters(), strict=True):
+            for kept, now in zip(
+                self.average.parameters(), self.task.model.parameters(), strict=True
+            ):
                 kept.lerp_(now, 1 - decay)
-            for copied, original in zip(self.average.buffers(), self.task.model.buffers(), strict=True):
+            for copied, original in zip(
+                self.average.buffers(), self.task.model.buffers(), strict=True
+            ):
                 copied.copy_(original)
 
     def _advance(self) -> None:
-        rate = learning_rate(self.step, self.total, self.training.learning_rate, self.training.warmup)
+        rate = learning_rate(
+            self.step, self.total, self.training.learning_rate, self.training.warmup
+        )
         self.pending.append(_update(self.task, self.optimizer, self.training, self.step, rate))
         if self.look_every == 1:
             self._look()  # before anything else changes
@@ -362,13 +439,15 @@ class Trainer:
     def _look(self) -> None:
         """Add what the last updates logged to the sums.
 
-        Raises:
-            Problem: a loss or its gradient was not finite. Later updates may have been made since, but none was saved.
+        Raises: Problem: a loss or its gradient was not finite. Later updates may have been made
+            since, but none was saved.
         """
         if not self.pending:
             return
         names = list(self.pending[0])
-        table = torch.stack([torch.stack(list(numbers.values())) for numbers in self.pending]).tolist()
+        table = torch.stack(
+            [torch.stack(list(numbers.values())) for numbers in self.pending]
+        ).tolist()
         self.pending = []
         for row in table:
             numbers = dict(zip(names, row, strict=True))
@@ -387,21 +466,36 @@ class Trainer:
         self._look()
         validation = self.task.validate(self.average, check)
         means = {f"train_{name}": total / self.count for name, total in self.sums.items()}
-        rate = learning_rate(self.step - 1, self.total, self.training.learning_rate, self.training.warmup)
-        row = {"step": self.step, "images_seen": self.step * self.training.batch, **means, **validation, "learning_rate": rate}
+        rate = learning_rate(
+            self.step - 1, self.total, self.training.learning_rate, self.training.warmup
+        )
+        row = {
+            "step": self.step,
+            "images_seen": self.step * self.training.batch,
+            **means,
+            **validation,
+            "learning_rate": rate,
+        }
         self.rows.append(row)
         self.sums, self.count = {}, 0
         value = validation[self.task.selected_by]
         if self.best is None or value < self.best:
             self.best = value
-            facts = {"step": self.step, "validation": validation, "config": configs.to_dict(self.run.config), **self.task.about}
+            facts = {
+                "step": self.step,
+                "validation": validation,
+                "config": configs.to_dict(self.run.config),
+                **self.task.about,
+            }
             self.run.save_best(self.average.state_dict(), facts)
         self.run.write_metrics(self.rows)
         self.saved_step = None  # the row belongs to the state of this step
         self.reporter.row(row)
 
     def _due(self) -> bool:
-        """Whether this step is to be measured and is not yet, also when a stop came in the middle of measuring it."""
+        """Whether this step is to be measured and is not yet, also when a stop came in the middle
+        of measuring it.
+        """
         at_mark = self.step == self.total or (self.step > 0 and self.step % self.every == 0)
         return at_mark and (not self.rows or self.rows[-1]["step"] != self.step)
 
@@ -430,7 +524,11 @@ class Trainer:
                     self.seconds = spent + elapsed
                     speed = (self.step - began_at) * training.batch / elapsed
                     shown = next(iter(self.sums))
-                    self.reporter.progress(self.step, self.total, {shown: self.sums[shown] / self.count, "images/s": speed})
+                    self.reporter.progress(
+                        self.step,
+                        self.total,
+                        {shown: self.sums[shown] / self.count, "images/s": speed},
+                    )
                 if self.step % training.save_every == 0:
                     self.save()
         except Interrupted:

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 
 from drawbench import config
+from drawbench.evaluation.paired import BOUND, ERROR, Outcomes
 from drawbench.files import hashed, write_json
-from drawbench.paired import BOUND, ERROR, Outcomes
 
 CLASSIFIER = {
     "task": "classify",
@@ -44,14 +44,23 @@ GENERATOR = CLASSIFIER | {
 
 
 def made(folder: Path, result: dict[str, Any] | None = None, **settings: Any) -> Path:
-    """A finished run: a classifier's on real digits, or what ``result`` says otherwise, with these settings."""
+    """A finished run: a classifier's on real digits, or what ``result`` says otherwise, with these
+    settings.
+    """
     about = (GENERATOR if (result or {}).get("task") == "generate" else CLASSIFIER) | (result or {})
     kind = config.TASKS[about["task"]]
-    given = {"source": about["source"], "glimpses": about["glimpses"], "steps": about["steps"], **settings}
+    given = {
+        "source": about["source"],
+        "glimpses": about["glimpses"],
+        "steps": about["steps"],
+        **settings,
+    }
     chosen = config.merge(kind, {}, given)
     (folder / "figures").mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config.to_dict(chosen)))
-    (folder / "environment.json").write_text(json.dumps({"processor": "abacus", "threads": 1, "device": "cpu", "commit": "c0ffee"}))
+    (folder / "environment.json").write_text(
+        json.dumps({"processor": "abacus", "threads": 1, "device": "cpu", "commit": "c0ffee"})
+    )
     write_json(folder / "result.json", hashed(about | {"seed": chosen.training.seed}))
     return folder
 
@@ -64,8 +73,12 @@ def change(path: Path, **fields: Any) -> None:
 
 def curve(folder: Path, condition: str, errors: dict[int, float]) -> None:
     """Errors outside the training conditions, as ``evaluate`` writes them."""
-    lines = [f"{value},{error},{error - 0.5},{error + 0.5},10000" for value, error in errors.items()]
-    (folder / f"error_against_{condition}.csv").write_text("\n".join([f"{condition},error,low,high,n", *lines, ""]))
+    lines = [
+        f"{value},{error},{error - 0.5},{error + 0.5},10000" for value, error in errors.items()
+    ]
+    (folder / f"error_against_{condition}.csv").write_text(
+        "\n".join([f"{condition},error,low,high,n", *lines, ""])
+    )
 
 
 def film(folder: Path, name: str = "glimpses.gif", frames: int = 5) -> Path:
@@ -82,4 +95,6 @@ def film(folder: Path, name: str = "glimpses.gif", frames: int = 5) -> Path:
 
 def outcomes(folder: Path, losses, metric: str = ERROR, test: str = "a" * 64) -> None:
     """What a model lost on each test image."""
-    Outcomes(metric, test, np.asarray(losses, np.uint8 if metric == ERROR else np.float32)).save(folder)
+    Outcomes(metric, test, np.asarray(losses, np.uint8 if metric == ERROR else np.float32)).save(
+        folder
+    )

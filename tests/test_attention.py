@@ -1,4 +1,6 @@
-"""The attention core against nested loops written from the paper, then its laws, then the faults found in public code."""
+"""The attention core against nested loops written from the paper, then its laws, then the faults
+found in public code.
+"""
 
 import math
 
@@ -17,7 +19,9 @@ SIZES = ((7, 7), (6, 9), (8, 5))  # height, width: square and oblong both ways
 # --- the twin: DRAW equations 21-29, one number at a time, i and a numbered from 1 ---
 
 
-def twin_window(numbers: list[float], height: int, width: int, patch: int) -> tuple[float, float, float, float, float]:
+def twin_window(
+    numbers: list[float], height: int, width: int, patch: int
+) -> tuple[float, float, float, float, float]:
     """g_X, g_Y, sigma squared, delta, gamma of five numbers (equations 21-24)."""
     across, down, log_variance, log_stride, log_intensity = numbers
     return (
@@ -29,7 +33,9 @@ def twin_window(numbers: list[float], height: int, width: int, patch: int) -> tu
     )
 
 
-def twin_filters(centre: float, variance: float, stride: float, patch: int, size: int) -> list[list[float]]:
+def twin_filters(
+    centre: float, variance: float, stride: float, patch: int, size: int
+) -> list[list[float]]:
     """F[i][a] of one axis (equations 19, 20, 25, 26)."""
     rows = []
     for i in range(1, patch + 1):
@@ -46,7 +52,10 @@ def twin_read(image: list, numbers: list[float], patch: int) -> list:
     """gamma F_Y x F_X^T for every channel of one image, image[channel][row][column] (equation 27)."""
     height, width = len(image[0]), len(image[0][0])
     g_x, g_y, variance, stride, gamma = twin_window(numbers, height, width, patch)
-    f_x, f_y = twin_filters(g_x, variance, stride, patch, width), twin_filters(g_y, variance, stride, patch, height)
+    f_x, f_y = (
+        twin_filters(g_x, variance, stride, patch, width),
+        twin_filters(g_y, variance, stride, patch, height),
+    )
     result = [[[0.0] * patch for _ in range(patch)] for _ in image]
     for channel, plane in enumerate(image):
         for i in range(patch):
@@ -61,7 +70,10 @@ def twin_write(patches: list, numbers: list[float], height: int, width: int) -> 
     """F_Y^T w F_X / gamma for every channel of one patch, patches[channel][i][j] (equation 29)."""
     patch = len(patches[0])
     g_x, g_y, variance, stride, gamma = twin_window(numbers, height, width, patch)
-    f_x, f_y = twin_filters(g_x, variance, stride, patch, width), twin_filters(g_y, variance, stride, patch, height)
+    f_x, f_y = (
+        twin_filters(g_x, variance, stride, patch, width),
+        twin_filters(g_y, variance, stride, patch, height),
+    )
     result = [[[0.0] * width for _ in range(height)] for _ in patches]
     for channel, plane in enumerate(patches):
         for b in range(height):
@@ -77,36 +89,62 @@ def twin_write(patches: list, numbers: list[float], height: int, width: int) -> 
 
 def waves(*shape: int, pace: float = 0.7) -> Tensor:
     """Float64 numbers in [-1, 1] without pattern or randomness."""
-    return torch.sin(pace * torch.arange(1, math.prod(shape) + 1, dtype=torch.float64) ** 1.3).view(shape)
+    return torch.sin(pace * torch.arange(1, math.prod(shape) + 1, dtype=torch.float64) ** 1.3).view(
+        shape
+    )
 
 
 def some_numbers(batch: int = 3) -> Tensor:
-    """(batch, 5) of moderate size: windows off the middle, some partly outside, strides below and above the image."""
+    """(batch, 5) of moderate size: windows off the middle, some partly outside, strides below and
+    above the image.
+    """
     return waves(batch, 5, pace=1.1) * torch.tensor([0.9, 0.9, 1.2, 0.8, 0.6], dtype=torch.float64)
 
 
-def centred(height: int, width: int, patch: int, log_variance: float = 0.0, log_stride: float = 0.0) -> Window:
+def centred(
+    height: int, width: int, patch: int, log_variance: float = 0.0, log_stride: float = 0.0
+) -> Window:
     """The grid in the middle of the image."""
     numbers = torch.tensor([[0.0, 0.0, log_variance, log_stride, 0.0]], dtype=torch.float64)
     return window(numbers, height, width, patch)
 
 
-def window_of(centre_x: float, centre_y: float, variance: float, stride: float, intensity: float = 1.0) -> Window:
+def window_of(
+    centre_x: float, centre_y: float, variance: float, stride: float, intensity: float = 1.0
+) -> Window:
     """A window for a batch of one, given in pixels."""
-    return Window(*(torch.tensor([field], dtype=torch.float64) for field in (centre_x, centre_y, variance, stride, intensity)))
+    return Window(
+        *(
+            torch.tensor([field], dtype=torch.float64)
+            for field in (centre_x, centre_y, variance, stride, intensity)
+        )
+    )
 
 
-def loop_filters(centre: float, variance: float, stride: float, pixels: range, steps: range, exponent: str = "right") -> Tensor:
-    """Filters with a chosen numbering of pixels and of filters, (N, size), and no guard against an empty row.
+def loop_filters(
+    centre: float,
+    variance: float,
+    stride: float,
+    pixels: range,
+    steps: range,
+    exponent: str = "right",
+) -> Tensor:
+    """Filters with a chosen numbering of pixels and of filters, (N, size), and no guard against an
+    empty row.
 
-    ``range(1, size + 1)`` and ``range(1, N + 1)`` with the right exponent are the paper; the fault tests ask for others.
+    ``range(1, size + 1)`` and ``range(1, N + 1)`` with the right exponent are the paper; the fault
+    tests ask for others.
     """
     patch = len(steps)
     rows = torch.zeros(patch, len(pixels), dtype=torch.float64)
     for row, i in enumerate(steps):
         for column, a in enumerate(pixels):
             distance = a - (centre + (i - patch / 2 - 0.5) * stride)
-            power = distance**2 / (2 * variance) if exponent == "right" else (distance / (2 * variance)) ** 2
+            power = (
+                distance**2 / (2 * variance)
+                if exponent == "right"
+                else (distance / (2 * variance)) ** 2
+            )
             rows[row, column] = math.exp(-power)
     return rows / rows.sum(dim=1, keepdim=True).clamp_min(1e-8)
 
@@ -135,8 +173,13 @@ def test_filterbank_agrees_with_loops(height, width, patch):
 def test_read_agrees_with_loops(height, width, patch, channels):
     numbers, images = some_numbers(2), waves(2, channels, height, width)
     found = read(images, window(numbers, height, width, patch), patch)
-    wanted = [twin_read(image, row, patch) for image, row in zip(images.tolist(), numbers.tolist(), strict=True)]
-    torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float64), rtol=1e-10, atol=1e-12)
+    wanted = [
+        twin_read(image, row, patch)
+        for image, row in zip(images.tolist(), numbers.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(
+        found, torch.tensor(wanted, dtype=torch.float64), rtol=1e-10, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -145,8 +188,13 @@ def test_read_agrees_with_loops(height, width, patch, channels):
 def test_write_agrees_with_loops(height, width, patch, channels):
     numbers, patches = some_numbers(2), waves(2, channels, patch, patch)
     found = write(patches, window(numbers, height, width, patch), height, width)
-    wanted = [twin_write(piece, row, height, width) for piece, row in zip(patches.tolist(), numbers.tolist(), strict=True)]
-    torch.testing.assert_close(found, torch.tensor(wanted, dtype=torch.float64), rtol=1e-10, atol=1e-12)
+    wanted = [
+        twin_write(piece, row, height, width)
+        for piece, row in zip(patches.tolist(), numbers.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(
+        found, torch.tensor(wanted, dtype=torch.float64), rtol=1e-10, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("patch", PATCHES)
@@ -154,14 +202,18 @@ def test_window_agrees_with_the_paper(patch):
     numbers = some_numbers()
     found = window(numbers, 6, 9, patch)
     for n, row in enumerate(numbers.tolist()):
-        assert [field[n].item() for field in found] == pytest.approx(twin_window(row, 6, 9, patch), rel=1e-12)
+        assert [field[n].item() for field in found] == pytest.approx(
+            twin_window(row, 6, 9, patch), rel=1e-12
+        )
 
 
 def test_bound_agrees_with_loops():
     numbers = torch.cat([some_numbers(4), 1e3 * some_numbers(4)])
     middles, radii = (0, 0, 3, 0, 0), (1.2, 1.2, 2.5, 2, 1)
     for found, row in zip(attention.bound(numbers).tolist(), numbers.tolist(), strict=True):
-        wanted = [m + r * math.tanh(value / r) for value, m, r in zip(row, middles, radii, strict=True)]
+        wanted = [
+            m + r * math.tanh(value / r) for value, m, r in zip(row, middles, radii, strict=True)
+        ]
         assert found == pytest.approx(wanted, rel=1e-12)
 
 
@@ -170,7 +222,9 @@ def test_bound_agrees_with_loops():
 
 @pytest.mark.parametrize("patch", PATCHES)
 def test_filters_are_distributions_over_pixels(patch):
-    numbers = torch.cat([some_numbers(), 30 * some_numbers()])  # the second half far outside, very sharp or very blurred
+    numbers = torch.cat(
+        [some_numbers(), 30 * some_numbers()]
+    )  # the second half far outside, very sharp or very blurred
     for filters in filterbank(window(numbers, 9, 6, patch), 9, 6, patch):
         assert (filters >= 0).all()
         torch.testing.assert_close(filters.sum(-1), torch.ones(6, patch, dtype=torch.float64))
@@ -195,7 +249,9 @@ def test_a_sharp_grid_of_unit_stride_copies_pixels():
 
 
 def test_a_flat_image_reads_as_its_value_times_intensity():
-    patches = read(torch.full((3, 1, 6, 9), 0.25, dtype=torch.float64), window(some_numbers(), 6, 9, 5), 5)
+    patches = read(
+        torch.full((3, 1, 6, 9), 0.25, dtype=torch.float64), window(some_numbers(), 6, 9, 5), 5
+    )
     wanted = 0.25 * some_numbers()[:, 4].exp()
     torch.testing.assert_close(patches, wanted[:, None, None, None].expand(3, 1, 5, 5))
 
@@ -225,7 +281,9 @@ def test_reading_follows_a_moved_image(patch):
     here = window_of(24.3, 27.1, 1.7, 2.4)
     there = here._replace(centre_x=here.centre_x + 6, centre_y=here.centre_y - 5)
     moved = image.roll((-5, 6), dims=(-2, -1))
-    torch.testing.assert_close(read(moved, there, patch), read(image, here, patch), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        read(moved, there, patch), read(image, here, patch), rtol=1e-9, atol=1e-12
+    )
 
 
 def test_a_transposed_image_reads_transposed():
@@ -249,7 +307,9 @@ def test_bound_keeps_its_promised_range_and_unit_slope():
 @pytest.mark.parametrize("patch", [2, 3, 5, 12])
 @pytest.mark.parametrize("size", [7, 8])
 def test_fault_1_filters_are_numbered_from_one(patch, size):
-    """Fault 1: filters numbered 0..N-1 in the paper's formula for 1..N shift the window by a stride."""
+    """Fault 1: filters numbered 0..N-1 in the paper's formula for 1..N shift the window by a
+    stride.
+    """
     where = centred(size, size, patch, log_variance=0.4, log_stride=-0.7)
     centre, stride, variance = where.centre_x.item(), where.stride.item(), where.variance.item()
     core = filterbank(where, size, size, patch).x[0]
@@ -262,7 +322,9 @@ def test_fault_1_filters_are_numbered_from_one(patch, size):
 
 
 def test_fault_1_both_rows_of_a_two_by_two_grid_lie_inside():
-    """Fault 1: at N = 2 and full stride one of the two filters falls off the image and its row is all zero."""
+    """Fault 1: at N = 2 and full stride one of the two filters falls off the image and its row is
+    all zero.
+    """
     where = centred(28, 28, 2)
     assert attention.filter_centres(where.centre_x, where.stride, 2).tolist() == [[1.0, 28.0]]
     core = filterbank(where, 28, 28, 2).x[0]
@@ -284,7 +346,9 @@ def test_fault_2_the_exponent_divides_by_twice_the_variance(variance):
 
 
 def test_fault_3_rows_and_columns_have_their_own_centres():
-    """Fault 3: F_Y built from mu_X. Each axis must follow its own centre only, on an oblong image too."""
+    """Fault 3: F_Y built from mu_X. Each axis must follow its own centre only, on an oblong image
+    too.
+    """
     where = window_of(2.5, 6.0, 0.8, 1.5)
     core = filterbank(where, 9, 9, 3)
     moved_x = filterbank(where._replace(centre_x=where.centre_x + 2), 9, 9, 3)
@@ -314,14 +378,20 @@ def test_fault_3_write_uses_the_window_it_is_given():
 @pytest.mark.parametrize("patch", PATCHES)
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_fault_9_a_centred_grid_is_symmetric_under_a_flip(height, width, patch):
-    """Fault 9: pixels numbered from 0 with centres numbered from 1 put every window half a pixel off."""
+    """Fault 9: pixels numbered from 0 with centres numbered from 1 put every window half a pixel
+    off.
+    """
     where = centred(height, width, patch, log_variance=0.3, log_stride=-0.5)
     core = filterbank(where, height, width, patch)
     torch.testing.assert_close(core.x, core.x.flip(1, 2))
     torch.testing.assert_close(core.y, core.y.flip(1, 2))
     images = waves(1, 2, height, width)
-    torch.testing.assert_close(read(images.flip(-1), where, patch), read(images, where, patch).flip(-1))
-    torch.testing.assert_close(read(images.flip(-2), where, patch), read(images, where, patch).flip(-2))
+    torch.testing.assert_close(
+        read(images.flip(-1), where, patch), read(images, where, patch).flip(-1)
+    )
+    torch.testing.assert_close(
+        read(images.flip(-2), where, patch), read(images, where, patch).flip(-2)
+    )
 
     variance, stride = where.variance.item(), where.stride.item()
     wrong = loop_filters(where.centre_x.item(), variance, stride, range(width), range(1, patch + 1))
@@ -351,9 +421,18 @@ def test_gradients_of_the_filterbank(patch):
 
 @pytest.mark.parametrize("patch", [1, 2, 3])
 def test_gradients_of_read_and_write(patch):
-    numbers, images, patches = leaf(some_numbers(1)), leaf(waves(1, 2, 3, 4)), leaf(waves(1, 2, patch, patch))
-    assert gradcheck(lambda numbers, images: read(images, window(numbers, 3, 4, patch), patch), (numbers, images))
-    assert gradcheck(lambda numbers, patches: write(patches, window(numbers, 3, 4, patch), 3, 4), (numbers, patches))
+    numbers, images, patches = (
+        leaf(some_numbers(1)),
+        leaf(waves(1, 2, 3, 4)),
+        leaf(waves(1, 2, patch, patch)),
+    )
+    assert gradcheck(
+        lambda numbers, images: read(images, window(numbers, 3, 4, patch), patch), (numbers, images)
+    )
+    assert gradcheck(
+        lambda numbers, patches: write(patches, window(numbers, 3, 4, patch), 3, 4),
+        (numbers, patches),
+    )
 
 
 # --- hard inputs ---
@@ -362,12 +441,19 @@ FARTHEST = torch.finfo(torch.float32).max
 EXTREMES = (-FARTHEST, -1e30, -20.0, 0.0, 0.37, 20.0, FARTHEST)
 
 
-@pytest.mark.parametrize(("height", "width", "patch"), [(5, 4, 1), (5, 4, 2), (4, 5, 3), (100, 100, 12)])
+@pytest.mark.parametrize(
+    ("height", "width", "patch"), [(5, 4, 1), (5, 4, 2), (4, 5, 3), (100, 100, 12)]
+)
 @pytest.mark.parametrize("squash", [False, True], ids=["linear", "bounded"])
 def test_any_finite_numbers_give_finite_values_and_gradients(height, width, patch, squash):
     values = EXTREMES if height < 10 else EXTREMES[::2]
-    numbers = torch.cartesian_prod(*[torch.tensor(values)] * 5).requires_grad_()  # every combination
-    images, patches = torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(0)), torch.ones(1, 1, patch, patch)
+    numbers = torch.cartesian_prod(
+        *[torch.tensor(values)] * 5
+    ).requires_grad_()  # every combination
+    images, patches = (
+        torch.rand(1, 1, height, width, generator=torch.Generator().manual_seed(0)),
+        torch.ones(1, 1, patch, patch),
+    )
     where = window(attention.bound(numbers) if squash else numbers, height, width, patch)
     seen, drawn = read(images, where, patch), write(patches, where, height, width)
     for found in (*where, seen, drawn):
@@ -385,25 +471,43 @@ def test_a_grid_far_outside_reads_the_border():
 @pytest.mark.parametrize("patch", PATCHES)
 def test_bfloat16_is_close_to_float32(patch):
     numbers = some_numbers().bfloat16()
-    numbers[:, 2] += 2  # filters of some pixels: bfloat16 places a centre to within 1/16 of a pixel here
-    images, patches = (waves(3, 2, 28, 20) / 2 + 0.5).bfloat16(), (waves(3, 2, patch, patch) / 2 + 0.5).bfloat16()
+    numbers[:, 2] += (
+        2  # filters of some pixels: bfloat16 places a centre to within 1/16 of a pixel here
+    )
+    images, patches = (
+        (waves(3, 2, 28, 20) / 2 + 0.5).bfloat16(),
+        (waves(3, 2, patch, patch) / 2 + 0.5).bfloat16(),
+    )
     where = window(numbers, 28, 20, patch)
-    filters, seen, drawn = filterbank(where, 28, 20, patch), read(images, where, patch), write(patches, where, 28, 20)
+    filters, seen, drawn = (
+        filterbank(where, 28, 20, patch),
+        read(images, where, patch),
+        write(patches, where, 28, 20),
+    )
     assert {tensor.dtype for tensor in (*where, *filters, seen, drawn)} == {torch.bfloat16}
 
     exact = window(numbers.float(), 28, 20, patch)
     wanted = filterbank(exact, 28, 20, patch)
     torch.testing.assert_close(filters.y.float(), wanted.y, rtol=0.05, atol=0.01)
     torch.testing.assert_close(filters.x.float(), wanted.x, rtol=0.05, atol=0.01)
-    torch.testing.assert_close(seen.float(), read(images.float(), exact, patch), rtol=0.03, atol=0.02)
-    torch.testing.assert_close(drawn.float(), write(patches.float(), exact, 28, 20), rtol=0.05, atol=0.02)
+    torch.testing.assert_close(
+        seen.float(), read(images.float(), exact, patch), rtol=0.03, atol=0.02
+    )
+    torch.testing.assert_close(
+        drawn.float(), write(patches.float(), exact, 28, 20), rtol=0.05, atol=0.02
+    )
 
 
 def test_half_precision_windows_are_widened_inside():
     """The filters of a bfloat16 window are those of the same numbers in float32, rounded once."""
     where = window_of(12.5, 70.0, 1.5, 7.5)
-    narrow, wide = Window(*(field.bfloat16() for field in where)), Window(*(field.float() for field in where))
-    for found, wanted in zip(filterbank(narrow, 100, 100, 5), filterbank(wide, 100, 100, 5), strict=True):
+    narrow, wide = (
+        Window(*(field.bfloat16() for field in where)),
+        Window(*(field.float() for field in where)),
+    )
+    for found, wanted in zip(
+        filterbank(narrow, 100, 100, 5), filterbank(wide, 100, 100, 5), strict=True
+    ):
         assert torch.equal(found, wanted.bfloat16())
 
 

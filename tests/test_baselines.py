@@ -8,22 +8,32 @@ import torch.nn.functional as F
 from click.testing import CliRunner
 from torch import Tensor
 
-from drawbench import attention, config, evaluation, runs, streams, training
+from drawbench import attention, config, runs, streams, training
 from drawbench.cli import cli
 from drawbench.config import CLASSIFIERS, GLIMPSING, Classify
 from drawbench.errors import Problem
-from drawbench.experiments import classify
-from drawbench.experiments.classify import ClassificationTask
+from drawbench.evaluation import error_rate
+from drawbench.evaluation.cost import cost
 from drawbench.models.conv2 import TwoLayerConv
-from drawbench.models.cost import cost
 from drawbench.models.fc import FullyConnected
 from drawbench.models.fixed_glimpses import FixedGlimpseClassifier, grid
 from drawbench.models.ram import RecurrentAttention, reinforce
 from drawbench.models.random_glimpses import places
 from drawbench.models.stn import SpatialTransformer
+from drawbench.tasks import classify
+from drawbench.tasks.classify import ClassificationTask
 from drawbench.training import Quiet, Trainer
 
-SMALL = {"canvas": 36, "glimpses": 3, "patch": 4, "hidden": 32, "scales": 2, "batch": 16, "warmup": 0, "source": "digits"}
+SMALL = {
+    "canvas": 36,
+    "glimpses": 3,
+    "patch": 4,
+    "hidden": 32,
+    "scales": 2,
+    "batch": 16,
+    "warmup": 0,
+    "source": "digits",
+}
 
 
 def settings(name: str, **changes) -> Classify:
@@ -31,7 +41,9 @@ def settings(name: str, **changes) -> Classify:
 
 
 def scenes(count: int, side: int = 36) -> tuple[Tensor, Tensor]:
-    """Images uint8 whose content tells their class: a bright bar whose length and direction are those of the class, at changing places."""
+    """Images uint8 whose content tells their class: a bright bar whose length and direction are
+    those of the class, at changing places.
+    """
     images, labels = torch.zeros(count, side, side, dtype=torch.uint8), torch.arange(count) % 10
     for n in range(count):
         top, left, length = 2 + n % 5, 2 + n % 7, 4 + 4 * (n % 5)
@@ -67,7 +79,9 @@ class Stored:
 
 def task(name: str, **changes) -> ClassificationTask:
     chosen = settings(name, **changes)
-    return ClassificationTask(classify.build(chosen), Fixed(32), Stored(40), chosen, torch.device("cpu"))
+    return ClassificationTask(
+        classify.build(chosen), Fixed(32), Stored(40), chosen, torch.device("cpu")
+    )
 
 
 # --- all together ---
@@ -76,7 +90,7 @@ def task(name: str, **changes) -> ClassificationTask:
 @pytest.mark.parametrize("name", CLASSIFIERS)
 def test_shapes_and_what_a_model_says_of_itself(name):
     model = classify.build(settings(name)).eval()
-    images = evaluation.as_input(scenes(5)[0])
+    images = error_rate.as_input(scenes(5)[0])
     seen = model(images)
     assert seen.logits.shape == (5, 3 if name in GLIMPSING else 1, 10)
     assert hasattr(model, "glimpses") == (name in GLIMPSING)
@@ -92,9 +106,9 @@ def test_an_answer_depends_on_nothing_but_its_image(name):
     """Not on the batch, its size or order, nor on a global generator, which is left alone."""
     model, (images, _) = classify.build(settings(name)), scenes(12)
     before = torch.get_rng_state()
-    together = evaluation.predict(model, images, batch=12)
-    torch.testing.assert_close(evaluation.predict(model, images, batch=5), together)
-    torch.testing.assert_close(evaluation.predict(model, images.flip(0), batch=1).flip(0), together)
+    together = error_rate.predict(model, images, batch=12)
+    torch.testing.assert_close(error_rate.predict(model, images, batch=5), together)
+    torch.testing.assert_close(error_rate.predict(model, images.flip(0), batch=1).flip(0), together)
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -112,7 +126,7 @@ def test_every_model_learns_a_few_images_by_heart(name):
         if facts["error"] == 0 and facts["loss"] < 0.1:
             break
     images, labels = overfit.train.batch(0, 32)
-    answers = evaluation.predict(model, images)[:, -1].argmax(-1)
+    answers = error_rate.predict(model, images)[:, -1].argmax(-1)
     assert (answers != labels).sum() <= 3
 
 
@@ -120,7 +134,10 @@ def test_every_model_learns_a_few_images_by_heart(name):
 def test_every_parameter_gets_a_gradient(name):
     one = task(name)
     one.loss(one.batch(0, 16))[0].backward()
-    assert all(parameter.grad is not None and torch.isfinite(parameter.grad).all() for parameter in one.model.parameters())
+    assert all(
+        parameter.grad is not None and torch.isfinite(parameter.grad).all()
+        for parameter in one.model.parameters()
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in CLASSIFIERS if name != "draw"])
@@ -134,13 +151,31 @@ def test_every_recipe_is_that_of_its_model_and_the_common_task(name):
 
 @pytest.mark.parametrize("name", ["ram", "conv2"])
 def test_the_command_reports_the_cost_and_what_drawing_places_changes(name, tmp_path):
-    tiny = {**SMALL, "canvas": 28, "clutter": 0, "model": name, "steps": 2, "evaluate_every": 2, "batch": 4, "threads": 1}
-    words = [str(word) for key, value in tiny.items() for word in (f"--{key.replace('_', '-')}", value)]
-    made = CliRunner().invoke(cli, ["classify", *words, "--datasets", str(tmp_path), "--runs", str(tmp_path / "runs")])
+    tiny = {
+        **SMALL,
+        "canvas": 28,
+        "clutter": 0,
+        "model": name,
+        "steps": 2,
+        "evaluate_every": 2,
+        "batch": 4,
+        "threads": 1,
+    }
+    words = [
+        str(word) for key, value in tiny.items() for word in (f"--{key.replace('_', '-')}", value)
+    ]
+    made = CliRunner().invoke(
+        cli, ["classify", *words, "--datasets", str(tmp_path), "--runs", str(tmp_path / "runs")]
+    )
     assert made.exit_code == 0, made.output
-    folder = tmp_path / "runs" / ("classify-ram-3-seed0" if name == "ram" else "classify-conv2-seed0")
+    folder = (
+        tmp_path / "runs" / ("classify-ram-3-seed0" if name == "ram" else "classify-conv2-seed0")
+    )
     found = json.loads((folder / "result.json").read_text())
-    assert f"{found['parameters']:,} parameters; for each image {found['pixels_read']:,} pixels read and" in made.output
+    assert (
+        f"{found['parameters']:,} parameters; for each image {found['pixels_read']:,} pixels read and"
+        in made.output
+    )
     assert found["glimpses"] == (3 if name == "ram" else None)
     assert ("sampled_error" in found) == ("with places drawn %" in made.output) == (name == "ram")
 
@@ -163,10 +198,17 @@ MULTIPLY_ADDS = {
     "random": T * (3 * U + gaussian(A, N) + lstm(N * N + 2, U) + 10 * U),
     "fixed": T * (gaussian(A, N) + lstm(N * N, U) + 10 * U),
     "ram": T * (2 * N * N * 128 + 2 * 128 + 256 * U + lstm(U, U) + 2 * U + U + 10 * U),
-    "stn": 25 * (14**2 * 20 + 3**2 * 20 * 20) + 20 * 50 + 50 * 6 + 9 * (4**2 * 32 + 2**2 * 32 * 64) + 64 * U + 10 * U,
+    "stn": 25 * (14**2 * 20 + 3**2 * 20 * 20)
+    + 20 * 50
+    + 50 * 6
+    + 9 * (4**2 * 32 + 2**2 * 32 * 64)
+    + 64 * U
+    + 10 * U,
     "fc": A * A * U + U * U + 10 * U,
     "conv2": 6 * 6 * 8 * (100 + U) + 10 * U,
-    "conv6": 18**2 * 25 * 16 + 9 * (9**2 * (16 * 32 + 32 * 32) + 5**2 * (32 * 64 + 64 * 64) + 3**2 * 64 * 128) + 10 * 128,
+    "conv6": 18**2 * 25 * 16
+    + 9 * (9**2 * (16 * 32 + 32 * 32) + 5**2 * (32 * 64 + 64 * 64) + 3**2 * 64 * 128)
+    + 10 * 128,
 }
 
 
@@ -180,8 +222,18 @@ def test_multiply_adds_are_those_of_the_equations(name):
 
 
 def test_pixels_are_counted_as_in_the_paper():
-    """DRAW, Table 1: 4 glimpses of 12x12 are 576 pixels, RAM's with four scales 2,304, a whole image 10,000."""
-    for name, pixels in [("draw", 576), ("affine", 576), ("random", 576), ("fixed", 576), ("ram", 2304), ("conv2", 10000), ("stn", 10000)]:
+    """DRAW, Table 1: 4 glimpses of 12x12 are 576 pixels, RAM's with four scales 2,304, a whole
+    image 10,000.
+    """
+    for name, pixels in [
+        ("draw", 576),
+        ("affine", 576),
+        ("random", 576),
+        ("fixed", 576),
+        ("ram", 2304),
+        ("conv2", 10000),
+        ("stn", 10000),
+    ]:
         model = classify.build(settings(name, canvas=100, glimpses=4, patch=12, scales=4))
         assert cost(model, 100, 100).pixels_read == pixels
 
@@ -190,7 +242,7 @@ def test_pixels_are_counted_as_in_the_paper():
 
 
 def test_random_places_are_a_function_of_the_content():
-    images = evaluation.as_input(scenes(40)[0])
+    images = error_rate.as_input(scenes(40)[0])
     drawn = places(images, 6)
     assert drawn.shape == (40, 6, 2)
     assert torch.equal(places(images[7:9], 6), drawn[7:9])
@@ -206,20 +258,28 @@ def test_random_places_are_uniform():
     images = torch.stack([counter // 255 % 255, counter % 255], dim=1).view(-1, 1, 1, 2) / 255
     drawn = places(images, 2).flatten(1)
     assert drawn.min() >= -1 and drawn.max() < 1
-    assert drawn.mean(0).abs().max() < 4 / (3 * 20000) ** 0.5  # standard deviation of the uniform is 1/sqrt 3
-    torch.testing.assert_close(drawn.T.cov(), torch.eye(4, dtype=torch.float64) / 3, atol=0.01, rtol=0)
+    assert (
+        drawn.mean(0).abs().max() < 4 / (3 * 20000) ** 0.5
+    )  # standard deviation of the uniform is 1/sqrt 3
+    torch.testing.assert_close(
+        drawn.T.cov(), torch.eye(4, dtype=torch.float64) / 3, atol=0.01, rtol=0
+    )
 
 
 def test_a_random_glimpse_lies_where_it_was_drawn():
-    model, images = classify.build(settings("random")), evaluation.as_input(scenes(3)[0])
+    model, images = classify.build(settings("random")), error_rate.as_input(scenes(3)[0])
     windows = model(images).windows
-    torch.testing.assert_close(windows.centre_x, (A + 1) / 2 * (places(images, T)[..., 0].float() + 1))
-    torch.testing.assert_close(windows.centre_y, (A + 1) / 2 * (places(images, T)[..., 1].float() + 1))
+    torch.testing.assert_close(
+        windows.centre_x, (A + 1) / 2 * (places(images, T)[..., 0].float() + 1)
+    )
+    torch.testing.assert_close(
+        windows.centre_y, (A + 1) / 2 * (places(images, T)[..., 1].float() + 1)
+    )
 
 
 def test_fixed_windows_are_the_same_for_every_image_and_learned():
     one = task("fixed")
-    windows = one.model(evaluation.as_input(scenes(4)[0])).windows
+    windows = one.model(error_rate.as_input(scenes(4)[0])).windows
     assert all(torch.equal(field, field[:1].expand(4, -1)) for field in windows)
     one.loss(one.batch(0, 16))[0].backward()
     assert (one.model.numbers.grad != 0).all()
@@ -227,10 +287,15 @@ def test_fixed_windows_are_the_same_for_every_image_and_learned():
 
 def test_the_first_fixed_windows_share_the_image_out():
     where = attention.window(attention.bound(grid(9)), 90, 90, 12)
-    assert len(set(zip(where.centre_x.round().tolist(), where.centre_y.round().tolist(), strict=True))) == 9
+    assert (
+        len(set(zip(where.centre_x.round().tolist(), where.centre_y.round().tolist(), strict=True)))
+        == 9
+    )
     torch.testing.assert_close(where.centre_x.mean(), torch.tensor(45.5))
     torch.testing.assert_close(where.centre_y.mean(), torch.tensor(45.5))
-    again = FixedGlimpseClassifier(glimpses=2, patch=3, hidden=4)(torch.zeros(1, 1, 20, 20), glimpses=5).windows
+    again = FixedGlimpseClassifier(glimpses=2, patch=3, hidden=4)(
+        torch.zeros(1, 1, 20, 20), glimpses=5
+    ).windows
     assert torch.equal(again.centre_x[:, 2:4], again.centre_x[:, :2])
 
 
@@ -238,8 +303,9 @@ def test_the_first_fixed_windows_share_the_image_out():
 
 
 def test_reinforce_is_the_gradient_of_the_expected_reward():
-    """One place from N(m, s^2) and the reward 1 - (l - 1)^2: the expected reward is 1 - (m - 1)^2 - s^2, its slope -2 (m - 1). The
-    expectation is taken exactly, by Gauss-Hermite quadrature."""
+    """One place from N(m, s^2) and the reward 1 - (l - 1)^2: the expected reward is 1 - (m - 1)^2 -
+    s^2, its slope -2 (m - 1). The expectation is taken exactly, by Gauss-Hermite quadrature.
+    """
     import numpy as np
 
     nodes, weights = (torch.from_numpy(values) for values in np.polynomial.hermite_e.hermegauss(20))
@@ -250,7 +316,11 @@ def test_reinforce_is_the_gradient_of_the_expected_reward():
         log_probability = -0.5 * ((drawn - m) / s).square()
         reward = 1 - (drawn - 1).square()
         each = [
-            reinforce(log_probability[n : n + 1, None], reward[n : n + 1], torch.full((1, 1), baseline, dtype=torch.float64))
+            reinforce(
+                log_probability[n : n + 1, None],
+                reward[n : n + 1],
+                torch.full((1, 1), baseline, dtype=torch.float64),
+            )
             for n in range(len(nodes))
         ]
         (slope,) = torch.autograd.grad(torch.stack(each) @ weights, m)
@@ -269,8 +339,12 @@ def test_a_good_baseline_lowers_the_variance_and_keeps_the_mean():
     for baseline in (0.0, 2.0):
         slopes = []
         for (a, b), reward in zip(outcomes, rewards, strict=True):
-            log_probability = torch.stack([(p if choice else 1 - p).log() for choice in (a, b)])[None]
-            loss = reinforce(log_probability, reward[None], torch.full((1, 2), baseline, dtype=torch.float64))
+            log_probability = torch.stack([(p if choice else 1 - p).log() for choice in (a, b)])[
+                None
+            ]
+            loss = reinforce(
+                log_probability, reward[None], torch.full((1, 2), baseline, dtype=torch.float64)
+            )
             slopes.append(torch.autograd.grad(loss, theta, retain_graph=True)[0])
         mean = (chance.detach() * torch.stack(slopes)).sum()
         torch.testing.assert_close(mean, truth)
@@ -279,22 +353,30 @@ def test_a_good_baseline_lowers_the_variance_and_keeps_the_mean():
 
 
 def test_what_is_added_trains_places_and_baseline_and_leaves_the_answer_to_the_cross_entropy():
-    model, (images, labels) = RecurrentAttention(glimpses=2, patch=4, scales=2, hidden=16), scenes(8)
+    model, (images, labels) = (
+        RecurrentAttention(glimpses=2, patch=4, scales=2, hidden=16),
+        scenes(8),
+    )
     noise = streams.normals(torch.arange(8), model.noise, 0, "test").float()
-    seen = model(evaluation.as_input(images), noise=noise)
+    seen = model(error_rate.as_input(images), noise=noise)
     model.added_loss(seen, labels).backward()
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
     assert gradients["classify.weight"] is None
-    assert gradients["to_place.weight"].abs().sum() > 0 and gradients["expect.weight"].abs().sum() > 0
+    assert (
+        gradients["to_place.weight"].abs().sum() > 0 and gradients["expect.weight"].abs().sum() > 0
+    )
     reward = (seen.logits[:, -1].argmax(-1) == labels).float()
     surprise = (seen.baseline - reward[:, None]).square().mean()
-    torch.testing.assert_close(model.added_loss(seen, labels), 0.1 * reinforce(seen.log_probability, reward, seen.baseline) + surprise)
+    torch.testing.assert_close(
+        model.added_loss(seen, labels),
+        0.1 * reinforce(seen.log_probability, reward, seen.baseline) + surprise,
+    )
 
 
 def test_the_loss_is_the_hybrid_one():
     one = task("ram", reinforce=0.3)
     batch = one.batch(5, 16)
-    seen = one.model(evaluation.as_input(batch[0]), noise=batch[2])
+    seen = one.model(error_rate.as_input(batch[0]), noise=batch[2])
     wanted = F.cross_entropy(seen.logits[:, -1], batch[1]) + one.model.added_loss(seen, batch[1])
     assert one.model.weight == 0.3
     torch.testing.assert_close(one.loss(batch)[0], wanted)
@@ -310,23 +392,36 @@ def test_noise_is_a_function_of_the_sample_number():
 
 
 def test_the_mean_is_looked_at_where_there_is_no_noise():
-    model, images = RecurrentAttention(glimpses=2, patch=4, scales=2, hidden=16), evaluation.as_input(scenes(4)[0])
+    model, images = (
+        RecurrentAttention(glimpses=2, patch=4, scales=2, hidden=16),
+        error_rate.as_input(scenes(4)[0]),
+    )
     mean, still = model(images), model(images, noise=torch.zeros(4, 4))
     torch.testing.assert_close(mean.logits, still.logits)
     moved = model(images, noise=torch.ones(4, 4))
-    torch.testing.assert_close(moved.windows.centre_x[:, 0] - mean.windows.centre_x[:, 0], torch.full((4,), (A + 1) / 2 * 0.15))
-    assert moved.log_probability[:, 0].tolist() == pytest.approx([-1.0] * 4)  # one deviation away in two directions
+    torch.testing.assert_close(
+        moved.windows.centre_x[:, 0] - mean.windows.centre_x[:, 0],
+        torch.full((4,), (A + 1) / 2 * 0.15),
+    )
+    assert moved.log_probability[:, 0].tolist() == pytest.approx(
+        [-1.0] * 4
+    )  # one deviation away in two directions
     for t in range(2):
-        left, top = (int((moved_to[0, t] - 1.5 + 0.5).floor()) - 1 for moved_to in (moved.windows.centre_x, moved.windows.centre_y))
-        torch.testing.assert_close(moved.patches[0, t], images[0, :, top : top + 4, left : left + 4])
+        left, top = (
+            int((moved_to[0, t] - 1.5 + 0.5).floor()) - 1
+            for moved_to in (moved.windows.centre_x, moved.windows.centre_y)
+        )
+        torch.testing.assert_close(
+            moved.patches[0, t], images[0, :, top : top + 4, left : left + 4]
+        )
 
 
 def test_sampled_prediction_does_not_depend_on_the_batch():
     model, (images, _) = RecurrentAttention(glimpses=2, patch=4, scales=2, hidden=16), scenes(9)
     noise = streams.normals(torch.arange(9), model.noise, 0, "test").float()
-    together = evaluation.predict(model, images, noise=noise)
-    torch.testing.assert_close(evaluation.predict(model, images, noise=noise, batch=4), together)
-    assert not torch.equal(evaluation.predict(model, images), together)
+    together = error_rate.predict(model, images, noise=noise)
+    torch.testing.assert_close(error_rate.predict(model, images, noise=noise, batch=4), together)
+    assert not torch.equal(error_rate.predict(model, images), together)
 
 
 class StopAfter(training.StopFlag):
@@ -346,7 +441,13 @@ class StopAfter(training.StopFlag):
 def fit(folder, checks: int | None = None) -> dict[str, Tensor]:
     chosen = settings("ram", steps=8, evaluate_every=4, save_every=3, hidden=16)
     run = runs.Run.open(folder) if folder.exists() else runs.Run.create(folder, chosen)
-    trainer = Trainer(ClassificationTask(classify.build(chosen), Fixed(32), Stored(10), chosen, torch.device("cpu")), run, Quiet())
+    trainer = Trainer(
+        ClassificationTask(
+            classify.build(chosen), Fixed(32), Stored(10), chosen, torch.device("cpu")
+        ),
+        run,
+        Quiet(),
+    )
     trainer.restore()
     try:
         trainer.fit(training.StopFlag() if checks is None else StopAfter(checks))

@@ -1,4 +1,6 @@
-"""The benchmark: what it runs, in which order, and that the floor has the operations of a step and no more. No time is asserted."""
+"""The benchmark: what it runs, in which order, and that the floor has the operations of a step and
+no more. No time is asserted.
+"""
 
 import json
 import multiprocessing
@@ -12,11 +14,23 @@ from click.testing import CliRunner, Result
 from torch.utils.flop_counter import FlopCounterMode
 
 from drawbench import bench
-from drawbench.bench import CPU, FAST, FLOOR, PLAIN, RENDER, Classifier, Data, Generator, Plan, Product, measuring
+from drawbench.bench import (
+    CPU,
+    FAST,
+    FLOOR,
+    PLAIN,
+    RENDER,
+    Classifier,
+    Data,
+    Generator,
+    Plan,
+    Product,
+    measuring,
+)
 from drawbench.cli import bench as command
 from drawbench.cli import cli
 from drawbench.errors import Problem
-from drawbench.experiments.classify import FreshScenes
+from drawbench.tasks.classify import FreshScenes
 
 SMALL = Classifier(canvas=30, glimpses=2, patch=3, hidden=8, batch=4)
 SMALL_DRAW = Generator(canvas=12, glimpses=3, hidden=8, latent=4, batch=2)
@@ -27,8 +41,12 @@ def drawbench(*words) -> Result:
 
 
 def test_a_team_shares_the_batch_and_goes_home():
-    rows = bench.measure(bench.growth_plans({"small": SMALL_DRAW}, ["training"], "processes", [1, 2]), rounds=1)
-    assert [(row["processes"], row["implementation"]) for row in rows if row["precision"] == "float32"] == [
+    rows = bench.measure(
+        bench.growth_plans({"small": SMALL_DRAW}, ["training"], "processes", [1, 2]), rounds=1
+    )
+    assert [
+        (row["processes"], row["implementation"]) for row in rows if row["precision"] == "float32"
+    ] == [
         *((1, "fast"), (1, "floor")),
         *((2, "fast"), (2, "floor")),
     ]
@@ -53,7 +71,7 @@ def test_a_batch_too_small_for_a_team():
         bench.Team(SMALL, "training", CPU, 5)
 
 
-# ------------------------------------------------------------------------------------------------------------------ turns
+# -------------------------------------------------------------------------------------------- turns
 
 
 def test_contenders_take_turns():
@@ -66,7 +84,12 @@ def test_contenders_take_turns():
 
 def test_a_device_is_waited_for_before_each_reading_of_the_clock():
     calls = []
-    bench.in_turn({"a": lambda: calls.append("a")}, rounds=2, warmup=0, synchronize=lambda: calls.append("wait"))
+    bench.in_turn(
+        {"a": lambda: calls.append("a")},
+        rounds=2,
+        warmup=0,
+        synchronize=lambda: calls.append("wait"),
+    )
     assert calls == ["wait", "a", "wait"] * 2
 
 
@@ -75,7 +98,7 @@ def test_no_rounds_are_no_measurement():
         bench.measure([Plan("small", SMALL, "training")], rounds=0, memory=False)
 
 
-# ------------------------------------------------------------------------------------------------------------------ floor
+# -------------------------------------------------------------------------------------------- floor
 
 
 def counted(case, gradients: bool) -> int:
@@ -90,10 +113,12 @@ def counted(case, gradients: bool) -> int:
 
 
 def surplus(case, gradients: bool) -> int:
-    """What the plain model does beyond the floor, all of it about the image, which is the same at every step and needs no gradient.
+    """What the plain model does beyond the floor, all of it about the image, which is the same at
+    every step and needs no gradient.
 
-    Where it reads through windows, it joins image and error into one tensor and sends a gradient into both. Where it reads the whole
-    image, it takes it through the encoder at each of T steps instead of once, forward and for the weights, and sends it a gradient.
+    Where it reads through windows, it joins image and error into one tensor and sends a gradient
+    into both. Where it reads the whole image, it takes it through the encoder at each of T steps
+    instead of once, forward and for the weights, and sends it a gradient.
     """
     if isinstance(case, Classifier):
         return 0
@@ -107,10 +132,15 @@ def surplus(case, gradients: bool) -> int:
 @pytest.mark.parametrize(
     "case",
     [SMALL, Classifier(batch=1), SMALL_DRAW, Generator(batch=1)]
-    + [Generator(canvas=12, glimpses=3, attention=kind, hidden=8, latent=4, batch=2) for kind in ("read", "write", "none")],
+    + [
+        Generator(canvas=12, glimpses=3, attention=kind, hidden=8, latent=4, batch=2)
+        for kind in ("read", "write", "none")
+    ],
     ids=["small", "paper", "small generator", "paper's generator", "read", "write", "none"],
 )
-def test_the_floor_has_the_operations_of_the_plain_model_but_for_those_that_it_could_spare(case, gradients):
+def test_the_floor_has_the_operations_of_the_plain_model_but_for_those_that_it_could_spare(
+    case, gradients
+):
     floor = bench.operations(case.products(), case.batch, gradients)
     assert floor == counted(case, gradients) - surplus(case, gradients)
 
@@ -123,7 +153,11 @@ def test_at_the_papers_sizes_floor_and_plain_model_agree_within_two_percent(case
 @pytest.mark.parametrize("precision", list(FLOOR))
 @pytest.mark.parametrize("gradients", [True, False])
 def test_the_floor_does_the_operations_that_are_counted(precision, gradients):
-    for case in (SMALL, SMALL_DRAW, Generator(canvas=12, glimpses=3, attention="none", hidden=8, latent=4, batch=2)):
+    for case in (
+        SMALL,
+        SMALL_DRAW,
+        Generator(canvas=12, glimpses=3, attention="none", hidden=8, latent=4, batch=2),
+    ):
         run = bench.floor(case.products(), case.batch, precision, gradients)
         with FlopCounterMode(display=False) as counter:
             run()
@@ -131,7 +165,9 @@ def test_the_floor_does_the_operations_that_are_counted(precision, gradients):
 
 
 def test_operations_by_hand():
-    """Per image: 3 x (2x3 by 3x4), of which a gradient into one factor; 1 x 5 weights by 6, with both."""
+    """Per image: 3 x (2x3 by 3x4), of which a gradient into one factor; 1 x 5 weights by 6, with
+    both.
+    """
     products = [Product(2, 3, 4, 3, into_right=False), Product(1, 5, 6, 1, weights=True)]
     assert bench.operations(products, 7, gradients=False) == 2 * 7 * (3 * 24 + 30)
     assert bench.operations(products, 7, gradients=True) == 2 * 7 * (2 * 3 * 24 + 3 * 30)
@@ -151,12 +187,16 @@ def test_what_must_be_exact_is_float32_in_the_floor_of_bfloat16(monkeypatch):
     assert seen == [torch.bfloat16, torch.bfloat16, torch.float32]
 
 
-# ------------------------------------------------------------------------------------------------------------------ cases
+# -------------------------------------------------------------------------------------------- cases
 
 
 def test_cases_are_chosen_by_name_and_by_part():
     assert list(bench.select([])) == list(bench.CASES)
-    assert list(bench.select(["generator-10", "classifier"])) == ["classifier-paper", "classifier-small", "generator-10"]
+    assert list(bench.select(["generator-10", "classifier"])) == [
+        "classifier-paper",
+        "classifier-small",
+        "generator-10",
+    ]
     assert set(bench.GROWING) <= set(bench.CASES)
 
 
@@ -189,23 +229,29 @@ def test_a_training_step_is_a_whole_update_that_leaves_the_weights_where_they_ar
     for run in runs.values():
         run()
         assert all(parameter.grad is not None for parameter in kept["model"].parameters())
-    assert all(torch.equal(old, new) for old, new in zip(before, kept["model"].parameters(), strict=True))
+    assert all(
+        torch.equal(old, new) for old, new in zip(before, kept["model"].parameters(), strict=True)
+    )
 
 
 def test_the_renderer_makes_other_scenes_each_time(monkeypatch):
     firsts = []
-    monkeypatch.setattr(FreshScenes, "batch", lambda self, first, count: firsts.append((first, count)))
+    monkeypatch.setattr(
+        FreshScenes, "batch", lambda self, first, count: firsts.append((first, count))
+    )
     (run,) = bench.contenders(Data(batch=3), "data").values()
     run()
     run()
     assert firsts == [(0, 3), (3, 3)]
 
 
-# ----------------------------------------------------------------------------------------------------------------- memory
+# ------------------------------------------------------------------------------------------- memory
 
 
 def test_peak_memory_is_that_of_the_work_and_not_of_the_process_before():
-    """Sixteen images of a megapixel as float32 are 64 MB, which the plain model makes; this process' own peak is far above that."""
+    """Sixteen images of a megapixel as float32 are 64 MB, which the plain model makes; this
+    process' own peak is far above that.
+    """
     case = Classifier(canvas=1000, glimpses=1, patch=2, hidden=4, batch=16)
     peak = bench.in_process(bench.peak_memory, case, "evaluation", PLAIN, CPU, 1)
     assert 64e6 <= peak < 250e6
@@ -216,32 +262,57 @@ def test_a_process_that_dies_is_a_problem():
         bench.in_process(os._exit, 1)
 
 
-# ------------------------------------------------------------------------------------------------------------------- rows
+# --------------------------------------------------------------------------------------------- rows
 
 
 def test_rows_compare_round_by_round(monkeypatch):
-    times = {PLAIN: [3.0, 2.0, 4.0], FAST["float32"]: [1.0, 2.0, 4.0], FLOOR["float32"]: [0.5, 0.5, 1.0]}
+    times = {
+        PLAIN: [3.0, 2.0, 4.0],
+        FAST["float32"]: [1.0, 2.0, 4.0],
+        FLOOR["float32"]: [0.5, 0.5, 1.0],
+    }
     case = Classifier(batch=100)
-    plain, fast, floor = measuring._rows(Plan("one", case, "training", threads=3), times, {PLAIN: 5_000_000})
-    assert (fast["images_per_second"], fast["slowest"], fast["fastest"], fast["threads"]) == (50, 25, 100, 3)
+    plain, fast, floor = measuring._rows(
+        Plan("one", case, "training", threads=3), times, {PLAIN: 5_000_000}
+    )
+    assert (fast["images_per_second"], fast["slowest"], fast["fastest"], fast["threads"]) == (
+        50,
+        25,
+        100,
+        3,
+    )
     assert (fast["times_plain"], fast["times_plain_low"], fast["times_plain_high"]) == (1, 1, 3)
     assert (fast["floor_percent"], plain["floor_percent"]) == (25, 25)
     assert plain["peak_mb"] == 5 and "peak_mb" not in fast
     assert "times_plain" not in plain and "floor_percent" not in floor
-    assert fast["gflops"] == pytest.approx(bench.operations(case.products(), 100, True) / 2e9, rel=1e-3)
+    assert fast["gflops"] == pytest.approx(
+        bench.operations(case.products(), 100, True) / 2e9, rel=1e-3
+    )
 
 
 def test_every_contender_of_every_plan_has_a_row():
     seen = []
     cases = {"small": SMALL, "draw": SMALL_DRAW, "data": Data(canvas=30, batch=2)}
-    rows = bench.measure(bench.plans(cases), rounds=1, memory=False, progress=lambda done, total: seen.append((done, total)))
+    rows = bench.measure(
+        bench.plans(cases),
+        rounds=1,
+        memory=False,
+        progress=lambda done, total: seen.append((done, total)),
+    )
     fast_and_floor = [tuple(contender) for contender in (*FAST.values(), *FLOOR.values())]
-    expected = [(name, work, *who) for name in ("small", "draw") for work in SMALL.works for who in fast_and_floor]
+    expected = [
+        (name, work, *who)
+        for name in ("small", "draw")
+        for work in SMALL.works
+        for who in fast_and_floor
+    ]
     found = [(row["case"], row["work"], row["implementation"], row["precision"]) for row in rows]
     assert found == [*expected, ("data", "data", *RENDER)]
     assert seen == [(n, 20) for n in range(1, 21)]  # five plans, three rounds each
     assert all(row["images_per_second"] > 0 for row in rows)
-    rows = bench.measure(bench.plans({"small": SMALL}, ["training"]), rounds=1, memory=False, against_plain=True)
+    rows = bench.measure(
+        bench.plans({"small": SMALL}, ["training"]), rounds=1, memory=False, against_plain=True
+    )
     assert [row["implementation"] for row in rows] == ["plain", "fast", "fast", "floor", "floor"]
 
 
@@ -250,19 +321,32 @@ def test_growth_varies_one_setting_where_there_is_one():
     planned = bench.growth_plans(cases, ["training", "data"], "glimpses", [1, 4])
     assert [(plan.name, plan.case.glimpses) for plan in planned] == [("small", 1), ("small", 4)]
     planned = bench.growth_plans(cases, ["training", "data"], "threads", [1, 2])
-    assert [(plan.name, plan.threads) for plan in planned] == [("small", 1), ("small", 2), ("data", 1), ("data", 2)]
+    assert [(plan.name, plan.threads) for plan in planned] == [
+        ("small", 1),
+        ("small", 2),
+        ("data", 1),
+        ("data", 2),
+    ]
 
 
 def test_sizes_of_the_same_work_take_turns(monkeypatch):
     turns = []
-    monkeypatch.setattr(measuring, "in_turn", lambda runs, rounds, **_: turns.append(list(runs)) or {name: [1.0] for name in runs})
+    monkeypatch.setattr(
+        measuring,
+        "in_turn",
+        lambda runs, rounds, **_: turns.append(list(runs)) or {name: [1.0] for name in runs},
+    )
     fast_and_floor = [*FAST.values(), *FLOOR.values()]
     for along in ("batch", "threads"):
-        rows = bench.measure(bench.growth_plans({"small": SMALL}, ["training"], along, [1, 2]), memory=False)
+        rows = bench.measure(
+            bench.growth_plans({"small": SMALL}, ["training"], along, [1, 2]), memory=False
+        )
         assert [row[along] for row in rows] == [1] * 4 + [2] * 4
     by_batch, one_thread, two_threads = turns
     assert by_batch == [(number, contender) for number in (0, 1) for contender in fast_and_floor]
-    assert one_thread == two_threads == [(0, contender) for contender in fast_and_floor]  # torch has one number of threads at a time
+    assert (
+        one_thread == two_threads == [(0, contender) for contender in fast_and_floor]
+    )  # torch has one number of threads at a time
 
 
 def test_threads_are_those_of_the_plan_and_then_as_before():
@@ -272,27 +356,41 @@ def test_threads_are_those_of_the_plan_and_then_as_before():
     assert torch.get_num_threads() == before
 
 
-# ---------------------------------------------------------------------------------------------------------------- command
+# ------------------------------------------------------------------------------------------ command
 
 TINY = ("--no-memory", "--rounds", 1, "--batch", 2, "--glimpses", 1, "--threads", 1)
 
 
 def test_json_is_one_object_and_rows_and_machine_are_written(tmp_path):
-    result = drawbench("bench", "classifier-small", "data-mnist2", *TINY, "--against", "eager", "--out", tmp_path, "--json")
+    result = drawbench(
+        "bench",
+        "classifier-small",
+        "data-mnist2",
+        *TINY,
+        "--against",
+        "eager",
+        "--out",
+        tmp_path,
+        "--json",
+    )
     assert result.exit_code == 0, result.output
     assert result.stderr == ""
     printed = json.loads(result.stdout)
     assert [Path(path).name for path in printed["written"]] == ["bench.csv", "bench.json"]
     written = json.loads((tmp_path / "bench.json").read_text())
     assert written == {"environment": printed["environment"], "rows": printed["rows"]}
-    assert {"processor", "cores", "threads", "torch", "device", "command"} <= set(written["environment"])
+    assert {"processor", "cores", "threads", "torch", "device", "command"} <= set(
+        written["environment"]
+    )
     frame = pd.read_csv(tmp_path / "bench.csv")
     assert set(frame["work"]) == {"training", "evaluation", "data"}
     assert set(frame["implementation"]) == {"plain", "fast", "floor", "render"}
 
 
 def test_the_table_has_a_line_for_each_row():
-    result = drawbench("bench", "generator-small", *TINY, "--work", "evaluation", "--against", "eager")
+    result = drawbench(
+        "bench", "generator-small", *TINY, "--work", "evaluation", "--against", "eager"
+    )
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
     assert "times plain" in lines[0] and "floor %" in lines[0]
@@ -301,10 +399,24 @@ def test_the_table_has_a_line_for_each_row():
 
 
 def test_growth_writes_rows_and_pictures(tmp_path):
-    words = ("bench", "classifier-small", "--growth", "batch", "--values", "1,2", "--glimpses", 1, "--no-memory", "--rounds", 1)
+    words = (
+        "bench",
+        "classifier-small",
+        "--growth",
+        "batch",
+        "--values",
+        "1,2",
+        "--glimpses",
+        1,
+        "--no-memory",
+        "--rounds",
+        1,
+    )
     result = drawbench(*words, "--out", tmp_path, "--json")
     assert result.exit_code == 0, result.output
-    assert sorted(path.name for path in tmp_path.iterdir()) == [f"growth_batch.{form}" for form in ("csv", "json", "pdf", "png")]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        f"growth_batch.{form}" for form in ("csv", "json", "pdf", "png")
+    ]
     assert {row["batch"] for row in json.loads(result.stdout)["rows"]} == {1, 2}
 
 
@@ -338,8 +450,15 @@ def test_a_device_that_is_not_there_is_a_problem():
 @pytest.mark.gpu
 def test_on_a_gpu_the_same_rows_come_out():
     device = torch.device("cuda")
-    rows = bench.measure(bench.plans({"small": SMALL, "draw": SMALL_DRAW}), rounds=1, against_plain=True, device=device)
-    assert len(rows) == 4 * 5 and all(row["peak_mb"] > 0 for row in rows if row["implementation"] != "floor")
+    rows = bench.measure(
+        bench.plans({"small": SMALL, "draw": SMALL_DRAW}),
+        rounds=1,
+        against_plain=True,
+        device=device,
+    )
+    assert len(rows) == 4 * 5 and all(
+        row["peak_mb"] > 0 for row in rows if row["implementation"] != "floor"
+    )
 
 
 def test_help_names_every_case_and_axis():

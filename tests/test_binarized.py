@@ -19,7 +19,8 @@ TRAIN, VALID, TEST = FILES = tuple(binarized.SHA256)
 COUNTS = dict(zip(FILES, (12, 5, 5), strict=True))
 
 real_amat = pytest.mark.skipif(
-    "DRAWBENCH_SOURCES" not in os.environ or not (sources.sources_root() / binarized.FOLDER / TEST).is_file(),
+    "DRAWBENCH_SOURCES" not in os.environ
+    or not (sources.sources_root() / binarized.FOLDER / TEST).is_file(),
     reason="the real files: set DRAWBENCH_SOURCES to a folder that holds binarized_mnist",
 )
 
@@ -59,7 +60,11 @@ def test_the_parts_are_what_the_lines_say(small, tmp_path):
     parts = binarized.load(tmp_path)
     assert list(parts) == list(sources.SPLITS)
     for part, file in zip(parts.values(), FILES, strict=True):
-        assert part.dtype == torch.uint8 and part.shape == (COUNTS[file], 1, 28, 28) and part.is_contiguous()
+        assert (
+            part.dtype == torch.uint8
+            and part.shape == (COUNTS[file], 1, 28, 28)
+            and part.is_contiguous()
+        )
         assert part.numpy().reshape(-1, 784).tolist() == (255 * bits(file)).tolist()
 
 
@@ -105,7 +110,9 @@ DAMAGE = [
 ]
 
 
-@pytest.mark.parametrize(("damage", "file", "text"), DAMAGE, ids=[damage.__name__ for damage, _, _ in DAMAGE])
+@pytest.mark.parametrize(
+    ("damage", "file", "text"), DAMAGE, ids=[damage.__name__ for damage, _, _ in DAMAGE]
+)
 def test_a_wrong_file_stops_and_is_named(small, tmp_path, damage, file, text):
     damage(put(tmp_path))
     with pytest.raises(Problem, match=text) as problem:
@@ -122,13 +129,17 @@ def test_only_where_nothing_is_there_it_is_missing(small, tmp_path):
     with pytest.raises(Problem, match="no network in this test") as problem:
         binarized.load(tmp_path)
     assert not isinstance(problem.value, binarized.Missing)
-    assert sorted(path.name for path in (tmp_path / binarized.FOLDER).iterdir()) == sorted({*FILES} - {TEST})
+    assert sorted(path.name for path in (tmp_path / binarized.FOLDER).iterdir()) == sorted(
+        {*FILES} - {TEST}
+    )
 
 
 def serve(monkeypatch, contents):
     """A server in place of the network."""
     monkeypatch.setattr(network, "answers", lambda urls: True)
-    monkeypatch.setattr(urllib.request, "urlopen", lambda url, timeout: io.BytesIO(contents[url.rsplit("/")[-1]]))
+    monkeypatch.setattr(
+        urllib.request, "urlopen", lambda url, timeout: io.BytesIO(contents[url.rsplit("/")[-1]])
+    )
 
 
 @pytest.fixture
@@ -149,7 +160,10 @@ def test_a_download_lands_whole_and_is_used_afterwards(online, tmp_path, monkeyp
     assert all(torch.equal(first[part], again) for part, again in binarized.load(tmp_path).items())
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>gone</html>", amat(TEST)[:-2], amat(VALID), amat(TEST) + b"0" * 10_000_000])
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>gone</html>", amat(TEST)[:-2], amat(VALID), amat(TEST) + b"0" * 10_000_000],
+)
 def test_a_wrong_download_leaves_nothing(online, tmp_path, monkeypatch, content):
     serve(monkeypatch, {TRAIN: amat(TRAIN), VALID: amat(VALID), TEST: content})
     with pytest.raises(binarized.Missing, match="nothing of it was kept"):
@@ -184,7 +198,11 @@ def test_a_dead_network_is_not_waited_for_long(online, tmp_path, monkeypatch):
 @real_amat
 def test_the_real_files():
     parts = binarized.load(sources.sources_root(), download=False)
-    assert [tuple(part.shape) for part in parts.values()] == [(50_000, 1, 28, 28), (10_000, 1, 28, 28), (10_000, 1, 28, 28)]
+    assert [tuple(part.shape) for part in parts.values()] == [
+        (50_000, 1, 28, 28),
+        (10_000, 1, 28, 28),
+        (10_000, 1, 28, 28),
+    ]
     assert {int(value) for part in parts.values() for value in part[::100].unique()} == {0, 255}
     line = (sources.sources_root() / binarized.FOLDER / TEST).read_text().splitlines()[-1]
     assert [255 * int(bit) for bit in line.split()] == parts["test"][-1].flatten().tolist()

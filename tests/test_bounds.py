@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from drawbench import bounds, likelihood
+from drawbench import likelihood
 from drawbench.errors import Problem
+from drawbench.evaluation import bounds
 from drawbench.models.draw import Draw
 from drawbench.models.vae import VAE
 
@@ -18,13 +19,17 @@ def model(seed=0, steps=3):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         drawn = Draw(6, 5, steps=steps, hidden=7, latent=4, read_patch=2, write_patch=3)
-        for parameter in drawn.parameters():  # livelier than the initial weights, so that every term matters
+        for (
+            parameter
+        ) in drawn.parameters():  # livelier than the initial weights, so that every term matters
             torch.nn.init.normal_(parameter, std=0.4)
     return drawn
 
 
 def images(count=23):
-    return 255 * torch.randint(0, 2, (count, 1, 6, 5), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    return 255 * torch.randint(
+        0, 2, (count, 1, 6, 5), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
+    )
 
 
 def test_the_bound_agrees_with_a_loop_over_images_and_samples():
@@ -56,7 +61,9 @@ def test_batch_size_and_company_do_not_matter(measure):
     assert measure(drawn, pictures, samples=2, batch=1).per_image == pytest.approx(whole, rel=1e-5)
     assert measure(drawn, pictures, samples=2, batch=7).per_image == pytest.approx(whole, rel=1e-5)
     chosen = torch.tensor([22, 3, 11])
-    assert measure(drawn, pictures, samples=2, index=chosen).per_image == pytest.approx(whole[chosen.numpy()], rel=1e-5)
+    assert measure(drawn, pictures, samples=2, index=chosen).per_image == pytest.approx(
+        whole[chosen.numpy()], rel=1e-5
+    )
     assert np.array_equal(measure(drawn, pictures, samples=2, batch=100).per_image, whole)
     assert not np.allclose(measure(drawn, pictures, samples=2, seed=1).per_image, whole)
 
@@ -76,16 +83,24 @@ def test_zero_weights_cost_ln_2_a_pixel_exactly():
 
 def test_one_weight_is_the_single_sample_bound_in_expectation_and_more_are_tighter():
     drawn, pictures = model(), images(8)
-    repeats = [bounds.importance_weighted(drawn, pictures, samples=1, seed=seed).per_image for seed in range(60)]
+    repeats = [
+        bounds.importance_weighted(drawn, pictures, samples=1, seed=seed).per_image
+        for seed in range(60)
+    ]
     singles = bounds.bound(drawn, pictures, samples=60)
     spread = np.std(repeats, axis=0, ddof=1) / math.sqrt(60) + np.sqrt(singles.sample_variance / 60)
     assert (abs(np.mean(repeats, axis=0) - singles.per_image) < 5 * spread).all()
-    values = [singles.value, *(bounds.importance_weighted(drawn, pictures, samples=k).value for k in (10, 300))]
+    values = [
+        singles.value,
+        *(bounds.importance_weighted(drawn, pictures, samples=k).value for k in (10, 300)),
+    ]
     assert values[0] > values[1] > values[2]
 
 
 def test_a_known_likelihood_lies_below_the_bound_and_is_approached():
-    """A decoder that ignores its latents has log p(x) in closed form, whatever the posterior says: the gap is exactly the KL."""
+    """A decoder that ignores its latents has log p(x) in closed form, whatever the posterior says:
+    the gap is exactly the KL.
+    """
     vae = VAE(6, 5, hidden=8, latent=2)
     with torch.no_grad():
         vae.decoder.weight.zero_()
@@ -93,12 +108,16 @@ def test_a_known_likelihood_lies_below_the_bound_and_is_approached():
     pictures = images(6)
     x = bounds.as_images(pictures)
     with torch.no_grad():
-        truth = -likelihood.bernoulli_log_likelihood(vae._decode(torch.zeros(6, 2)), x, torch.float64).numpy()
+        truth = -likelihood.bernoulli_log_likelihood(
+            vae._decode(torch.zeros(6, 2)), x, torch.float64
+        ).numpy()
     single = bounds.bound(vae, pictures, samples=4)
     assert single.reconstruction == pytest.approx(truth, rel=1e-6)
     assert (single.per_image > truth).all()
     assert single.per_image - single.kl[:, 0] == pytest.approx(truth, rel=1e-6)
-    gaps = [bounds.importance_weighted(vae, pictures, samples=k).value - truth.mean() for k in (1, 2000)]
+    gaps = [
+        bounds.importance_weighted(vae, pictures, samples=k).value - truth.mean() for k in (1, 2000)
+    ]
     assert abs(gaps[1]) < 0.2 * (single.value - truth.mean())
 
 
@@ -106,20 +125,33 @@ def test_the_two_errors_mean_what_they_say():
     drawn, pictures = model(), images()
     measured = [bounds.bound(drawn, pictures, samples=5, seed=seed) for seed in range(40)]
     # Over other noise, the value of the same images scatters by the sampling error.
-    assert np.std([one.value for one in measured], ddof=1) == pytest.approx(np.mean([one.sampling_error for one in measured]), rel=0.4)
+    assert np.std([one.value for one in measured], ddof=1) == pytest.approx(
+        np.mean([one.sampling_error for one in measured]), rel=0.4
+    )
     one = measured[0]
     assert one.standard_error == pytest.approx(np.std(one.per_image, ddof=1) / math.sqrt(23))
     low, high = one.interval
-    assert high - one.value == pytest.approx(1.96 * one.standard_error, rel=1e-3) and one.value - low == pytest.approx(high - one.value)
+    assert high - one.value == pytest.approx(
+        1.96 * one.standard_error, rel=1e-3
+    ) and one.value - low == pytest.approx(high - one.value)
     assert bounds.bound(drawn, pictures).sampling_error is None
     assert bounds.bound(drawn, images(1)).standard_error == 0
 
 
 def test_evenly_spaced_images_cover_the_set_once():
     assert bounds.evenly(10, 4).tolist() == [0, 2, 5, 7]
-    assert bounds.evenly(10, None).tolist() == bounds.evenly(10, 10).tolist() == bounds.evenly(10, 99).tolist() == list(range(10))
+    assert (
+        bounds.evenly(10, None).tolist()
+        == bounds.evenly(10, 10).tolist()
+        == bounds.evenly(10, 99).tolist()
+        == list(range(10))
+    )
     chosen = bounds.evenly(10_000, 977)
-    assert len(chosen.unique()) == 977 and chosen.min() == 0 and chosen.diff().max() - chosen.diff().min() <= 1
+    assert (
+        len(chosen.unique()) == 977
+        and chosen.min() == 0
+        and chosen.diff().max() - chosen.diff().min() <= 1
+    )
 
 
 @pytest.mark.parametrize("measure", [bounds.bound, bounds.importance_weighted])
@@ -136,7 +168,13 @@ def test_bad_requests_and_broken_weights_are_named(measure):
 @pytest.mark.parametrize("measure", [bounds.bound, bounds.importance_weighted])
 def test_progress_counts_to_its_end_and_a_check_can_stop(measure):
     told = []
-    measure(model(), images(), samples=3, batch=10, progress=lambda done, total: told.append((done, total)))
+    measure(
+        model(),
+        images(),
+        samples=3,
+        batch=10,
+        progress=lambda done, total: told.append((done, total)),
+    )
     assert told[-1] == (69, 69) and [done for done, _ in told] == sorted({done for done, _ in told})
 
     class Stop(Exception):

@@ -5,16 +5,27 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from drawbench import config, evaluation
+from drawbench import config
 from drawbench.config import Classify
 from drawbench.data import scenes, sources, store
 from drawbench.data.scenes import Scene
 from drawbench.errors import Problem
-from drawbench.experiments import classify, common
-from drawbench.experiments.classify import ClassificationTask, Experiment, FreshScenes, StoredScenes
+from drawbench.evaluation import error_rate
+from drawbench.tasks import classify, common
+from drawbench.tasks.classify import ClassificationTask, Experiment, FreshScenes, StoredScenes
 from drawbench.training import Quiet
 
-SMALL = config.replace(Classify(), source="digits", canvas=30, clutter=1, glimpses=3, patch=4, hidden=16, batch=16, steps=2)
+SMALL = config.replace(
+    Classify(),
+    source="digits",
+    canvas=30,
+    clutter=1,
+    glimpses=3,
+    patch=4,
+    hidden=16,
+    batch=16,
+    steps=2,
+)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +57,11 @@ def test_fresh_clutter_never_comes_twice_and_the_seed_matters(task, experiment):
 
 
 def test_training_scenes_are_not_those_of_the_stored_sets(task, experiment):
-    stored = {image.tobytes() for name in sources.SPLITS for image in store.load(experiment.folder, name).images}
+    stored = {
+        image.tobytes()
+        for name in sources.SPLITS
+        for image in store.load(experiment.folder, name).images
+    }
     assert not any(image.numpy().tobytes() in stored for image in task.batch(0, 200)[0])
 
 
@@ -63,31 +78,43 @@ def test_fixed_training_goes_through_the_stored_images_once_an_epoch():
 def test_the_loss_is_the_cross_entropy_of_the_last_answer(task):
     images, labels = task.batch(0, 16)
     loss, facts = task.loss((images, labels))
-    logits = task.model(evaluation.as_input(images)).logits
+    logits = task.model(error_rate.as_input(images)).logits
     torch.testing.assert_close(loss, F.cross_entropy(logits[:, -1], labels))
-    assert facts["error"] == pytest.approx(100 * float((logits[:, -1].argmax(-1) != labels).float().mean()))
+    assert facts["error"] == pytest.approx(
+        100 * float((logits[:, -1].argmax(-1) != labels).float().mean())
+    )
 
 
 def test_the_loss_of_earlier_answers_is_added_by_its_weight(experiment):
     settings = config.replace(SMALL, intermediate=0.5)
-    task = ClassificationTask(classify.build(settings), experiment.task().train, None, settings, torch.device("cpu"))
+    task = ClassificationTask(
+        classify.build(settings), experiment.task().train, None, settings, torch.device("cpu")
+    )
     images, labels = task.batch(0, 16)
-    logits = task.model(evaluation.as_input(images)).logits
+    logits = task.model(error_rate.as_input(images)).logits
     each = [F.cross_entropy(logits[:, t], labels) for t in range(3)]
-    torch.testing.assert_close(task.loss((images, labels))[0], each[2] + 0.5 * (each[0] + each[1]) / 2)
+    torch.testing.assert_close(
+        task.loss((images, labels))[0], each[2] + 0.5 * (each[0] + each[1]) / 2
+    )
 
 
 def test_validation_counts_every_image_once(task):
     facts = task.validate(task.model, lambda: None)
     images, labels = task.validation.images, torch.from_numpy(task.validation.labels).long()
     with torch.no_grad():
-        logits = task.model(evaluation.as_input(images)).logits[:, -1]
-    assert facts["validation_error"] == pytest.approx(100 * float((logits.argmax(-1) != labels).double().mean()))
-    assert facts["validation_loss"] == pytest.approx(float(F.cross_entropy(logits, labels)), abs=1e-5)
+        logits = task.model(error_rate.as_input(images)).logits[:, -1]
+    assert facts["validation_error"] == pytest.approx(
+        100 * float((logits.argmax(-1) != labels).double().mean())
+    )
+    assert facts["validation_loss"] == pytest.approx(
+        float(F.cross_entropy(logits, labels)), abs=1e-5
+    )
 
 
 def test_the_weights_are_a_function_of_the_seed():
-    one, same, other = (classify.build(config.replace(SMALL, seed=seed)).state_dict() for seed in (0, 0, 1))
+    one, same, other = (
+        classify.build(config.replace(SMALL, seed=seed)).state_dict() for seed in (0, 0, 1)
+    )
     assert all(torch.equal(one[name], same[name]) for name in one)
     assert not all(torch.equal(one[name], other[name]) for name in one)
 
@@ -102,10 +129,16 @@ def test_building_leaves_the_global_generator_alone():
 
 def test_the_trained_condition_of_a_curve_is_the_test_file(experiment):
     model, test = classify.build(SMALL), store.load(experiment.folder, "test")
-    direct = evaluation.score(evaluation.predict(model, test.images), test.labels)
+    direct = error_rate.score(error_rate.predict(model, test.images), test.labels)
     data = experiment.config.data
     rows = classify.against_scenes(model, experiment.source, data, "clutter", [0, 1], lambda: None)
-    assert rows[1] == {"clutter": 1, "error": direct.percent, "low": direct.interval[0], "high": direct.interval[1], "n": direct.n}
+    assert rows[1] == {
+        "clutter": 1,
+        "error": direct.percent,
+        "low": direct.interval[0],
+        "high": direct.interval[1],
+        "n": direct.n,
+    }
     looks = classify.against_glimpses(model, test, [1, 3, 5], lambda: None)
     assert [row["glimpses"] for row in looks] == [1, 3, 5]
     assert looks[1]["error"] == direct.percent
@@ -123,16 +156,23 @@ def test_a_gpu_that_is_not_there():
     assert common.device_of("auto").type == "cpu"
 
 
-@pytest.mark.parametrize("settings, option", [({"precision": "tf32"}, "--precision tf32"), ({"graph": True}, "--graph")])
+@pytest.mark.parametrize(
+    "settings, option", [({"precision": "tf32"}, "--precision tf32"), ({"graph": True}, "--graph")]
+)
 def test_what_only_a_gpu_has_is_named(settings, option):
     cpu = torch.device("cpu")
-    assert common.products_of(config.replace(SMALL, precision="bfloat16").training, cpu) == torch.bfloat16
+    assert (
+        common.products_of(config.replace(SMALL, precision="bfloat16").training, cpu)
+        == torch.bfloat16
+    )
     with pytest.raises(Problem, match=f"{option} is for a GPU"):
         common.products_of(config.replace(SMALL, **settings).training, cpu)
 
 
 def test_a_few_updates_learn(experiment):
-    """From chance to something: half of the training loss of an untrained network on a set without clutter."""
+    """From chance to something: half of the training loss of an untrained network on a set without
+    clutter.
+    """
     settings = config.replace(SMALL, clutter=0, canvas=28, hidden=64, patch=6, batch=64)
     train = FreshScenes(experiment.source.splits["train"], Scene(28, 1, 0), seed=0)
     task = ClassificationTask(classify.build(settings), train, None, settings, torch.device("cpu"))

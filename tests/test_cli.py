@@ -1,4 +1,6 @@
-"""The drawbench command from end to end: what it prints where, what it writes, and how it says what is wrong."""
+"""The drawbench command from end to end: what it prints where, what it writes, and how it says what
+is wrong.
+"""
 
 import errno
 import json
@@ -47,11 +49,17 @@ def drawbench(*words, env: dict[str, str] | None = None) -> Result:
 
 
 def flags(**settings) -> list[str]:
-    return [word for name, value in settings.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    return [
+        word
+        for name, value in settings.items()
+        for word in (f"--{name.replace('_', '-')}", str(value))
+    ]
 
 
 def tiny(without: tuple[str, ...] = (), **changes) -> list[str]:
-    return flags(**{name: value for name, value in {**TINY, **changes}.items() if name not in without})
+    return flags(
+        **{name: value for name, value in {**TINY, **changes}.items() if name not in without}
+    )
 
 
 def succeeded(result: Result) -> Result:
@@ -60,14 +68,18 @@ def succeeded(result: Result) -> Result:
 
 
 def failed(result: Result, *words: str, status: int | tuple[int, ...] = 1) -> None:
-    """One sentence on standard error that names what matters, nothing on standard output, an exit status and no traceback."""
+    """One sentence on standard error that names what matters, nothing on standard output, an exit
+    status and no traceback.
+    """
     assert isinstance(result.exception, SystemExit), result.output + repr(result.exception)
     assert result.exit_code in ((status,) if isinstance(status, int) else status), result.output
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
     lines = result.stderr.strip().splitlines()
     assert [line.startswith("Error: ") for line in lines].count(True) == 1, result.stderr
-    assert lines[-1].startswith("Error: "), result.stderr  # the sentence is one line, and the last thing said
+    assert lines[-1].startswith("Error: "), (
+        result.stderr
+    )  # the sentence is one line, and the last thing said
     for word in words:
         assert word in lines[-1]
 
@@ -86,11 +98,19 @@ def datasets(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, datasets) -> tuple[Path, Result]:
-    """A finished run and what its command printed, without figures, which take longer than all the rest."""
+    """A finished run and what its command printed, without figures, which take longer than all the
+    rest.
+    """
     runs_folder = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run_figures, "of_classifier", lambda *_: [runs_folder / "tiny" / "figures" / "learning_curve.png"])
-        return runs_folder / "tiny", drawbench("classify", *tiny(), *flags(runs=runs_folder, run="tiny", datasets=datasets), "--json")
+        patch.setattr(
+            run_figures,
+            "of_classifier",
+            lambda *_: [runs_folder / "tiny" / "figures" / "learning_curve.png"],
+        )
+        return runs_folder / "tiny", drawbench(
+            "classify", *tiny(), *flags(runs=runs_folder, run="tiny", datasets=datasets), "--json"
+        )
 
 
 @pytest.fixture
@@ -110,11 +130,16 @@ def run(tmp_path, finished) -> Path:
 def same_run(left: Path, right: Path) -> None:
     """Two run folders hold the same training and the same result, to the bit."""
     for name in ("best.safetensors", "last.safetensors"):
-        (tensors, _), (expected, _) = (runs.load_checkpoint(folder / name) for folder in (left, right))
+        (tensors, _), (expected, _) = (
+            runs.load_checkpoint(folder / name) for folder in (left, right)
+        )
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[key], expected[key]) for key in expected), name
     assert (left / "metrics.csv").read_bytes() == (right / "metrics.csv").read_bytes()
-    results = [{**files.read_hashed(folder / "result.json"), "train_seconds": 0} for folder in (left, right)]
+    results = [
+        {**files.read_hashed(folder / "result.json"), "train_seconds": 0}
+        for folder in (left, right)
+    ]
     assert results[0] == results[1]
 
 
@@ -123,14 +148,17 @@ def used(result: Result, folder: Path) -> config.Classify:
     return runs.Run.open(folder).config
 
 
-# ------------------------------------------------------------------------------------------------------------------ help
+# --------------------------------------------------------------------------------------------- help
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, "plot runs", "plot attention"])
 def test_every_command_has_help_with_an_example(name):
     result = succeeded(drawbench(*name.split(), "--help"))
     assert "Usage: drawbench " + name in result.stdout
-    assert name not in COMMANDS or f"  drawbench {name}" in result.stdout[result.stdout.index("Example") :]
+    assert (
+        name not in COMMANDS
+        or f"  drawbench {name}" in result.stdout[result.stdout.index("Example") :]
+    )
     assert result.stderr == ""
     assert max(len(line) for line in result.stdout.splitlines()) <= 110
 
@@ -143,7 +171,9 @@ def test_the_list_of_commands_loads_no_torch():
 
 
 def test_the_launcher_of_a_checkout_is_the_command():
-    done = subprocess.run([sys.executable, "cli.py", "--version"], cwd=ROOT, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "cli.py", "--version"], cwd=ROOT, capture_output=True, text=True
+    )
     assert done.returncode == 0
     assert done.stdout.startswith("drawbench ")
 
@@ -159,12 +189,14 @@ def test_wrong_usage_is_status_2():
     assert drawbench("evaluate").exit_code == 2
 
 
-# ------------------------------------------------------------------------------------------------------------- make-data
+# ---------------------------------------------------------------------------------------- make-data
 
 
 @pytest.mark.parametrize(("dataset", "digits"), [("cluttered", 1), ("mnist2", 2)])
 def test_make_data_writes_a_set_that_plain_numpy_reads(tmp_path, dataset, digits):
-    words = flags(source="digits", canvas=40, train=8, validation=3, test=5, seed=4, out=tmp_path / "set")
+    words = flags(
+        source="digits", canvas=40, train=8, validation=3, test=5, seed=4, out=tmp_path / "set"
+    )
     result = succeeded(drawbench("make-data", dataset, *words, "--json"))
     card = json.loads(result.stdout)
     assert card.pop("folder") == str(tmp_path / "set")
@@ -178,7 +210,11 @@ def test_make_data_writes_a_set_that_plain_numpy_reads(tmp_path, dataset, digits
 
 
 def test_make_data_keeps_what_is_there(tmp_path):
-    words = ["make-data", "cluttered", *flags(source="digits", canvas=28, train=4, validation=4, test=4, out=tmp_path / "set")]
+    words = [
+        "make-data",
+        "cluttered",
+        *flags(source="digits", canvas=28, train=4, validation=4, test=4, out=tmp_path / "set"),
+    ]
     succeeded(drawbench(*words))
     before = content(tmp_path / "set")
     assert "kept" in succeeded(drawbench(*words)).stderr
@@ -190,7 +226,10 @@ def test_make_data_keeps_what_is_there(tmp_path):
 
 def test_make_data_never_takes_the_folder_of_a_run(run):
     before = content(run)
-    failed(drawbench("make-data", "cluttered", *flags(source="digits", canvas=28, test=4, out=run)), "a run")
+    failed(
+        drawbench("make-data", "cluttered", *flags(source="digits", canvas=28, test=4, out=run)),
+        "a run",
+    )
     assert content(run) == before
 
 
@@ -211,11 +250,17 @@ def test_make_data_never_takes_the_folder_of_a_run(run):
     ],
 )
 def test_make_data_refuses_what_cannot_be_made(tmp_path, words, names):
-    failed(drawbench("make-data", "cluttered", "--source", "digits", *words, "--out", tmp_path / "set"), *names, status=2)
+    failed(
+        drawbench(
+            "make-data", "cluttered", "--source", "digits", *words, "--out", tmp_path / "set"
+        ),
+        *names,
+        status=2,
+    )
     assert not any(tmp_path.iterdir())
 
 
-# -------------------------------------------------------------------------------------------------------------- classify
+# ----------------------------------------------------------------------------------------- classify
 
 
 def test_json_is_one_object_on_standard_output_and_nothing_else(finished):
@@ -230,8 +275,18 @@ def test_json_is_one_object_on_standard_output_and_nothing_else(finished):
 def test_the_result_has_every_field_of_the_contract(finished):
     result = json.loads((finished[0] / "result.json").read_text())
     assert set(RESULT_FIELDS) <= set(result)
-    assert (result["task"], result["model"], result["source"], result["metric"]) == ("classify", "draw", "digits", "test_error_percent")
-    assert (result["n"], result["seed"], result["steps"], result["images_seen"]) == (400, 0, 20, 320)
+    assert (result["task"], result["model"], result["source"], result["metric"]) == (
+        "classify",
+        "draw",
+        "digits",
+        "test_error_percent",
+    )
+    assert (result["n"], result["seed"], result["steps"], result["images_seen"]) == (
+        400,
+        0,
+        20,
+        320,
+    )
     assert 0 <= result["low"] <= result["value"] <= result["high"] <= 100
     assert result["value"] == 100 * result["errors"] / result["n"]
     assert result["command"].startswith("drawbench")
@@ -240,13 +295,27 @@ def test_the_result_has_every_field_of_the_contract(finished):
 
 def test_a_run_folder_holds_everything(finished):
     folder, _ = finished
-    assert {"config.json", "environment.json", "metrics.csv", "result.json", "last.safetensors", "best.safetensors"} <= set(content(folder))
+    assert {
+        "config.json",
+        "environment.json",
+        "metrics.csv",
+        "result.json",
+        "last.safetensors",
+        "best.safetensors",
+    } <= set(content(folder))
     assert not list(folder.glob(".*.tmp"))
     settings = json.loads((folder / "config.json").read_text())
-    flat = {name: value for section in settings.values() if isinstance(section, dict) for name, value in section.items()}
+    flat = {
+        name: value
+        for section in settings.values()
+        if isinstance(section, dict)
+        for name, value in section.items()
+    }
     assert flat.items() >= TINY.items()
     assert list(pd.read_csv(folder / "metrics.csv")["step"]) == [10, 20]
-    assert {"python", "torch", "commit", "device", "threads", "command"} <= set(json.loads((folder / "environment.json").read_text()))
+    assert {"python", "torch", "commit", "device", "threads", "command"} <= set(
+        json.loads((folder / "environment.json").read_text())
+    )
 
 
 def test_what_a_person_reads_names_the_number_and_its_doubt(place):
@@ -261,19 +330,29 @@ def test_the_same_command_gives_the_same_run(finished, place, tmp_path):
     succeeded(drawbench("classify", *tiny(), *place, "--run", "again"))
     first, again = content(finished[0]), content(tmp_path / "runs" / "again")
     assert first["metrics.csv"] == again["metrics.csv"]
-    results = [{**files.read_hashed(folder / "result.json"), "train_seconds": 0} for folder in (finished[0], tmp_path / "runs" / "again")]
+    results = [
+        {**files.read_hashed(folder / "result.json"), "train_seconds": 0}
+        for folder in (finished[0], tmp_path / "runs" / "again")
+    ]
     assert results[0] == results[1]
-    tensors = [runs.load_checkpoint(folder / "best.safetensors")[0] for folder in (finished[0], tmp_path / "runs" / "again")]
+    tensors = [
+        runs.load_checkpoint(folder / "best.safetensors")[0]
+        for folder in (finished[0], tmp_path / "runs" / "again")
+    ]
     assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
 
 
 def test_another_seed_gives_another_run(finished, place, tmp_path):
     succeeded(drawbench("classify", *tiny(), *place, "--run", "other", "--seed", 1))
-    assert content(finished[0])["metrics.csv"] != content(tmp_path / "runs" / "other")["metrics.csv"]
+    assert (
+        content(finished[0])["metrics.csv"] != content(tmp_path / "runs" / "other")["metrics.csv"]
+    )
 
 
 def test_stored_training_images_can_be_used(place, tmp_path):
-    result = succeeded(drawbench("classify", *tiny(steps=2), *place, "--fixed-train", "--run", "fixed", "--json"))
+    result = succeeded(
+        drawbench("classify", *tiny(steps=2), *place, "--fixed-train", "--run", "fixed", "--json")
+    )
     assert json.loads(result.stdout)["clutter"] == "fixed"
 
 
@@ -296,14 +375,22 @@ def test_flag_before_environment_before_recipe_before_default(place, tmp_path):
 def test_a_length_given_replaces_the_length_of_the_recipe(place, tmp_path):
     recipe = tmp_path / "long.toml"
     recipe.write_text("[training]\ntime_budget = 60.0\n")
-    chosen = used(drawbench("classify", *tiny(steps=2), *place, "--recipe", recipe, "--run", "short"), tmp_path / "runs" / "short")
+    chosen = used(
+        drawbench("classify", *tiny(steps=2), *place, "--recipe", recipe, "--run", "short"),
+        tmp_path / "runs" / "short",
+    )
     assert chosen.training.steps == 2
 
 
 def test_epochs_become_steps(place, tmp_path):
     words = [*tiny(without=("steps", "evaluate_every")), "--epochs", 0.02]
-    chosen = used(drawbench("classify", *words, *place, "--run", "epochs"), tmp_path / "runs" / "epochs")
-    assert (chosen.training.steps, chosen.training.epochs) == (2, None)  # 0.02 of 1197 digits in batches of 16
+    chosen = used(
+        drawbench("classify", *words, *place, "--run", "epochs"), tmp_path / "runs" / "epochs"
+    )
+    assert (chosen.training.steps, chosen.training.epochs) == (
+        2,
+        None,
+    )  # 0.02 of 1197 digits in batches of 16
 
 
 # ---- what is wrong with a setting
@@ -330,13 +417,20 @@ def test_epochs_become_steps(place, tmp_path):
 def test_a_wrong_recipe_is_named_before_anything_is_done(place, tmp_path, recipe, names):
     (tmp_path / "mine.toml").write_text(recipe)
     words = tiny(without=("glimpses", "batch", "clutter"))
-    failed(drawbench("classify", *words, *place, "--recipe", tmp_path / "mine.toml"), *names, status=2)
+    failed(
+        drawbench("classify", *words, *place, "--recipe", tmp_path / "mine.toml"), *names, status=2
+    )
     assert [path.name for path in tmp_path.iterdir()] == ["mine.toml"]
 
 
 @pytest.mark.parametrize("recipe", ["paper8", "nowhere.toml", "/"])
 def test_a_missing_recipe_says_which_there_are(place, recipe):
-    failed(drawbench("classify", *tiny(), *place, "--recipe", recipe), "there is no recipe", "paper-8", status=2)
+    failed(
+        drawbench("classify", *tiny(), *place, "--recipe", recipe),
+        "there is no recipe",
+        "paper-8",
+        status=2,
+    )
 
 
 @pytest.mark.parametrize(
@@ -365,31 +459,58 @@ def test_a_wrong_setting_is_wrong_usage(place, tmp_path, words, names):
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("words", [["--epochs", "inf"], ["--time-budget", "inf"], ["--epochs", "nan"], ["--time-budget", 0]])
+@pytest.mark.parametrize(
+    "words",
+    [["--epochs", "inf"], ["--time-budget", "inf"], ["--epochs", "nan"], ["--time-budget", 0]],
+)
 def test_a_length_without_end_is_refused(place, tmp_path, words):
-    failed(drawbench("classify", *tiny(without=("steps",)), *words, *place), words[0][2:].replace("-", "_"), status=(1, 2))
+    failed(
+        drawbench("classify", *tiny(without=("steps",)), *words, *place),
+        words[0][2:].replace("-", "_"),
+        status=(1, 2),
+    )
     assert not any(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("words", [["--epochs", 1], ["--time-budget", 1], ["--epochs", 1, "--time-budget", 1]])
+@pytest.mark.parametrize(
+    "words", [["--epochs", 1], ["--time-budget", 1], ["--epochs", 1, "--time-budget", 1]]
+)
 def test_two_lengths_at_once_are_one_too_many(place, tmp_path, words):
-    failed(drawbench("classify", *tiny(), *words, *place), "one length", "--steps", words[0], status=(1, 2))
+    failed(
+        drawbench("classify", *tiny(), *words, *place),
+        "one length",
+        "--steps",
+        words[0],
+        status=(1, 2),
+    )
     assert not any(tmp_path.iterdir())
 
 
 def test_a_recipe_with_two_lengths_is_refused(place, tmp_path):
     (tmp_path / "mine.toml").write_text("[training]\nsteps = 5\nepochs = 1\n")
-    failed(drawbench("classify", *tiny(without=("steps",)), *place, "--recipe", tmp_path / "mine.toml"), "--steps and --epochs", status=2)
+    failed(
+        drawbench(
+            "classify", *tiny(without=("steps",)), *place, "--recipe", tmp_path / "mine.toml"
+        ),
+        "--steps and --epochs",
+        status=2,
+    )
 
 
 def test_a_wrong_environment_is_wrong_usage(place):
     environment = {"DRAWBENCH_CLASSIFY_GLIMPSES": "several"}
-    failed(drawbench("classify", *tiny(without=("glimpses",)), *place, env=environment), "several", status=2)
+    failed(
+        drawbench("classify", *tiny(without=("glimpses",)), *place, env=environment),
+        "several",
+        status=2,
+    )
 
 
 def test_cuda_that_is_not_there_is_said(place, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    failed(drawbench("classify", *tiny(), *place, "--device", "cuda"), "--device cuda", "--device auto")
+    failed(
+        drawbench("classify", *tiny(), *place, "--device", "cuda"), "--device cuda", "--device auto"
+    )
     assert not any(tmp_path.iterdir())
 
 
@@ -400,7 +521,9 @@ def test_a_classifier_names_one_digit(place, tmp_path):
 
 
 def test_a_recipe_of_another_command_is_named(place):
-    failed(drawbench("classify", *tiny(), *place, "--recipe", "mnist2"), "drawbench generate", status=2)
+    failed(
+        drawbench("classify", *tiny(), *place, "--recipe", "mnist2"), "drawbench generate", status=2
+    )
 
 
 @pytest.mark.parametrize("name", ["a/b", "../up", "", ".", "..", ".hidden", "/tmp/absolute"])
@@ -436,16 +559,29 @@ def test_force_starts_a_run_anew_and_keeps_no_measurement_of_the_old(place, run)
 
 def test_a_run_without_a_name_takes_a_free_one(place, tmp_path):
     for expected in ("classify-draw-2-seed0", "classify-draw-2-seed0-2"):
-        assert Path(json.loads(succeeded(drawbench("classify", *tiny(steps=1), *place, "--json")).stdout)["run"]).name == expected
+        assert (
+            Path(
+                json.loads(
+                    succeeded(drawbench("classify", *tiny(steps=1), *place, "--json")).stdout
+                )["run"]
+            ).name
+            == expected
+        )
 
 
-@pytest.mark.parametrize("name", ["thesis.tex", ".hidden", "environment.json", "figures/drawing.png"])
+@pytest.mark.parametrize(
+    "name", ["thesis.tex", ".hidden", "environment.json", "figures/drawing.png"]
+)
 @pytest.mark.parametrize("force", [[], ["--force"]])
 def test_a_folder_of_something_else_is_never_touched(place, tmp_path, name, force):
     other = tmp_path / "runs" / "other"
     (other / name).parent.mkdir(parents=True)
     (other / name).write_text("years of work")
-    failed(drawbench("classify", *tiny(), *place, "--run", "other", *force), "not a run folder", "--run")
+    failed(
+        drawbench("classify", *tiny(), *place, "--run", "other", *force),
+        "not a run folder",
+        "--run",
+    )
     assert content(other) == {name: b"years of work"}
 
 
@@ -453,14 +589,20 @@ def test_a_file_in_the_way_is_said(place, tmp_path):
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "file").write_text("mine")
     failed(drawbench("classify", *tiny(), *place, "--run", "file"), "not a run folder")
-    failed(drawbench("classify", *tiny(), *place, "--runs", tmp_path / "runs" / "file"), "file", status=(1, 2))
+    failed(
+        drawbench("classify", *tiny(), *place, "--runs", tmp_path / "runs" / "file"),
+        "file",
+        status=(1, 2),
+    )
     assert (tmp_path / "runs" / "file").read_text() == "mine"
 
 
 def test_force_does_not_take_a_folder_from_a_process_that_works_in_it(place, run):
     before = content(run)
     with runs.Run.open(run).locked():
-        failed(drawbench("classify", *tiny(), *place, "--run", run.name, "--force"), "another process")
+        failed(
+            drawbench("classify", *tiny(), *place, "--run", run.name, "--force"), "another process"
+        )
     assert content(run) == before
 
 
@@ -469,7 +611,9 @@ def test_force_does_not_take_a_folder_from_a_process_that_works_in_it(place, run
 
 @pytest.fixture
 def disk(monkeypatch):
-    """Make the disk fail, by an error number, for files whose name holds a word. (Permissions would not stop a superuser.)"""
+    """Make the disk fail, by an error number, for files whose name holds a word. (Permissions would
+    not stop a superuser.)
+    """
     real = os.replace
 
     def fail(number: int, word: str) -> None:
@@ -483,8 +627,12 @@ def disk(monkeypatch):
     return fail
 
 
-@pytest.mark.parametrize("name", ["config.json", "best.safetensors", "last.safetensors", "metrics.csv", "result.json"])
-@pytest.mark.parametrize(("number", "words"), [(errno.EROFS, "Read-only"), (errno.ENOSPC, "No space left")])
+@pytest.mark.parametrize(
+    "name", ["config.json", "best.safetensors", "last.safetensors", "metrics.csv", "result.json"]
+)
+@pytest.mark.parametrize(
+    ("number", "words"), [(errno.EROFS, "Read-only"), (errno.ENOSPC, "No space left")]
+)
 def test_a_disk_that_refuses_is_said(place, disk, tmp_path, name, number, words):
     disk(number, name)
     failed(drawbench("classify", *tiny(), *place, "--run", "one"), words, name)
@@ -494,20 +642,28 @@ def test_a_disk_that_refuses_is_said(place, disk, tmp_path, name, number, words)
 def test_a_disk_that_refuses_curves_and_figures_is_said(run, datasets, disk):
     before = content(run)
     disk(errno.EROFS, "error_against")
-    failed(drawbench("evaluate", run, "--glimpses", 1, "--datasets", datasets), "Read-only", "error_against")
+    failed(
+        drawbench("evaluate", run, "--glimpses", 1, "--datasets", datasets),
+        "Read-only",
+        "error_against",
+    )
     disk(errno.EROFS, "learning_curve")
     failed(drawbench("plot", run, "--datasets", datasets), "Read-only", "learning_curve")
     assert content(run) == before
 
 
-def test_a_full_disk_loses_nothing_and_the_run_goes_on_later(place, finished, tmp_path, disk, monkeypatch):
+def test_a_full_disk_loses_nothing_and_the_run_goes_on_later(
+    place, finished, tmp_path, disk, monkeypatch
+):
     with monkeypatch.context():
         disk(errno.ENOSPC, "metrics.csv")
         failed(drawbench("classify", *tiny(), *place, "--run", "one"), "No space left")
     monkeypatch.undo()
     monkeypatch.setattr(run_figures, "of_classifier", lambda *_: [])
     succeeded(drawbench("resume", tmp_path / "runs" / "one", *place[2:]))
-    assert (tmp_path / "runs" / "one" / "metrics.csv").read_bytes() == (finished[0] / "metrics.csv").read_bytes()
+    assert (tmp_path / "runs" / "one" / "metrics.csv").read_bytes() == (
+        finished[0] / "metrics.csv"
+    ).read_bytes()
 
 
 def test_a_read_only_place_for_runs_is_said_before_the_training(place, tmp_path, monkeypatch):
@@ -523,7 +679,7 @@ def test_a_read_only_place_for_runs_is_said_before_the_training(place, tmp_path,
     assert not (tmp_path / "runs").exists()
 
 
-# ------------------------------------------------------------------------------------------------- evaluate, plot, doctor
+# --------------------------------------------------------------------------- evaluate, plot, doctor
 
 
 def test_evaluate_gives_the_number_of_the_run(finished, place):
@@ -531,8 +687,19 @@ def test_evaluate_gives_the_number_of_the_run(finished, place):
     before = content(folder)
     result = json.loads((folder / "result.json").read_text())
     for batch in (400, 37):
-        measured = json.loads(succeeded(drawbench("evaluate", folder, *place[2:], "--json", "--batch", batch)).stdout)
-        for name in ("metric", "value", "low", "high", "n", "errors", "per_class_error", "confusion"):
+        measured = json.loads(
+            succeeded(drawbench("evaluate", folder, *place[2:], "--json", "--batch", batch)).stdout
+        )
+        for name in (
+            "metric",
+            "value",
+            "low",
+            "high",
+            "n",
+            "errors",
+            "per_class_error",
+            "confusion",
+        ):
             assert measured[name] == result[name]
         assert measured["curves"] == {}
     text = succeeded(drawbench("evaluate", folder, *place[2:])).stdout
@@ -557,10 +724,13 @@ def test_evaluate_outside_the_training_conditions(run, place):
     for condition, values in expected.items():
         rows = measured["curves"][condition]
         assert [row[condition] for row in rows] == values
-        # In the condition of the training these are the images of the test file, so it is the same error, not one like it.
+        # In the condition of the training these are the images of the test file, so it is the same
+        # error, not one like it.
         trained = next(row for row in rows if row[condition] == TINY[condition])
         assert trained["error"] == measured["value"]
-        assert [trained[name] for name in ("low", "high", "n")] == [measured[name] for name in ("low", "high", "n")]
+        assert [trained[name] for name in ("low", "high", "n")] == [
+            measured[name] for name in ("low", "high", "n")
+        ]
         table = pd.read_csv(run / f"error_against_{condition}.csv")
         assert table.to_dict("records") == rows
         with Image.open(run / "figures" / f"error_against_{condition}.png") as picture:
@@ -586,18 +756,24 @@ def test_evaluate_refuses_what_cannot_be_measured(run, place, words, names, stat
 
 
 def test_plot_draws_everything_of_a_run(run, datasets):
-    figures = json.loads(succeeded(drawbench("plot", run, "--datasets", datasets, "--json")).stdout)["figures"][str(run)]
+    figures = json.loads(
+        succeeded(drawbench("plot", run, "--datasets", datasets, "--json")).stdout
+    )["figures"][str(run)]
     names = {Path(path).name for path in figures}
     assert {"learning_curve.png", "confusion.png", "glimpses_1.png", "glimpses.gif"} <= names
     for path in figures:
         assert Path(path).parent == run / "figures"
         with Image.open(path) as picture:
-            assert getattr(picture, "n_frames", 1) == (TINY["glimpses"] if path.endswith(".gif") else 1)
+            assert getattr(picture, "n_frames", 1) == (
+                TINY["glimpses"] if path.endswith(".gif") else 1
+            )
 
 
 def test_plot_attention_explains_a_window(tmp_path):
     out = tmp_path / "made" / "zoom.png"
-    result = succeeded(drawbench("plot", "attention", *flags(window="0.2,-0.3,0,-1,0", patch=3, out=out), "--json"))
+    result = succeeded(
+        drawbench("plot", "attention", *flags(window="0.2,-0.3,0,-1,0", patch=3, out=out), "--json")
+    )
     assert json.loads(result.stdout) == {"figures": [str(out)]}
     with Image.open(out) as picture:
         assert min(picture.size) > 100
@@ -624,7 +800,19 @@ def test_plot_attention_refuses_what_cannot_be_drawn(tmp_path, monkeypatch, word
 
 def test_doctor_tells_what_is_there_and_what_to_do(tmp_path):
     text = succeeded(drawbench("doctor", "--sources", tmp_path)).stdout
-    assert all(word in text for word in ("python", "torch", "cpu", "mnist", "digits", "missing", "verified", str(tmp_path)))
+    assert all(
+        word in text
+        for word in (
+            "python",
+            "torch",
+            "cpu",
+            "mnist",
+            "digits",
+            "missing",
+            "verified",
+            str(tmp_path),
+        )
+    )
     found = json.loads(succeeded(drawbench("doctor", "--sources", tmp_path, "--json")).stdout)
     states = {source["name"]: source["state"] for source in found["data"]}
     assert (states["digits"], states["mnist"]) == ("verified", "missing")
@@ -635,13 +823,20 @@ def test_doctor_tells_what_is_there_and_what_to_do(tmp_path):
 def test_doctor_names_a_damaged_file(tmp_path):
     raw = tmp_path / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    for name in ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"):
+    for name in (
+        "train-images-idx3-ubyte",
+        "train-labels-idx1-ubyte",
+        "t10k-images-idx3-ubyte",
+        "t10k-labels-idx1-ubyte",
+    ):
         (raw / name).write_bytes(b"garbled")
     found = json.loads(succeeded(drawbench("doctor", *flags(sources=tmp_path), "--json")).stdout)
-    assert next(source["state"] for source in found["data"] if source["name"] == "mnist") == "damaged"
+    assert (
+        next(source["state"] for source in found["data"] if source["name"] == "mnist") == "damaged"
+    )
 
 
-# ---------------------------------------------------------------------------------------------- run folders gone wrong
+# --------------------------------------------------------------------------- run folders gone wrong
 
 READERS = ["evaluate", "resume", "plot"]
 
@@ -742,11 +937,20 @@ def test_a_run_without_weights_says_how_to_go_on(place, run, command):
 
 FOREIGN = {
     "result.json": [None, "", "{", "{}", "[]", '{"confusion": "none"}', '{"confusion": [[1, 2]]}'],
-    "metrics.csv": [None, "", "\0\0", "a,b\n1,2\n", "step\nx\n", "images_seen,train_loss,validation_error,learning_rate\nx,y,z,w\n"],
+    "metrics.csv": [
+        None,
+        "",
+        "\0\0",
+        "a,b\n1,2\n",
+        "step\nx\n",
+        "images_seen,train_loss,validation_error,learning_rate\nx,y,z,w\n",
+    ],
 }
 
 
-@pytest.mark.parametrize(("name", "text"), [(name, text) for name, texts in FOREIGN.items() for text in texts])
+@pytest.mark.parametrize(
+    ("name", "text"), [(name, text) for name, texts in FOREIGN.items() for text in texts]
+)
 def test_plot_names_a_file_that_is_missing_or_damaged(run, datasets, name, text):
     (run / name).unlink()
     if text is not None:
@@ -775,7 +979,10 @@ def test_a_missing_data_set_is_made_on_the_way(run, place, tmp_path):
     measured = succeeded(drawbench("evaluate", run, "--datasets", tmp_path / "elsewhere", "--json"))
     assert "Making" in measured.stderr
     assert store.card(next((tmp_path / "elsewhere").iterdir()))["counts"]["test"] == 400
-    assert json.loads(measured.stdout)["value"] == json.loads((run / "result.json").read_text())["value"]
+    assert (
+        json.loads(measured.stdout)["value"]
+        == json.loads((run / "result.json").read_text())["value"]
+    )
 
 
 def test_debug_shows_the_traceback(tmp_path):
@@ -784,14 +991,26 @@ def test_debug_shows_the_traceback(tmp_path):
     assert "no run folder" in str(result.exception)
 
 
-# ------------------------------------------------------------------------------------------------------------ quickstart
+# --------------------------------------------------------------------------------------- quickstart
 
 
 @pytest.mark.slow
 def test_quickstart_is_the_whole_tour(tmp_path):
-    words = ["quickstart", *flags(steps=60, threads=1, runs=tmp_path / "runs", datasets=tmp_path / "datasets")]
+    words = [
+        "quickstart",
+        *flags(steps=60, threads=1, runs=tmp_path / "runs", datasets=tmp_path / "datasets"),
+    ]
     done = subprocess.run([*MAIN, *words], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert all(word in done.stdout for word in ("test error %", "95 % interval", "majority class %", "chance %", "glimpses.gif"))
+    assert all(
+        word in done.stdout
+        for word in (
+            "test error %",
+            "95 % interval",
+            "majority class %",
+            "chance %",
+            "glimpses.gif",
+        )
+    )
     assert "What to try next" in done.stderr
     assert (tmp_path / "runs" / "quickstart" / "figures" / "glimpses.gif").stat().st_size > 1000

@@ -21,13 +21,19 @@ def test_given_goes_before_recipe_goes_before_default():
 
 def test_the_order_of_settings_does_not_matter():
     given = {"glimpses": 2, "canvas": 40, "seed": 3}
-    made = {config.merge(Classify, {}, dict(order)) for order in itertools.permutations(given.items())}
+    made = {
+        config.merge(Classify, {}, dict(order)) for order in itertools.permutations(given.items())
+    }
     assert len(made) == 1
 
 
 def test_names_are_unique_across_sections():
     for kind in config.TASKS.values():
-        names = [field.name for section in config.sections(kind).values() for field in dataclasses.fields(section)]
+        names = [
+            field.name
+            for section in config.sections(kind).values()
+            for field in dataclasses.fields(section)
+        ]
         assert len(names) == len(set(names))
 
 
@@ -45,7 +51,10 @@ def test_every_packaged_recipe_is_valid(name):
 @pytest.mark.parametrize(
     "recipe, words",
     [
-        ({"model": {"glimpse": 8}}, "unknown key 'glimpse' in section [model]; did you mean 'glimpses'?"),
+        (
+            {"model": {"glimpse": 8}},
+            "unknown key 'glimpse' in section [model]; did you mean 'glimpses'?",
+        ),
         ({"modle": {}}, "unknown section 'modle'; did you mean 'model'?"),
         ({"model": 3}, "model must be a section"),
         ({"model": {"glimpses": "8"}}, "glimpses must be int, got '8'"),
@@ -67,13 +76,22 @@ def test_whole_numbers_pass_for_floats():
     assert config.merge(Classify, {"training": {"epochs": 3}}, {}).training.epochs == 3.0
 
 
-@pytest.mark.parametrize("values", [None, [], {"task": "dance"}, {}, {"task": "classify", "model": []}])
+@pytest.mark.parametrize(
+    "values", [None, [], {"task": "dance"}, {}, {"task": "classify", "model": []}]
+)
 def test_a_foreign_configuration_is_refused(values):
     with pytest.raises(Problem):
         config.from_dict(values)
 
 
-@pytest.mark.parametrize("text, words", [("glimpses = ", "not valid TOML"), ("\x00", "not valid TOML"), ("[" * 100_000, "not valid TOML")])
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("glimpses = ", "not valid TOML"),
+        ("\x00", "not valid TOML"),
+        ("[" * 100_000, "not valid TOML"),
+    ],
+)
 def test_a_broken_recipe_is_one_sentence(tmp_path, text, words):
     path = tmp_path / "broken.toml"
     path.write_text(text)

@@ -1,6 +1,7 @@
 """Several processes give what one gives, to rounding; they stop together; an error in one ends all.
 
-The sums are tested inside this process, which takes the part of each process in turn; the rest by real processes.
+The sums are tested inside this process, which takes the part of each process in turn; the rest by
+real processes.
 """
 
 import json
@@ -18,21 +19,24 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 
-from drawbench import bounds, distributed, evaluation, runs, training
+from drawbench import distributed, runs, training
 from drawbench.cli import cli
 from drawbench.distributed import Group
 from drawbench.errors import Problem
+from drawbench.evaluation import bounds, error_rate
+from drawbench.fast.draw import fast_drawing
+from drawbench.fast.glimpse import fast_logits
 from drawbench.figures import run as run_figures
 from drawbench.models.draw import Draw
-from drawbench.models.draw_fast import fast_drawing
 from drawbench.models.glimpse import GlimpseClassifier
-from drawbench.models.glimpse_fast import fast_logits
 
-# ------------------------------------------------------------------------------------------------------ the arithmetic
+# ----------------------------------------------------------------------------------- the arithmetic
 
 
 def in_each(processes, work, monkeypatch):
-    """What ``work`` gives in each process: a first round collects what each puts into the sums, a second one works with them."""
+    """What ``work`` gives in each process: a first round collects what each puts into the sums, a
+    second one works with them.
+    """
     put = [[] for _ in range(processes)]
 
     def collect(tensor):
@@ -83,21 +87,31 @@ def test_fewer_images_than_processes_are_named(monkeypatch):
 @pytest.mark.parametrize("count", [1, 2, 3, 10])
 def test_rows_are_gathered_in_order(count, monkeypatch):
     rows = torch.arange(count)
-    for gathered in in_each(3, lambda: distributed.gather(lambda some: torch.stack([some, some**2], dim=1), rows), monkeypatch):
+    for gathered in in_each(
+        3,
+        lambda: distributed.gather(lambda some: torch.stack([some, some**2], dim=1), rows),
+        monkeypatch,
+    ):
         assert torch.equal(gathered, torch.stack([rows, rows**2], dim=1))
 
 
 def test_measuring_does_not_depend_on_the_processes(monkeypatch):
     torch.manual_seed(0)
     classifier = GlimpseClassifier(glimpses=2, patch=4, hidden=8)
-    draw = Draw(height=8, width=8, channels=1, steps=2, hidden=8, latent=3, read_patch=2, write_patch=3)
+    draw = Draw(
+        height=8, width=8, channels=1, steps=2, hidden=8, latent=3, read_patch=2, write_patch=3
+    )
     grey = torch.randint(0, 256, (23, 12, 12), dtype=torch.uint8)
     binary = 255 * torch.randint(0, 2, (23, 1, 8, 8), dtype=torch.uint8)
     for measure in (
-        lambda: evaluation.predict(classifier, grey, batch=4),
+        lambda: error_rate.predict(classifier, grey, batch=4),
         lambda: torch.from_numpy(bounds.bound(draw, binary, samples=2, batch=4).kl),
         lambda: torch.from_numpy(bounds.bound(draw, binary, samples=2, batch=4).sample_variance),
-        lambda: torch.from_numpy(bounds.importance_weighted(draw, binary, samples=3, index=torch.tensor([22, 3, 11]), batch=1).per_image),
+        lambda: torch.from_numpy(
+            bounds.importance_weighted(
+                draw, binary, samples=3, index=torch.tensor([22, 3, 11]), batch=1
+            ).per_image
+        ),
     ):
         alone = measure()
         for together in in_each(3, measure, monkeypatch):
@@ -107,18 +121,37 @@ def test_measuring_does_not_depend_on_the_processes(monkeypatch):
 def classification(images):
     model = GlimpseClassifier(glimpses=4, patch=4, hidden=8, window_clip=1e-3)
     labels = torch.arange(len(images)) % 10
-    return model, lambda part: F.cross_entropy(fast_logits(model, images[part])[:, -1], labels[part])
+    return model, lambda part: F.cross_entropy(
+        fast_logits(model, images[part])[:, -1], labels[part]
+    )
 
 
 def drawing(images):
-    model = Draw(height=12, width=12, channels=1, steps=3, hidden=8, latent=3, read_patch=2, write_patch=3, window_clip=1e-3)
+    model = Draw(
+        height=12,
+        width=12,
+        channels=1,
+        steps=3,
+        hidden=8,
+        latent=3,
+        read_patch=2,
+        write_patch=3,
+        window_clip=1e-3,
+    )
     noise = torch.randn(len(images), 3, 3)
-    return model, lambda part: fast_drawing(model, images[part], noise[part]).logits.square().sum((1, 2, 3)).mean()
+    return (
+        model,
+        lambda part: (
+            fast_drawing(model, images[part], noise[part]).logits.square().sum((1, 2, 3)).mean()
+        ),
+    )
 
 
 @pytest.mark.parametrize("kind", [classification, drawing])
 def test_gradients_are_those_of_the_whole_batch_also_where_each_image_is_clipped(kind, monkeypatch):
-    """The clip of an image's gradient is relative to the mean loss of its process's images, of which there are 4, 3 and 3."""
+    """The clip of an image's gradient is relative to the mean loss of its process's images, of
+    which there are 4, 3 and 3.
+    """
     torch.manual_seed(0)
     model, loss_of = kind(torch.rand(10, 1, 12, 12))
 
@@ -135,10 +168,12 @@ def test_gradients_are_those_of_the_whole_batch_also_where_each_image_is_clipped
     for together, means in in_each(3, gradient, monkeypatch):
         assert means == pytest.approx([loss, 7.0], rel=1e-6)
         for ours, expected in zip(together, alone, strict=True):
-            torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max()))
+            torch.testing.assert_close(
+                ours, expected, rtol=1e-4, atol=1e-6 * float(expected.abs().max())
+            )
 
 
-# ------------------------------------------------------------------------------------------------- who speaks and who waits
+# ------------------------------------------------------------------------- who speaks and who waits
 
 
 class Store:
@@ -177,7 +212,9 @@ def test_the_status_of_a_launch():
 def test_what_the_first_does_for_all_it_does_by_itself(monkeypatch):
     told = []
     monkeypatch.setattr(distributed, "_group", Group(0, 2))
-    monkeypatch.setattr(distributed, "broadcast", lambda value: told.append((value, distributed.size())) or value)
+    monkeypatch.setattr(
+        distributed, "broadcast", lambda value: told.append((value, distributed.size())) or value
+    )
     inner = distributed.by_first(lambda: distributed.size())
     assert distributed.by_first(lambda: inner() + inner())() == 2
     assert told == [(1, 1), (1, 1), (2, 2)]  # what is called within asks nobody
@@ -188,12 +225,16 @@ def test_what_the_first_does_for_all_it_does_by_itself(monkeypatch):
 
 def test_a_signal_that_comes_while_the_processes_agree_is_not_lost(monkeypatch):
     flag = training.StopFlag()
-    monkeypatch.setattr(distributed, "signal_to_stop", lambda number: setattr(flag, "number", signal.SIGTERM) or number)
+    monkeypatch.setattr(
+        distributed,
+        "signal_to_stop",
+        lambda number: setattr(flag, "number", signal.SIGTERM) or number,
+    )
     flag.check()
     assert flag.number == signal.SIGTERM
 
 
-# ------------------------------------------------------------------------------------------------------- real processes
+# ----------------------------------------------------------------------------------- real processes
 
 # Without figures, which say nothing here; FAULT is what is wrong with the second process.
 PROGRAM = """
@@ -217,7 +258,16 @@ if os.environ.get("RANK") == "1":
 from drawbench.cli import main
 main()
 """
-SIZES = {"source": "digits", "glimpses": 2, "hidden": 8, "batch": 15, "steps": 12, "evaluate-every": 4, "save-every": 3, "threads": 1}
+SIZES = {
+    "source": "digits",
+    "glimpses": 2,
+    "hidden": 8,
+    "batch": 15,
+    "steps": 12,
+    "evaluate-every": 4,
+    "save-every": 3,
+    "threads": 1,
+}
 CLASSIFY = {**SIZES, "canvas": 28, "clutter": 1, "patch": 4}
 GENERATE = {**SIZES, "latent": 4, "validation-images": 21, "iw-samples": 2, "iw-images": 5}
 RUNS = Path("results/runs")
@@ -230,7 +280,9 @@ def words(command, settings, *more):
 def inside(*words):
     """The command inside this process: one process, to compare with."""
     result = CliRunner().invoke(cli, [*words], prog_name="drawbench")
-    torch.set_num_threads(1)  # as for all other tests: one process of a run of two takes both their threads
+    torch.set_num_threads(
+        1
+    )  # as for all other tests: one process of a run of two takes both their threads
     assert result.exit_code == 0, result.output + repr(result.exception)
     return result.stdout
 
@@ -265,7 +317,10 @@ def outside(*words, fault="", status=0):
 def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("place"))
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]))
+        patch.setenv(
+            "PYTHONPATH",
+            os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
+        )
         patch.setattr(run_figures, "of_classifier", lambda *_: [])
         patch.setattr(run_figures, "of_generator", lambda *_: [])
         yield
@@ -288,7 +343,9 @@ def two(one):
 def same_to_rounding(left, right):
     """Two run folders hold the same training but for the last bits."""
     for name in (runs.BEST, runs.LAST):
-        (tensors, _), (expected, _) = (runs.load_checkpoint(folder / name) for folder in (left, right))
+        (tensors, _), (expected, _) = (
+            runs.load_checkpoint(folder / name) for folder in (left, right)
+        )
         for key, value in expected.items():
             torch.testing.assert_close(tensors[key], value, rtol=1e-3, atol=1e-5)
     ours, theirs = (runs.Run.open(folder).metrics() for folder in (left, right))
@@ -300,7 +357,9 @@ def same_to_rounding(left, right):
 
 def same_to_the_bit(left, right):
     for name in (runs.BEST, runs.LAST):
-        (tensors, _), (expected, _) = (runs.load_checkpoint(folder / name) for folder in (left, right))
+        (tensors, _), (expected, _) = (
+            runs.load_checkpoint(folder / name) for folder in (left, right)
+        )
         assert all(torch.equal(tensors[key], expected[key]) for key in expected), name
     assert (left / "metrics.csv").read_bytes() == (right / "metrics.csv").read_bytes()
 
@@ -312,7 +371,9 @@ def test_two_processes_train_a_classifier_as_one_does(one, two):
 
 def test_two_processes_train_and_measure_a_generator_as_one_does(place):
     expected = json.loads(inside(*words("generate", GENERATE, "--run=drawn", "--json")))
-    made = json.loads(outside(*words("generate", GENERATE, "--run=drawn-by-two", "--processes=2", "--json"))[0])
+    made = json.loads(
+        outside(*words("generate", GENERATE, "--run=drawn-by-two", "--processes=2", "--json"))[0]
+    )
     same_to_rounding(RUNS / "drawn-by-two", RUNS / "drawn")
     assert made["iw_bound"] == pytest.approx(expected["iw_bound"], rel=1e-5)
     assert made["test_sha256"] == expected["test_sha256"]
@@ -326,7 +387,9 @@ def test_two_processes_evaluate_as_one_does(one):
 
 def test_a_signal_stops_all_at_one_step_and_resume_is_the_same_to_the_bit(two):
     run = RUNS / "stopped"
-    with started(*words("classify", CLASSIFY, "--run=stopped", "--processes=2"), fault="slow") as process:
+    with started(
+        *words("classify", CLASSIFY, "--run=stopped", "--processes=2"), fault="slow"
+    ) as process:
         until = time.monotonic() + 300
         while not (run / runs.LAST).exists():
             assert process.poll() is None and time.monotonic() < until, process.communicate()
@@ -334,14 +397,19 @@ def test_a_signal_stops_all_at_one_step_and_resume_is_the_same_to_the_bit(two):
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=300)
     assert process.returncode == 143, err
-    assert err.strip().splitlines()[-1] == f"Stopped; everything is saved. Go on with: drawbench resume {run}"
+    assert (
+        err.strip().splitlines()[-1]
+        == f"Stopped; everything is saved. Go on with: drawbench resume {run}"
+    )
     assert 0 < runs.load_checkpoint(run / runs.LAST)[1]["step"] < 12
     outside("resume", str(run))
     same_to_the_bit(run, two)
 
 
 def test_an_error_in_one_ends_all_with_its_message(place):
-    out, err = outside(*words("classify", CLASSIFY, "--run=faulty", "--processes=2"), fault="problem", status=1)
+    out, err = outside(
+        *words("classify", CLASSIFY, "--run=faulty", "--processes=2"), fault="problem", status=1
+    )
     assert out == ""
     assert err.strip().splitlines()[-1] == "Error: the second process is out of paper"
     assert err.count("Error") == 1
@@ -349,7 +417,9 @@ def test_an_error_in_one_ends_all_with_its_message(place):
 
 @pytest.mark.slow
 def test_more_processes_than_images_are_named_before_there_is_a_run(place):
-    _, err = outside(*words("classify", {**CLASSIFY, "batch": 1}, "--run=none", "--processes=2"), status=1)
+    _, err = outside(
+        *words("classify", {**CLASSIFY, "batch": 1}, "--run=none", "--processes=2"), status=1
+    )
     assert err.startswith("Error: an update of 1 image cannot be shared by 2 processes")
     assert not (RUNS / "none").exists()
 
@@ -357,7 +427,9 @@ def test_more_processes_than_images_are_named_before_there_is_a_run(place):
 @pytest.mark.slow
 def test_a_killed_process_ends_all_and_any_number_of_them_goes_on(one, two):
     begin = time.monotonic()
-    _, err = outside(*words("classify", CLASSIFY, "--run=killed", "--processes=2"), fault="killed", status=1)
+    _, err = outside(
+        *words("classify", CLASSIFY, "--run=killed", "--processes=2"), fault="killed", status=1
+    )
     assert time.monotonic() - begin < 300
     assert "has lost the others" in err or "SIGKILL" in err
     shutil.copytree(RUNS / "killed", RUNS / "killed-too")
@@ -370,12 +442,21 @@ def test_a_killed_process_ends_all_and_any_number_of_them_goes_on(one, two):
 @pytest.mark.slow
 def test_torchrun_starts_the_same_command_line(two):
     Path("main.py").write_text(PROGRAM)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--", "main.py"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "--",
+        "main.py",
+    ]
     command = words("classify", CLASSIFY, "--run=torchrun", "--json")
     done = subprocess.run([*torchrun, *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == 12
     same_to_the_bit(RUNS / "torchrun", two)
-    refused = subprocess.run([*torchrun, *command, "--processes=2", "--force"], capture_output=True, text=True)
+    refused = subprocess.run(
+        [*torchrun, *command, "--processes=2", "--force"], capture_output=True, text=True
+    )
     assert refused.returncode != 0
     assert refused.stderr.count("Error: torchrun says how many processes there are") == 1

@@ -1,4 +1,6 @@
-"""The generator's figures and films: what they show where it can be wrong, their sizes, and that they are the same each time."""
+"""The generator's figures and films: what they show where it can be wrong, their sizes, and that
+they are the same each time.
+"""
 
 import matplotlib
 import numpy as np
@@ -19,21 +21,35 @@ def colour_of(name: str) -> tuple[int, ...]:
     return tuple(int(name[i : i + 2], 16) for i in (1, 3, 5))
 
 
-def some_pictures(count: int = 3, channels: int = 1, height: int = 12, width: int = 12) -> torch.Tensor:
+def some_pictures(
+    count: int = 3, channels: int = 1, height: int = 12, width: int = 12
+) -> torch.Tensor:
     """(count, channels, height, width): a soft spot, elsewhere in each and in each channel."""
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-    spots = [[torch.exp(-((x - 2 - n % 7) ** 2 + (y - 3 - c - n % 5) ** 2) / 8.0) for c in range(channels)] for n in range(count)]
+    spots = [
+        [
+            torch.exp(-((x - 2 - n % 7) ** 2 + (y - 3 - c - n % 5) ** 2) / 8.0)
+            for c in range(channels)
+        ]
+        for n in range(count)
+    ]
     return torch.stack([torch.stack(spot) for spot in spots])
 
 
-def some_windows(count: int, steps: int, height: int = 12, width: int = 12, patch: int = 3) -> Window:
+def some_windows(
+    count: int, steps: int, height: int = 12, width: int = 12, patch: int = 3
+) -> Window:
     """Windows that wander and shrink, the very first far outside."""
-    numbers = torch.sin(1.7 * torch.arange(count * steps * 5.0)).view(count, steps, 5) * torch.tensor([0.8, 0.8, 1.0, 0.7, 0.3])
+    numbers = torch.sin(1.7 * torch.arange(count * steps * 5.0)).view(
+        count, steps, 5
+    ) * torch.tensor([0.8, 0.8, 1.0, 0.7, 0.3])
     numbers[0, 0, 0] = 40.0
     return attention.window(numbers, height, width, patch)
 
 
-def some_canvases(count: int = 3, steps: int = 5, channels: int = 1, height: int = 12, width: int = 12) -> torch.Tensor:
+def some_canvases(
+    count: int = 3, steps: int = 5, channels: int = 1, height: int = 12, width: int = 12
+) -> torch.Tensor:
     """(count, steps, channels, height, width): from grey to the pictures."""
     share = torch.linspace(0, 1, steps + 1)[1:].view(1, -1, 1, 1, 1)
     return 0.3 * (1 - share) + share * some_pictures(count, channels, height, width)[:, None]
@@ -61,7 +77,9 @@ def every_figure() -> dict:
         "steps-without-windows": lambda: figures.steps_panel(canvases, columns=3),
         "samples": lambda: figures.sample_sheet(pictures),
         "nearest": lambda: figures.sample_sheet(pictures, pictures.flip(0)),
-        "reconstructions": lambda: figures.reconstruction_panel(pictures, 0.5 * pictures, columns=4),
+        "reconstructions": lambda: figures.reconstruction_panel(
+            pictures, 0.5 * pictures, columns=4
+        ),
         "interpolation": lambda: figures.interpolation_panel(pictures[:6].view(2, 3, 1, 12, 12)),
         "kl-map": lambda: figures.kl_map(some_metrics()),
         "kl-bars": lambda: figures.kl_per_step_bars([1.0, 2.5, 0.5]),
@@ -93,13 +111,19 @@ def test_every_figure_is_small_whole_and_the_same_each_time(name, tmp_path):
     before = dict(matplotlib.rcParams)
     make = every_figure()[name]
     figure = make()
-    (first,), (again,) = (figures.save(one, tmp_path, stem) for one, stem in ((figure, "first"), (make(), "again")))
+    (first,), (again,) = (
+        figures.save(one, tmp_path, stem) for one, stem in ((figure, "first"), (make(), "again"))
+    )
     assert first.read_bytes() == again.read_bytes()
     assert first.stat().st_size <= 500_000
     assert dict(matplotlib.rcParams) == before
     assert figure.get_figwidth() <= 6.76
     assert figure.get_figheight() <= 9.01
-    texts = figure.texts + [text for axes in figure.axes for text in (*axes.texts, axes.title, axes.xaxis.label, axes.yaxis.label)]
+    texts = figure.texts + [
+        text
+        for axes in figure.axes
+        for text in (*axes.texts, axes.title, axes.xaxis.label, axes.yaxis.label)
+    ]
     for text in texts:
         if text.get_text():  # none is cut off
             box = text.get_window_extent()
@@ -113,7 +137,9 @@ def test_any_size_is_drawn(size, tmp_path):
     figures.save(figures.sample_sheet(pictures), tmp_path, "samples")
     figures.save(figures.sample_sheet(pictures, pictures), tmp_path, "nearest")
     figures.save(figures.reconstruction_panel(pictures, pictures), tmp_path, "reconstructions")
-    figures.save(figures.interpolation_panel(torch.stack([pictures, pictures], 1)), tmp_path, "interpolation")
+    figures.save(
+        figures.interpolation_panel(torch.stack([pictures, pictures], 1)), tmp_path, "interpolation"
+    )
     windows = some_windows(size[0], 1, *size[2:])
     figures.save(figures.steps_panel(pictures[:, None], windows, 3), tmp_path, "steps")
 
@@ -122,17 +148,27 @@ def test_the_records_of_a_model_are_drawn(tmp_path):
     model = Draw(12, 12, steps=4, hidden=8, latent=2, read_patch=2, write_patch=3)
     noise = torch.sin(torch.arange(2 * 4 * 2.0)).view(2, 4, 2)
     with torch.no_grad():
-        seen, drawn = model(some_pictures(2), noise, keep_canvases=True), model.sample(noise, keep_canvases=True)
-    figures.save(figures.steps_panel(drawn.canvases.sigmoid(), drawn.write_windows, 3), tmp_path, "steps")
+        seen, drawn = (
+            model(some_pictures(2), noise, keep_canvases=True),
+            model.sample(noise, keep_canvases=True),
+        )
+    figures.save(
+        figures.steps_panel(drawn.canvases.sigmoid(), drawn.write_windows, 3), tmp_path, "steps"
+    )
     figures.drawing_film(tmp_path / "drawing.gif", drawn.canvases.sigmoid(), drawn.write_windows, 3)
     windows = (seen.read_windows, seen.write_windows)
-    figures.reconstruction_film(tmp_path / "again.gif", some_pictures(2), seen.canvases.sigmoid(), *windows, 2, 3)
+    figures.reconstruction_film(
+        tmp_path / "again.gif", some_pictures(2), seen.canvases.sigmoid(), *windows, 2, 3
+    )
 
 
 # --- contents ---
 
 
-@pytest.mark.parametrize(("steps", "columns", "shown"), [(64, 4, [1, 22, 43, 64]), (3, 2, [1, 3]), (3, 10, [1, 2, 3]), (1, 10, [1])])
+@pytest.mark.parametrize(
+    ("steps", "columns", "shown"),
+    [(64, 4, [1, 22, 43, 64]), (3, 2, [1, 3]), (3, 10, [1, 2, 3]), (1, 10, [1])],
+)
 def test_steps_are_spread_from_the_first_to_the_last(steps, columns, shown):
     figure = figures.steps_panel(some_canvases(2, steps), columns=columns)
     assert len(figure.axes) == 2 * len(shown)
@@ -146,10 +182,16 @@ def test_steps_show_each_canvas_with_its_own_window():
     figure = figures.steps_panel(canvases, windows, 3, columns=3)
     for axes, (n, t) in zip(figure.axes, [(n, t) for n in (0, 1) for t in (0, 2, 4)], strict=True):
         assert axes.images[0].get_array().tolist() == canvases[n, t, 0].tolist()
-        corners = np.concatenate([c for c in axes.collections if isinstance(c, LineCollection)][-1].get_segments())
+        corners = np.concatenate(
+            [c for c in axes.collections if isinstance(c, LineCollection)][-1].get_segments()
+        )
         box = figures.rectangle(Window(*(field[n, t] for field in windows)), 3)
         left, top, right, bottom = films.view_of(12, 12)
-        wanted = np.clip([box.left, box.top, box.left + box.width, box.top + box.height], [left, top] * 2, [right, bottom] * 2)
+        wanted = np.clip(
+            [box.left, box.top, box.left + box.width, box.top + box.height],
+            [left, top] * 2,
+            [right, bottom] * 2,
+        )
         assert [*corners.min(0), *corners.max(0)] == pytest.approx(wanted, abs=1e-5)
 
 
@@ -163,7 +205,10 @@ def test_sheets_put_every_sample_beside_its_nearest():
     whole = paired.images[0].get_array()
     for n, frame in enumerate(paired.patches):
         left, top = (round(value + 0.3) for value in frame.get_xy())
-        left, top = left + (whole[top + 6, left] == 1).all(), top  # a frame may be less than a pixel wide
+        left, top = (
+            left + (whole[top + 6, left] == 1).all(),
+            top,
+        )  # a frame may be less than a pixel wide
         inside = whole[top : top + 12, left : left + 12, 0]
         assert inside.max() == pytest.approx(0.5 * pictures[n].max().item(), abs=1e-3)
 
@@ -174,7 +219,10 @@ def test_a_sheet_keeps_the_order_and_every_pixel():
     assert whole.shape == (3 * 13 + 1, 2 * 13 + 1, 3)
     for n in range(5):
         top, left = 1 + n // 2 * 13, 1 + n % 2 * 13
-        assert np.asarray(whole[top : top + 12, left : left + 12]).tolist() == pictures[n].movedim(0, -1).tolist()
+        assert (
+            np.asarray(whole[top : top + 12, left : left + 12]).tolist()
+            == pictures[n].movedim(0, -1).tolist()
+        )
     assert (whole[27:39, 14:26] == 1).all()  # the empty place is white
 
 
@@ -188,7 +236,11 @@ def test_reconstructions_lie_below_their_images():
 
 
 def test_an_interpolation_frames_its_ends():
-    (axes,) = (figure := figures.interpolation_panel(some_pictures(8).view(2, 4, 1, 12, 12), ends="two images")).axes
+    (axes,) = (
+        figure := figures.interpolation_panel(
+            some_pictures(8).view(2, 4, 1, 12, 12), ends="two images"
+        )
+    ).axes
     assert len(axes.patches) == 4
     assert "two images" in figure.texts[0].get_text()
 
@@ -240,11 +292,16 @@ def test_the_curve_shows_the_end_of_training():
     assert reconstruction.get_ylim()[1] < 110
     assert kl.get_ylim()[0] == 0
     assert bound.get_title("right").endswith(f"best: {metrics['validation_bound'].min():.2f} nats")
-    assert [text.get_text() for text in bound.get_legend().get_texts()] == ["training", "validation"]
+    assert [text.get_text() for text in bound.get_legend().get_texts()] == [
+        "training",
+        "validation",
+    ]
     assert [text.get_text() for text in bound.texts] == ["paper: 75 nats"]
 
 
-@pytest.mark.parametrize("awkward", [{"rows": 1}, {"validation_bound": np.nan}, {"train_bound": np.nan}])
+@pytest.mark.parametrize(
+    "awkward", [{"rows": 1}, {"validation_bound": np.nan}, {"train_bound": np.nan}]
+)
 def test_curves_of_awkward_runs(awkward):
     metrics = some_metrics(awkward.get("rows", 6)).assign(**awkward)
     for axes in figures.generator_curve(metrics, {"paper": 80.97}).axes:
@@ -257,14 +314,19 @@ def test_curves_of_awkward_runs(awkward):
 
 def test_a_film_has_a_frame_for_each_step_and_a_long_last_one_without_windows(tmp_path):
     canvases, windows = some_canvases(3, 5), some_windows(3, 5)
-    path = figures.drawing_film(tmp_path / "new" / "film.gif", canvases, windows, 3, hold=2.5, seconds=1.0)
+    path = figures.drawing_film(
+        tmp_path / "new" / "film.gif", canvases, windows, 3, hold=2.5, seconds=1.0
+    )
     first = path.read_bytes()
     durations, pages = film_of(path)
     assert durations == [200] * 5 + [2500]
     assert [has(page, RED) for page in pages] == [True] * 5 + [False]
     with Image.open(path) as film:
         assert film.info["loop"] == 0
-    assert figures.drawing_film(path, canvases, windows, 3, hold=2.5, seconds=1.0).read_bytes() == first
+    assert (
+        figures.drawing_film(path, canvases, windows, 3, hold=2.5, seconds=1.0).read_bytes()
+        == first
+    )
     assert len(first) <= 500_000
 
 
@@ -276,16 +338,28 @@ def test_a_film_without_windows_ends_with_its_last_step(tmp_path):
 
 def test_a_film_of_one_step(tmp_path):
     windows = some_windows(1, 1)
-    assert film_of(figures.drawing_film(tmp_path / "film.gif", some_canvases(1, 1), windows, 3))[0] == [500, 2000]
-    assert film_of(figures.drawing_film(tmp_path / "still.gif", some_canvases(1, 1)))[0] in ([2000], [])  # one frame has no time
+    assert film_of(figures.drawing_film(tmp_path / "film.gif", some_canvases(1, 1), windows, 3))[
+        0
+    ] == [500, 2000]
+    assert film_of(figures.drawing_film(tmp_path / "still.gif", some_canvases(1, 1)))[0] in (
+        [2000],
+        [],
+    )  # one frame has no time
 
 
 def test_the_last_frame_holds_the_pictures(tmp_path):
     """Each pixel as a square, in greys no farther than a shade from the true ones."""
     canvases = some_canvases(1, 3)
-    page = film_of(figures.drawing_film(tmp_path / "film.gif", canvases, some_windows(1, 3), 3))[1][-1]
+    page = film_of(figures.drawing_film(tmp_path / "film.gif", canvases, some_windows(1, 3), 3))[1][
+        -1
+    ]
     scale = round(280 / 12)
-    stage = films._Stage([films._Side(canvases.movedim(2, -1).numpy(), some_windows(1, 3), 3, RED, "writes")], 1, scale, 32)
+    stage = films._Stage(
+        [films._Side(canvases.movedim(2, -1).numpy(), some_windows(1, 3), 3, RED, "writes")],
+        1,
+        scale,
+        32,
+    )
     x, y = stage.places[0][0]
     found = page[y : y + 12 * scale, x : x + 12 * scale, 0].reshape(12, scale, 12, scale)
     assert (found == found[:, :1, :, :1]).all()
@@ -293,10 +367,14 @@ def test_the_last_frame_holds_the_pictures(tmp_path):
 
 
 def test_a_rectangle_lies_where_the_window_is():
-    """Centres 3 .. 9 of pixels numbered from 1 are the columns 2 .. 8: their middles at 2.5 and 8.5 pixels from the edge."""
+    """Centres 3 .. 9 of pixels numbered from 1 are the columns 2 .. 8: their middles at 2.5 and 8.5
+    pixels from the edge.
+    """
     window = Window(*(torch.tensor(field) for field in (6.0, 7.0, 1.0, 3.0, 1.0)))
     page = np.zeros((130, 130), np.uint8)
-    films._draw_window(page, window, 3, films.view_of(12, 12), (5, 4), 10, 1, thick=0.4)  # a line of one dot
+    films._draw_window(
+        page, window, 3, films.view_of(12, 12), (5, 4), 10, 1, thick=0.4
+    )  # a line of one dot
     rows, columns = np.nonzero(page)
     assert (columns.min(), columns.max()) == pytest.approx((5 + 25, 5 + 85), abs=1)
     assert (rows.min(), rows.max()) == pytest.approx((4 + 35, 4 + 95), abs=1)
@@ -304,13 +382,18 @@ def test_a_rectangle_lies_where_the_window_is():
 
 
 def test_a_window_far_outside_is_dotted_and_one_without_size_a_dot():
-    view, outside = films.view_of(12, 12), Window(*(torch.tensor(f) for f in (500.0, 6.0, 1.0, 2.0, 1.0)))
+    view, outside = (
+        films.view_of(12, 12),
+        Window(*(torch.tensor(f) for f in (500.0, 6.0, 1.0, 2.0, 1.0))),
+    )
     page = np.zeros((140, 140), np.uint8)
     films._draw_window(page, outside, 3, view, (10, 10), 10, 1, thick=0.4)
     along = page[:, page.any(0)].any(1)
     assert 0.2 < along[np.flatnonzero(along)[0] : np.flatnonzero(along)[-1]].mean() < 0.8
     page = np.zeros((140, 140), np.uint8)
-    films._draw_window(page, outside._replace(centre_x=torch.tensor(6.0)), 1, view, (10, 10), 10, 1, thick=0.4)
+    films._draw_window(
+        page, outside._replace(centre_x=torch.tensor(6.0)), 1, view, (10, 10), 10, 1, thick=0.4
+    )
     assert page.sum() == 9
 
 
@@ -326,8 +409,12 @@ def test_sharper_filters_have_thicker_borders():
 
 def test_a_reconstruction_film_reads_green_and_writes_red(tmp_path):
     images, canvases, windows = some_pictures(2), some_canvases(2, 4), some_windows(2, 4)
-    both = figures.reconstruction_film(tmp_path / "both.gif", images, canvases, windows, windows, 2, 3)
-    only = figures.reconstruction_film(tmp_path / "only.gif", images, canvases, None, windows, None, 3)
+    both = figures.reconstruction_film(
+        tmp_path / "both.gif", images, canvases, windows, windows, 2, 3
+    )
+    only = figures.reconstruction_film(
+        tmp_path / "only.gif", images, canvases, None, windows, None, 3
+    )
     for path, read in ((both, True), (only, False)):
         durations, pages = film_of(path)
         assert len(durations) == 5
@@ -337,7 +424,9 @@ def test_a_reconstruction_film_reads_green_and_writes_red(tmp_path):
 
 
 def test_the_largest_film_of_the_paper_is_small_enough(tmp_path):
-    """64 steps of 16 digits: canvases whose every pixel changes at every step are harder than any drawing."""
+    """64 steps of 16 digits: canvases whose every pixel changes at every step are harder than any
+    drawing.
+    """
     canvases = some_canvases(16, 64, 1, 28, 28)
     path = figures.drawing_film(tmp_path / "film.gif", canvases, some_windows(16, 64, 28, 28, 5), 5)
     assert path.stat().st_size <= 500_000
@@ -358,7 +447,10 @@ def test_a_film_gives_way_to_its_limit(tmp_path, monkeypatch):
 
 def test_no_more_pictures_than_asked_for(tmp_path):
     canvases = some_canvases(6, 2)
-    shown = [Image.open(figures.drawing_film(tmp_path / f"{most}.gif", canvases, columns=3, most=most)) for most in (3, 6)]
+    shown = [
+        Image.open(figures.drawing_film(tmp_path / f"{most}.gif", canvases, columns=3, most=most))
+        for most in (3, 6)
+    ]
     heights = [film.size[1] for film in shown]
     for film in shown:
         film.close()
@@ -369,8 +461,16 @@ def test_no_more_pictures_than_asked_for(tmp_path):
 
 
 def test_wrong_shapes_are_named(tmp_path):
-    path, pictures, canvases, windows = tmp_path / "film.gif", some_pictures(3), some_canvases(3, 5), some_windows(3, 4)
-    with pytest.raises(ValueError, match=r"canvases must be \(B, T, C, H, W\) with 1 or 3 channels, got \(3, 1, 12, 12\)"):
+    path, pictures, canvases, windows = (
+        tmp_path / "film.gif",
+        some_pictures(3),
+        some_canvases(3, 5),
+        some_windows(3, 4),
+    )
+    with pytest.raises(
+        ValueError,
+        match=r"canvases must be \(B, T, C, H, W\) with 1 or 3 channels, got \(3, 1, 12, 12\)",
+    ):
         figures.steps_panel(pictures)
     with pytest.raises(ValueError, match=r"samples must be \(B, C, H, W\) .* got \(3, 2, 12, 12\)"):
         figures.sample_sheet(torch.zeros(3, 2, 12, 12))
@@ -379,7 +479,9 @@ def test_wrong_shapes_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got nan"):
         figures.sample_sheet(pictures * np.nan)
     for draw in (figures.steps_panel, lambda *given: figures.drawing_film(path, *given)):
-        with pytest.raises(ValueError, match=r"\(B, T\) = \(3, 5\) like the canvases, got \(3, 4\)"):
+        with pytest.raises(
+            ValueError, match=r"\(B, T\) = \(3, 5\) like the canvases, got \(3, 4\)"
+        ):
             draw(canvases, windows, 3)
         with pytest.raises(ValueError, match="side of their patch"):
             draw(canvases, some_windows(3, 5))
@@ -402,7 +504,10 @@ def test_counts_below_the_least_are_named(tmp_path):
     pictures, canvases = some_pictures(3), some_canvases()
     with pytest.raises(ValueError, match="at least 2 columns, got 1"):
         figures.steps_panel(canvases, columns=1)
-    for draw in (figures.sample_sheet, lambda *given, **more: figures.reconstruction_panel(*given, *given, **more)):
+    for draw in (
+        figures.sample_sheet,
+        lambda *given, **more: figures.reconstruction_panel(*given, *given, **more),
+    ):
         with pytest.raises(ValueError, match="at least 1 column, got 0"):
             draw(pictures, columns=0)
     with pytest.raises(ValueError, match="at least 1 canvas in 1 column, got 0 in 4"):

@@ -5,35 +5,38 @@ import pytest
 import torch
 from torch import nn
 
-from drawbench import evaluation, streams
+from drawbench import streams
 from drawbench.errors import Problem
+from drawbench.evaluation import error_rate
 from drawbench.models.glimpse import GlimpseClassifier, Glimpses
 
 
 def test_wilson_against_its_definition():
-    """The bounds are the p at which the observed rate lies 1.96 standard errors away: solved here by bisection."""
+    """The bounds are the p at which the observed rate lies 1.96 standard errors away: solved here
+    by bisection.
+    """
 
     def solve(errors, n, upper):
         rate, (inside, outside) = errors / n, (errors / n, 1.0 if upper else 0.0)
         for _ in range(200):
             middle = (inside + outside) / 2
-            far = abs(rate - middle) > evaluation.Z_95 * math.sqrt(middle * (1 - middle) / n)
+            far = abs(rate - middle) > error_rate.Z_95 * math.sqrt(middle * (1 - middle) / n)
             inside, outside = (inside, middle) if far else (middle, outside)
         return 100 * inside
 
     for errors, n in [(336, 10_000), (1, 10), (9, 10), (50, 100)]:
-        low, high = evaluation.wilson(errors, n)
+        low, high = error_rate.wilson(errors, n)
         assert low == pytest.approx(solve(errors, n, upper=False), abs=1e-9)
         assert high == pytest.approx(solve(errors, n, upper=True), abs=1e-9)
 
 
 def test_wilson_at_the_ends():
-    assert evaluation.wilson(0, 10)[0] == 0.0
-    assert evaluation.wilson(10, 10)[1] == 100.0
-    assert 0 < evaluation.wilson(0, 10)[1] < 35
+    assert error_rate.wilson(0, 10)[0] == 0.0
+    assert error_rate.wilson(10, 10)[1] == 100.0
+    assert 0 < error_rate.wilson(0, 10)[1] < 35
     for errors, n in [(-1, 10), (11, 10), (0, 0)]:
         with pytest.raises(ValueError, match="0 <= errors <= n"):
-            evaluation.wilson(errors, n)
+            error_rate.wilson(errors, n)
 
 
 def test_score_counts_by_hand():
@@ -42,7 +45,7 @@ def test_score_counts_by_hand():
     for image, answers in enumerate([(0, 0), (0, 1), (2, 1)]):
         for glimpse, answer in enumerate(answers):
             probabilities[image, glimpse, answer] = 1
-    score = evaluation.score(probabilities, np.array([0, 1, 2], dtype=np.uint8))
+    score = error_rate.score(probabilities, np.array([0, 1, 2], dtype=np.uint8))
     assert (score.n, score.errors) == (3, 1)
     assert score.percent == pytest.approx(100 / 3)
     assert score.confusion.tolist() == [[1, 0, 0], [0, 1, 0], [0, 1, 0]]
@@ -52,19 +55,21 @@ def test_score_counts_by_hand():
 
 
 def test_a_class_without_images_has_no_error():
-    score = evaluation.score(torch.eye(3)[:2, None], np.array([0, 1]))
+    score = error_rate.score(torch.eye(3)[:2, None], np.array([0, 1]))
     assert score.per_class == [0.0, 0.0, None]
 
 
-@pytest.mark.parametrize("labels", [np.array([0]), np.array([0, 3]), np.array([-1, 0]), np.array([[0], [1]])])
+@pytest.mark.parametrize(
+    "labels", [np.array([0]), np.array([0, 3]), np.array([-1, 0]), np.array([[0], [1]])]
+)
 def test_wrong_labels_are_named(labels):
     with pytest.raises(Problem, match="labels"):
-        evaluation.score(torch.full((2, 1, 3), 1 / 3), labels)
+        error_rate.score(torch.full((2, 1, 3), 1 / 3), labels)
 
 
 def test_answers_that_are_no_numbers_are_refused():
     with pytest.raises(Problem, match="not finite"):
-        evaluation.score(torch.full((1, 1, 3), math.nan), np.array([0]))
+        error_rate.score(torch.full((1, 1, 3), math.nan), np.array([0]))
 
 
 @pytest.fixture
@@ -75,22 +80,26 @@ def model():
 
 @pytest.fixture
 def images():
-    return torch.randint(0, 256, (23, 30, 30), generator=streams.stream(0, "images"), dtype=torch.uint8).numpy()
+    return torch.randint(
+        0, 256, (23, 30, 30), generator=streams.stream(0, "images"), dtype=torch.uint8
+    ).numpy()
 
 
 @pytest.mark.parametrize("batch", [1, 2, 7, 22, 23, 1000])
 def test_the_batch_size_changes_nothing_and_no_image_is_lost(model, images, batch):
-    whole = evaluation.predict(model, images, batch=23)
-    parts = evaluation.predict(model, images, batch=batch)
+    whole = error_rate.predict(model, images, batch=23)
+    parts = error_rate.predict(model, images, batch=batch)
     assert parts.shape == (23, 3, 10)
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-6)
     labels = np.arange(23) % 10
-    assert (evaluation.score(parts, labels).confusion == evaluation.score(whole, labels).confusion).all()
+    assert (
+        error_rate.score(parts, labels).confusion == error_rate.score(whole, labels).confusion
+    ).all()
 
 
 def test_predict_gives_distributions_and_restores_the_mode(model, images):
     model.train()
-    probabilities = evaluation.predict(model, images, glimpses=5)
+    probabilities = error_rate.predict(model, images, glimpses=5)
     assert probabilities.shape == (23, 5, 10)
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(23, 5))
     assert model.training
@@ -98,7 +107,9 @@ def test_predict_gives_distributions_and_restores_the_mode(model, images):
 
 
 def test_more_glimpses_only_add_answers(model, images):
-    torch.testing.assert_close(evaluation.predict(model, images, glimpses=5)[:, :3], evaluation.predict(model, images))
+    torch.testing.assert_close(
+        error_rate.predict(model, images, glimpses=5)[:, :3], error_rate.predict(model, images)
+    )
 
 
 def test_a_stop_is_heard_between_batches(model, images):
@@ -109,7 +120,7 @@ def test_a_stop_is_heard_between_batches(model, images):
         raise Stop
 
     with pytest.raises(Stop):
-        evaluation.predict(model, images, check=check)
+        error_rate.predict(model, images, check=check)
 
 
 def test_measuring_is_in_evaluation_mode(images):
@@ -123,4 +134,4 @@ def test_measuring_is_in_evaluation_mode(images):
             logits = self.drop(torch.ones(len(images), 1, 10)) * self.scale
             return Glimpses(logits, None, None)
 
-    assert evaluation.predict(Forgetful(), images).std() == 0
+    assert error_rate.predict(Forgetful(), images).std() == 0

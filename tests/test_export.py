@@ -27,15 +27,26 @@ def run(place):
 def test_a_copy_has_all_but_the_states_and_measures_the_same(run, place, tmp_path):
     answer = json.loads(succeeded(drawbench("export", run, tmp_path / "copy", "--json")).stdout)
     names = {path.name for path in (tmp_path / "copy").iterdir()}
-    assert {"config.json", "environment.json", "metrics.csv", "result.json", "best.safetensors", "figures"} <= names
+    assert {
+        "config.json",
+        "environment.json",
+        "metrics.csv",
+        "result.json",
+        "best.safetensors",
+        "figures",
+    } <= names
     assert not names & {"last.safetensors", "previous.safetensors", ".lock"}
     assert answer["value"] == json.loads((run / "result.json").read_text())["value"]
-    again = json.loads(succeeded(drawbench("evaluate", tmp_path / "copy", *place[0], "--json")).stdout)
+    again = json.loads(
+        succeeded(drawbench("evaluate", tmp_path / "copy", *place[0], "--json")).stdout
+    )
     assert again["value"] == pytest.approx(answer["value"], rel=1e-6)
 
 
 def test_half_precision_halves_the_weights_and_is_measured(run, place, tmp_path):
-    answer = json.loads(succeeded(drawbench("export", run, tmp_path / "half", "--half", *place[0], "--json")).stdout)
+    answer = json.loads(
+        succeeded(drawbench("export", run, tmp_path / "half", "--half", *place[0], "--json")).stdout
+    )
     assert answer["weights"] == "float16"
     tensors, facts = runs.Run.open(tmp_path / "half").load_best()
     saved = (run / "best.safetensors").stat().st_size - answer["weights_bytes"]
@@ -45,18 +56,27 @@ def test_half_precision_halves_the_weights_and_is_measured(run, place, tmp_path)
     truth = json.loads((run / "result.json").read_text())
     assert answer["value"] != truth["value"]
     assert answer["value"] == pytest.approx(truth["value"], rel=1e-2)
-    again = json.loads(succeeded(drawbench("evaluate", tmp_path / "half", *place[0], "--json")).stdout)
+    again = json.loads(
+        succeeded(drawbench("evaluate", tmp_path / "half", *place[0], "--json")).stdout
+    )
     assert again["value"] == pytest.approx(answer["value"], rel=1e-6)
 
 
 def test_a_copy_without_weights_is_a_row_of_the_tables_and_says_what_it_lacks(run, place, tmp_path):
-    answer = json.loads(succeeded(drawbench("export", run, tmp_path / "row", "--no-weights", "--json")).stdout)
+    answer = json.loads(
+        succeeded(drawbench("export", run, tmp_path / "row", "--no-weights", "--json")).stdout
+    )
     assert answer["weights_bytes"] == 0 and not list((tmp_path / "row").glob("*.safetensors"))
     assert answer["value"] == json.loads((run / "result.json").read_text())["value"]
     succeeded(drawbench("tables", tmp_path / "row", "--out", tmp_path / "out"))
-    assert any("row" in table.read_text() for table in (tmp_path / "out" / "tables").glob("likelihood*.csv"))
+    assert any(
+        "row" in table.read_text()
+        for table in (tmp_path / "out" / "tables").glob("likelihood*.csv")
+    )
     failed(drawbench("evaluate", tmp_path / "row", *place[0]), "left out of a copy")
-    failed(drawbench("export", run, tmp_path / "none", "--no-weights", "--half"), "--half", status=2)
+    failed(
+        drawbench("export", run, tmp_path / "none", "--no-weights", "--half"), "--half", status=2
+    )
 
 
 def test_what_is_there_is_left_alone(run, tmp_path):

@@ -1,4 +1,6 @@
-"""The figures: what they draw where it can be wrong, and that files are small, whole and the same each time."""
+"""The figures: what they draw where it can be wrong, and that files are small, whole and the same
+each time.
+"""
 
 import sys
 from itertools import pairwise
@@ -21,7 +23,9 @@ from drawbench.models.glimpse import Glimpses
 
 
 def window_of(centre_x=10.5, centre_y=10.5, variance=1.0, stride=2.0, intensity=1.0) -> Window:
-    return Window(*(torch.tensor(float(field)) for field in (centre_x, centre_y, variance, stride, intensity)))
+    return Window(
+        *(torch.tensor(float(field)) for field in (centre_x, centre_y, variance, stride, intensity))
+    )
 
 
 def some_images(count: int = 3, height: int = 20, width: int = 20) -> torch.Tensor:
@@ -32,16 +36,25 @@ def some_images(count: int = 3, height: int = 20, width: int = 20) -> torch.Tens
     return images
 
 
-def some_glimpses(images: torch.Tensor, steps: int = 3, patch: int = 4, classes: int = 10) -> Glimpses:
+def some_glimpses(
+    images: torch.Tensor, steps: int = 3, patch: int = 4, classes: int = 10
+) -> Glimpses:
     """What a model might have returned: windows that wander and shrink, one of them far outside."""
     count, (height, width) = len(images), images.shape[-2:]
-    numbers = torch.sin(1.7 * torch.arange(count * steps * 5.0)).view(count, steps, 5) * torch.tensor([1.0, 1.0, 2.0, 1.0, 0.5])
+    numbers = torch.sin(1.7 * torch.arange(count * steps * 5.0)).view(
+        count, steps, 5
+    ) * torch.tensor([1.0, 1.0, 2.0, 1.0, 0.5])
     numbers[0, 0, 0] = 40.0
     windows = attention.window(numbers, height, width, patch)
     planes = images[:, None] if images.ndim == 3 else images
     pixels = planes.float() / 255
-    patches = [attention.read(pixels, Window(*(field[:, t] for field in windows)), patch) for t in range(steps)]
-    logits = 3 * torch.cos(0.9 * torch.arange(float(count * steps * classes))).view(count, steps, classes)
+    patches = [
+        attention.read(pixels, Window(*(field[:, t] for field in windows)), patch)
+        for t in range(steps)
+    ]
+    logits = 3 * torch.cos(0.9 * torch.arange(float(count * steps * classes))).view(
+        count, steps, classes
+    )
     return Glimpses(logits, windows, torch.stack(patches, dim=1))
 
 
@@ -59,7 +72,11 @@ def some_metrics(rows: int = 6) -> pd.DataFrame:
 
 
 def some_errors() -> pd.DataFrame:
-    rows = [(c, 2 + c / 4 + m, 1.5 + c / 4 + m, 3 + c / 4 + m, f"model {m}") for m in (0, 1) for c in (0, 4, 8, 16)]
+    rows = [
+        (c, 2 + c / 4 + m, 1.5 + c / 4 + m, 3 + c / 4 + m, f"model {m}")
+        for m in (0, 1)
+        for c in (0, 4, 8, 16)
+    ]
     return pd.DataFrame(rows, columns=["condition", "error", "low", "high", "model"])
 
 
@@ -67,12 +84,22 @@ def every_figure() -> dict:
     """One of each, by name."""
     images = some_images()
     return {
-        "learning": lambda: figures.learning_curves(some_metrics(), {"chance": 90.0, "paper": 3.36}),
+        "learning": lambda: figures.learning_curves(
+            some_metrics(), {"chance": 90.0, "paper": 3.36}
+        ),
         "montage": lambda: figures.montage(images, [1, 2, 3], rows=2, columns=2),
-        "paths": lambda: figures.glimpse_paths(images, torch.tensor([1, 2, 3]), some_glimpses(images))[0],
-        "attention": lambda: figures.attention_explained(images[0], Window(*(field[None] for field in window_of())), 5),
-        "error": lambda: figures.error_curve(some_errors(), "clutter pieces", trained_at=8, references={"paper": 3.36}),
-        "confusion": lambda: figures.confusion(90 * np.eye(10, dtype=int) + np.arange(100).reshape(10, 10) % 4),
+        "paths": lambda: figures.glimpse_paths(
+            images, torch.tensor([1, 2, 3]), some_glimpses(images)
+        )[0],
+        "attention": lambda: figures.attention_explained(
+            images[0], Window(*(field[None] for field in window_of())), 5
+        ),
+        "error": lambda: figures.error_curve(
+            some_errors(), "clutter pieces", trained_at=8, references={"paper": 3.36}
+        ),
+        "confusion": lambda: figures.confusion(
+            90 * np.eye(10, dtype=int) + np.arange(100).reshape(10, 10) % 4
+        ),
     }
 
 
@@ -92,7 +119,11 @@ def test_every_figure_renders_small_and_the_same_each_time(name, tmp_path):
     with Image.open(first) as picture:
         assert "Software" not in picture.info
         assert len(np.unique(np.asarray(picture))) > 2  # something is drawn
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.png", "anew.png", "new"]  # no temporary file stays
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "again.png",
+        "anew.png",
+        "new",
+    ]  # no temporary file stays
 
 
 def test_vector_formats_are_the_same_each_time(tmp_path):
@@ -106,7 +137,9 @@ def test_vector_formats_are_the_same_each_time(tmp_path):
 
 
 def test_a_large_png_is_reduced_to_a_palette(tmp_path):
-    noise = torch.randint(0, 256, (64, 60, 60), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    noise = torch.randint(
+        0, 256, (64, 60, 60), generator=torch.Generator().manual_seed(0), dtype=torch.uint8
+    )
     (path,) = figures.save(figures.montage(noise), tmp_path, "noise")
     with Image.open(path) as picture:
         assert picture.mode == "P"
@@ -149,7 +182,8 @@ def test_the_callers_settings_change_nothing(tmp_path):
 
 
 def test_a_rectangle_spans_the_grid():
-    # Centres at 6.5, 8.5, 10.5, 12.5, 14.5 numbered from 1, so at 5.5 .. 13.5 numbered from 0; rows 2 higher.
+    # Centres at 6.5, 8.5, 10.5, 12.5, 14.5 numbered from 1, so at 5.5 .. 13.5 numbered from 0; rows
+    # 2 higher.
     assert figures.rectangle(window_of(10.5, 8.5, stride=2.0), 5) == (5.5, 3.5, 8.0, 8.0)
 
 
@@ -157,10 +191,14 @@ def test_a_rectangle_spans_the_grid():
 @pytest.mark.parametrize(("height", "width"), [(20, 20), (15, 28)])
 def test_the_starting_grid_covers_the_image_from_pixel_centre_to_pixel_centre(height, width, patch):
     """Five zeros: centred, and as long as the larger side."""
-    left, top, across, down = figures.rectangle(attention.window(torch.zeros(5), height, width, patch), patch)
+    left, top, across, down = figures.rectangle(
+        attention.window(torch.zeros(5), height, width, patch), patch
+    )
     larger = max(height, width) - 1
     assert (across, down) == pytest.approx((larger, larger), abs=1e-4)
-    assert (left, top) == pytest.approx(((width - 1 - larger) / 2, (height - 1 - larger) / 2), abs=1e-4)
+    assert (left, top) == pytest.approx(
+        ((width - 1 - larger) / 2, (height - 1 - larger) / 2), abs=1e-4
+    )
 
 
 def test_a_rectangle_frames_what_a_sharp_window_reads():
@@ -183,7 +221,9 @@ def test_a_single_filter_is_a_point():
 
 def test_sides_beyond_the_view_are_moved_to_its_edge():
     view = (-1.5, -1.5, 20.5, 20.5)
-    segments, moved = sides(window_of(19.0, 10.0, stride=2.0), 5, view)  # columns 14 .. 22, rows 5 .. 13
+    segments, moved = sides(
+        window_of(19.0, 10.0, stride=2.0), 5, view
+    )  # columns 14 .. 22, rows 5 .. 13
     assert moved.tolist() == [False, False, True, False]  # left, top, right, bottom
     left, top, right, bottom = segments
     assert left.tolist() == [[14, 13], [14, 5]]
@@ -204,12 +244,16 @@ def test_paths_draw_each_window_where_it_was():
     images = some_images(1)
     seen = some_glimpses(images)
     (figure,) = figures.glimpse_paths(images, [1], seen)
-    outlines = [[c for c in axes.collections if isinstance(c, LineCollection)] for axes in figure.axes]
+    outlines = [
+        [c for c in axes.collections if isinstance(c, LineCollection)] for axes in figure.axes
+    ]
     drawn = [found[-1].get_segments() for found in outlines if found]
     assert len(drawn) == 3  # a panel for each step
     for t in (1, 2):
         box = figures.rectangle(Window(*(field[0, t] for field in seen.windows)), 4)
-        inside = np.clip([box.left, box.top, box.left + box.width, box.top + box.height], -0.5 - 1.2, 19.5 + 1.2)
+        inside = np.clip(
+            [box.left, box.top, box.left + box.width, box.top + box.height], -0.5 - 1.2, 19.5 + 1.2
+        )
         corners = np.concatenate(drawn[t])
         assert [*corners.min(0), *corners.max(0)] == pytest.approx(inside)
 
@@ -220,7 +264,9 @@ def test_paths_draw_each_window_where_it_was():
 @pytest.mark.parametrize(("count", "sheets"), [(1, 1), (2, 1), (3, 2), (7, 2)])
 def test_sheets_hold_all_images_asked_for(count, sheets):
     images = some_images(count)
-    drawn = figures.glimpse_paths(images, torch.arange(count), some_glimpses(images, steps=1), most=4, per_sheet=2)
+    drawn = figures.glimpse_paths(
+        images, torch.arange(count), some_glimpses(images, steps=1), most=4, per_sheet=2
+    )
     assert len(drawn) == sheets
     assert sum(len(figure.axes) for figure in drawn) == 3 * min(count, 4)
 
@@ -229,8 +275,16 @@ def test_colour_and_oblong_images_are_drawn(tmp_path):
     images = torch.stack([some_images(2, 14, 22)] * 3, dim=1)
     (sheet,) = figures.glimpse_paths(images, [1, 2], some_glimpses(images, steps=2))
     figures.save(sheet, tmp_path, "sheet")
-    figures.save(figures.montage(images.movedim(1, -1), [[1, 2], [3, 4]], 1, 2), tmp_path, "montage")
-    figures.save(figures.attention_explained(images[0].float() / 255, Window(*(f[None] for f in window_of())), 3), tmp_path, "attention")
+    figures.save(
+        figures.montage(images.movedim(1, -1), [[1, 2], [3, 4]], 1, 2), tmp_path, "montage"
+    )
+    figures.save(
+        figures.attention_explained(
+            images[0].float() / 255, Window(*(f[None] for f in window_of())), 3
+        ),
+        tmp_path,
+        "attention",
+    )
     figures.glimpse_film(images, [1, 2], some_glimpses(images, steps=2), tmp_path / "film.gif")
 
 
@@ -241,7 +295,9 @@ def test_probabilities_and_verdicts_are_those_of_the_logits():
     for label, mark in ((guess, "\N{CHECK MARK}"), ((guess + 1) % 10, "\N{BALLOT X}")):
         (figure,) = figures.glimpse_paths(images, [label], seen)
         bars = figure.axes[-1]
-        assert [bar.get_height() for bar in bars.patches] == pytest.approx(chances.tolist(), abs=1e-6)
+        assert [bar.get_height() for bar in bars.patches] == pytest.approx(
+            chances.tolist(), abs=1e-6
+        )
         assert bars.get_title() == f"{guess} {mark} {100 * chances.max():.0f} %"
         assert [text.get_text() for text in bars.texts] == [str(label)]
 
@@ -254,7 +310,13 @@ def test_a_patch_is_scaled_to_its_brightest_filter():
 
 def test_the_film_has_a_frame_for_each_glimpse(tmp_path):
     images = some_images(5)
-    path = figures.glimpse_film(images, torch.arange(5), some_glimpses(images, steps=4), tmp_path / "new" / "film.gif", milliseconds=300)
+    path = figures.glimpse_film(
+        images,
+        torch.arange(5),
+        some_glimpses(images, steps=4),
+        tmp_path / "new" / "film.gif",
+        milliseconds=300,
+    )
     first = path.read_bytes()
     durations, pages = [], []
     with Image.open(path) as film:
@@ -267,7 +329,9 @@ def test_the_film_has_a_frame_for_each_glimpse(tmp_path):
     assert durations == [300, 300, 300, 1200]  # time to look at the answer
     assert all((one != other).any() for one, other in pairwise(pages))
     assert len(first) <= 500_000
-    figures.glimpse_film(images, torch.arange(5), some_glimpses(images, steps=4), path, milliseconds=300)
+    figures.glimpse_film(
+        images, torch.arange(5), some_glimpses(images, steps=4), path, milliseconds=300
+    )
     assert path.read_bytes() == first
 
 
@@ -275,7 +339,10 @@ def test_the_film_keeps_its_colours(tmp_path):
     """A palette fitted to the pixels loses the few red ones."""
     images = some_images(2)
     seen = some_glimpses(images, steps=1)
-    labels = [seen.logits[0, 0].argmax().item(), (seen.logits[1, 0].argmax().item() + 1) % 10]  # one right, one wrong
+    labels = [
+        seen.logits[0, 0].argmax().item(),
+        (seen.logits[1, 0].argmax().item() + 1) % 10,
+    ]  # one right, one wrong
     with Image.open(figures.glimpse_film(images, labels, seen, tmp_path / "film.gif")) as film:
         found = {colour for _, colour in film.convert("RGB").getcolors(100_000)}
     for colour in (style.BLUE, style.RED, style.WINDOW):
@@ -311,7 +378,9 @@ def test_error_curves_mark_the_training_condition():
     assert any(list(line.get_xdata()) == [8, 8] for line in figure.axes[0].lines)
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["model 0", "model 1"]
     assert figure.axes[0].get_xlabel() == "clutter pieces"
-    single = figures.error_curve(some_errors().query("model == 'model 0'").drop(columns="model"), "clutter pieces")
+    single = figures.error_curve(
+        some_errors().query("model == 'model 0'").drop(columns="model"), "clutter pieces"
+    )
     assert not single.legends
 
 
@@ -324,7 +393,12 @@ def test_confusion_shades_errors_only():
     assert shades[0, 2] == pytest.approx(10.0)
     assert "100 errors in 2800 images" in axes.get_title()
     texts = {tuple(text.get_position()): text.get_text() for text in axes.texts}
-    assert texts == {(0, 0): "900\n90.0 %", (2, 0): "100\n10.0 %", (1, 1): "900\n100.0 %", (2, 2): "900\n100.0 %"}
+    assert texts == {
+        (0, 0): "900\n90.0 %",
+        (2, 0): "100\n10.0 %",
+        (1, 1): "900\n100.0 %",
+        (2, 2): "900\n100.0 %",
+    }
 
 
 def test_a_confusion_without_errors_or_without_a_class_is_drawn(tmp_path):
@@ -343,30 +417,43 @@ def test_what_cannot_be_drawn_is_named():
 
 
 def test_an_interval_that_reaches_zero_leaves_the_axis_logarithmic():
-    frame = pd.DataFrame({"condition": [0, 8], "error": [1.0, 50.0], "low": [0.0, 49.0], "high": [9.0, 51.0]})
+    frame = pd.DataFrame(
+        {"condition": [0, 8], "error": [1.0, 50.0], "low": [0.0, 49.0], "high": [9.0, 51.0]}
+    )
     axes = figures.error_curve(frame, "clutter").axes[0]
     assert axes.get_yscale() == "log" and axes.get_ylim()[0] == pytest.approx(0.4)
 
 
 def test_many_models_stay_apart_in_grey():
-    shapes = [(line["marker"], str(line["linestyle"]), line.get("markerfacecolor")) for line in style.lines(30)]
+    shapes = [
+        (line["marker"], str(line["linestyle"]), line.get("markerfacecolor"))
+        for line in style.lines(30)
+    ]
     assert len(set(shapes)) == 30
 
 
 def test_bounds_of_several_models_are_cut_to_what_can_be_told_apart():
     steps = np.arange(100, 2100, 100)
     frames = {
-        name: pd.DataFrame({"step": steps, "validation_bound": end + 60 * np.exp(-steps / 150)}) for name, end in (("a", 85), ("b", 90))
+        name: pd.DataFrame({"step": steps, "validation_bound": end + 60 * np.exp(-steps / 150)})
+        for name, end in (("a", 85), ("b", 90))
     }
     figure = figures.bound_curves(frames, {"paper": 80.97})
     low, high = figure.axes[0].get_ylim()
-    assert low < 80.97 and 90 < high < 100 and [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    assert (
+        low < 80.97
+        and 90 < high < 100
+        and [text.get_text() for text in figure.legends[0].get_texts()] == ["a", "b"]
+    )
     with pytest.raises(ValueError, match="nothing to plot"):
         figures.bound_curves({"a": frames["a"].assign(validation_bound=np.nan)})
 
 
 def test_kl_of_several_models_names_the_sum():
     figure = figures.kl_lines({"a": [3.0, 2.0], "b": [1.0, 1.0, 1.0]})
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["a, 5.0 nats in all", "b, 3.0 nats in all"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "a, 5.0 nats in all",
+        "b, 3.0 nats in all",
+    ]
     with pytest.raises(ValueError, match="nothing to plot"):
         figures.kl_lines({"a": []})

@@ -4,18 +4,27 @@ import math
 import pytest
 import torch
 
-from drawbench import bounds, config
+from drawbench import config
 from drawbench.config import Generate
 from drawbench.errors import Problem
-from drawbench.experiments import generate, load_run
-from drawbench.experiments.generate import Experiment
+from drawbench.evaluation import bounds
 from drawbench.figures import run as figures
 from drawbench.models.draw import Draw
 from drawbench.models.vae import VAE
 from drawbench.runs import Run
+from drawbench.tasks import generate, load_run
+from drawbench.tasks.generate import Experiment
 from drawbench.training import Interrupted, Quiet, StopFlag
 
-SIZES = {"glimpses": 3, "hidden": 8, "latent": 4, "batch": 20, "steps": 4, "evaluate_every": 2, "validation_images": 30}
+SIZES = {
+    "glimpses": 3,
+    "hidden": 8,
+    "latent": 4,
+    "batch": 20,
+    "steps": 4,
+    "evaluate_every": 2,
+    "validation_images": 30,
+}
 SMALL = config.replace(Generate(), source="digits", pixels="fixed", **SIZES)
 
 
@@ -34,8 +43,14 @@ def trained(experiment, place):
     run = Run.create(place / "runs" / "one", experiment.config)
     trainer = experiment.train(run, StopFlag())
     model = generate.load_model(run)
-    measured, weighted = experiment.measure(model, StopFlag(), samples=2, iw_samples=3, iw_images=40)
-    run.write_result(generate.result(experiment.config, experiment.data, measured, weighted, trainer, "drawbench generate"))
+    measured, weighted = experiment.measure(
+        model, StopFlag(), samples=2, iw_samples=3, iw_images=40
+    )
+    run.write_result(
+        generate.result(
+            experiment.config, experiment.data, measured, weighted, trainer, "drawbench generate"
+        )
+    )
     return run, model
 
 
@@ -57,9 +72,16 @@ def test_the_loss_is_the_bound_of_the_batch(experiment):
     made = task.model(images, noise)
     p = torch.sigmoid(made.logits.double())
     reconstruction = -(images * p.log() + (1 - images) * (1 - p).log()).flatten(1).sum(1).mean()
-    kl = (0.5 * (made.mu**2 + (2 * made.log_sigma).exp() - 2 * made.log_sigma - 1)).flatten(1).sum(1).mean()
+    kl = (
+        (0.5 * (made.mu**2 + (2 * made.log_sigma).exp() - 2 * made.log_sigma - 1))
+        .flatten(1)
+        .sum(1)
+        .mean()
+    )
     assert loss.item() == pytest.approx((reconstruction + kl).item(), rel=1e-5)
-    assert facts["bound"] == loss.item() and facts["kl"] + facts["reconstruction"] == pytest.approx(facts["bound"])
+    assert facts["bound"] == loss.item() and facts["kl"] + facts["reconstruction"] == pytest.approx(
+        facts["bound"]
+    )
 
 
 def test_the_first_canvas_is_the_mean_picture(experiment):
@@ -73,9 +95,16 @@ def test_the_first_canvas_is_the_mean_picture(experiment):
 def test_a_run_records_what_was_measured(trained, experiment):
     run, model = trained
     result = json.loads((run.folder / "result.json").read_text())
-    assert result["metric"] == "nll_bound_nats" and result["dataset"] == "digits-fixed" and result["n"] == len(experiment.data.test)
+    assert (
+        result["metric"] == "nll_bound_nats"
+        and result["dataset"] == "digits-fixed"
+        and result["n"] == len(experiment.data.test)
+    )
     assert result["value"] == pytest.approx(result["reconstruction"] + result["kl"])
-    assert result["kl"] == pytest.approx(sum(result["kl_per_step"])) and len(result["kl_per_step"]) == 3
+    assert (
+        result["kl"] == pytest.approx(sum(result["kl_per_step"]))
+        and len(result["kl_per_step"]) == 3
+    )
     assert result["low"] < result["value"] < result["high"]
     assert (result["bound_samples"], result["iw_samples"], result["iw_images"]) == (2, 3, 40)
     assert result["bits_per_dimension"] == pytest.approx(result["value"] / (784 * math.log(2)))
@@ -87,19 +116,30 @@ def test_a_run_records_what_was_measured(trained, experiment):
     assert metrics["validation_bound"].to_numpy() == pytest.approx(
         (metrics["validation_reconstruction"] + metrics["validation_kl"]).to_numpy()
     )
-    assert metrics[["kl_1", "kl_2", "kl_3"]].sum(axis=1).to_numpy() == pytest.approx(metrics["validation_kl"].to_numpy())
+    assert metrics[["kl_1", "kl_2", "kl_3"]].sum(axis=1).to_numpy() == pytest.approx(
+        metrics["validation_kl"].to_numpy()
+    )
 
 
 def test_a_run_opens_as_it_was_trained(trained):
     run, model = trained
     loaded = load_run(run.folder)
-    assert loaded.config == run.config and isinstance(loaded.model, Draw) and not loaded.model.training
-    assert all(torch.equal(a, b) for a, b in zip(loaded.model.state_dict().values(), model.state_dict().values(), strict=True))
+    assert (
+        loaded.config == run.config and isinstance(loaded.model, Draw) and not loaded.model.training
+    )
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(
+            loaded.model.state_dict().values(), model.state_dict().values(), strict=True
+        )
+    )
 
 
 def test_pixels_between_have_their_floor_beside_the_value(place):
     grey = Experiment(config.replace(SMALL, pixels="intensity"), place / "sources", place, Quiet())
-    measured, _ = grey.measure(grey.task().model, StopFlag(), samples=1, iw_samples=None, iw_images=None)
+    measured, _ = grey.measure(
+        grey.task().model, StopFlag(), samples=1, iw_samples=None, iw_images=None
+    )
     fields = generate.measured_fields(measured, None, grey.data)
     assert 0 < fields["entropy_floor"] < fields["value"]
     assert fields["above_floor"] == pytest.approx(fields["value"] - fields["entropy_floor"])
@@ -117,7 +157,11 @@ def test_pixels_between_have_their_floor_beside_the_value(place):
 )
 def test_attention_where_it_is_asked_for(settings, reads, writes):
     model = generate.build(config.replace(SMALL, **settings), (3, 8, 9))
-    assert isinstance(model, Draw) and (model.read_patch, model.write_patch, model.size) == (reads, writes, (3, 8, 9))
+    assert isinstance(model, Draw) and (model.read_patch, model.write_patch, model.size) == (
+        reads,
+        writes,
+        (3, 8, 9),
+    )
 
 
 def test_the_vae_goes_the_same_way(place):
@@ -125,8 +169,12 @@ def test_the_vae_goes_the_same_way(place):
     run = Run.create(place / "runs" / "vae", experiment.config)
     trainer = experiment.train(run, StopFlag())
     assert isinstance(trainer.task.model, VAE)
-    measured, _ = experiment.measure(generate.load_model(run), StopFlag(), samples=1, iw_samples=None, iw_images=None)
-    run.write_result(generate.result(experiment.config, experiment.data, measured, None, trainer, ""))
+    measured, _ = experiment.measure(
+        generate.load_model(run), StopFlag(), samples=1, iw_samples=None, iw_images=None
+    )
+    run.write_result(
+        generate.result(experiment.config, experiment.data, measured, None, trainer, "")
+    )
     assert run.result()["glimpses"] == 1 and len(run.result()["kl_per_step"]) == 1
     drawn = figures.of_generator(run, generate.load_model(run), experiment.data, 4)
     assert all(path.stat().st_size > 0 for path in drawn)
@@ -137,7 +185,9 @@ def test_nearest_pictures_are_the_nearest(experiment):
     samples = torch.rand(5, 1, 28, 28, generator=torch.Generator().manual_seed(0))
     found = figures.nearest(samples, experiment.data)
     for sample, near in zip(samples, found, strict=True):
-        assert (sample - near).norm() == pytest.approx((train - sample).flatten(1).norm(dim=1).min().item())
+        assert (sample - near).norm() == pytest.approx(
+            (train - sample).flatten(1).norm(dim=1).min().item()
+        )
     assert torch.equal(figures.nearest(train[7:9], experiment.data), train[7:9])
 
 
@@ -198,4 +248,6 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(trained, experiment, tmp_pat
     assert (run.folder / "metrics.csv").read_bytes() == (whole.folder / "metrics.csv").read_bytes()
     for load in (lambda one: one.load_state(pytest.fail), Run.load_best):
         (state, _), (other, _) = load(run), load(whole)
-        assert state.keys() == other.keys() and all(torch.equal(state[name], other[name]) for name in state)
+        assert state.keys() == other.keys() and all(
+            torch.equal(state[name], other[name]) for name in state
+        )

@@ -37,8 +37,11 @@ def sigmoid(x: Tensor) -> Tensor:
     return 1 / (1 + torch.exp(-x))
 
 
-def twin(model: GlimpseClassifier, image: Tensor, glimpses: int) -> list[tuple[Tensor, attention.Window, Tensor]]:
-    """Logits, window and patch of every step for one image (C, H, W), the LSTM written out gate by gate.
+def twin(
+    model: GlimpseClassifier, image: Tensor, glimpses: int
+) -> list[tuple[Tensor, attention.Window, Tensor]]:
+    """Logits, window and patch of every step for one image (C, H, W), the LSTM written out gate by
+    gate.
 
     ``i, f, g, o`` in torch's order of rows; ``c = f c + i g``, ``h = o tanh(c)``.
     """
@@ -48,7 +51,9 @@ def twin(model: GlimpseClassifier, image: Tensor, glimpses: int) -> list[tuple[T
     for _ in range(glimpses):
         numbers = weights["to_window.weight"] @ hidden + weights["to_window.bias"]
         if model.window_map == "bounded":
-            middle, radius = torch.tensor([[0, 0, 3, 0, 0], [1.2, 1.2, 2.5, 2, 1]], dtype=torch.float64)
+            middle, radius = torch.tensor(
+                [[0, 0, 3, 0, 0], [1.2, 1.2, 2.5, 2, 1]], dtype=torch.float64
+            )
             numbers = middle + radius * torch.tanh(numbers / radius)
         where = attention.window(numbers[None], *image.shape[-2:], model.patch)
         patch = attention.read(image[None], where, model.patch)[0]
@@ -84,10 +89,15 @@ def test_agrees_with_the_written_out_equations(window_map, channels, height, wid
 @pytest.mark.parametrize("window_map", WINDOW_MAPS)
 def test_gradients(window_map):
     model = some_model(window_map, glimpses=2, hidden=2, classes=2)
-    weights = {name: parameter.detach().clone().requires_grad_() for name, parameter in model.named_parameters()}
+    weights = {
+        name: parameter.detach().clone().requires_grad_()
+        for name, parameter in model.named_parameters()
+    }
 
     def logits(*values: Tensor) -> Tensor:
-        return functional_call(model, dict(zip(weights, values, strict=True)), some_images(1, height=4, width=5)).logits
+        return functional_call(
+            model, dict(zip(weights, values, strict=True)), some_images(1, height=4, width=5)
+        ).logits
 
     assert gradcheck(logits, tuple(weights.values()))
 
@@ -147,7 +157,9 @@ def test_the_maps_differ_and_only_one_is_bounded():
 
 
 def test_fault_8_the_start_state_is_learned():
-    """Fault 8: a start state fixed at zero. Here it steers the first window and receives a gradient, cell included."""
+    """Fault 8: a start state fixed at zero. Here it steers the first window and receives a
+    gradient, cell included.
+    """
     model, images = some_model(), some_images()
     parameters = dict(model.named_parameters())
     assert {"start_hidden", "start_cell"} <= parameters.keys()
@@ -169,7 +181,9 @@ def test_the_first_window_is_the_same_for_every_image():
     windows = some_model()(some_images(3)).windows
     for field in windows:
         assert torch.equal(field[:, 0], field[:1, 0].expand(3))
-    assert not torch.allclose(windows.centre_x[0, 1], windows.centre_x[1, 1])  # the second depends on what was seen
+    assert not torch.allclose(
+        windows.centre_x[0, 1], windows.centre_x[1, 1]
+    )  # the second depends on what was seen
 
 
 def test_a_forward_pass_uses_no_random_numbers():
@@ -181,7 +195,9 @@ def test_a_forward_pass_uses_no_random_numbers():
 
 
 def test_a_toy_problem_is_learned():
-    """Find out on which side a bright blob lies, from two glimpses; weights set by formula, so nothing is left to chance."""
+    """Find out on which side a bright blob lies, from two glimpses; weights set by formula, so
+    nothing is left to chance.
+    """
     images, labels = torch.zeros(16, 1, 12, 12), torch.arange(16) % 2
     for n in range(16):
         column = 1 + n // 8 if n % 2 == 0 else 8 + n // 8

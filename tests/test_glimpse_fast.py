@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 
 from drawbench import streams
-from drawbench.models import glimpse_fast
+from drawbench.fast import glimpse as glimpse_fast
+from drawbench.fast.glimpse import fast_logits
 from drawbench.models.glimpse import WINDOW_MAPS, GlimpseClassifier
-from drawbench.models.glimpse_fast import fast_logits
 
 SHAPES = [(1, 30, 30), (1, 40, 25), (3, 25, 40)]
 
@@ -16,7 +16,9 @@ def model_and_images(window_map, shape, dtype=torch.float64, spread=0.2, **sizes
     """A small model with weights far from zero, so that windows move and change size between steps."""
     channels, height, width = shape
     with streams.seeded(0, "fast"):
-        model = GlimpseClassifier(glimpses=4, patch=5, hidden=16, channels=channels, window_map=window_map, **sizes).to(dtype)
+        model = GlimpseClassifier(
+            glimpses=4, patch=5, hidden=16, channels=channels, window_map=window_map, **sizes
+        ).to(dtype)
         with torch.no_grad():
             for parameter in model.parameters():
                 parameter += torch.randn_like(parameter) * spread
@@ -34,7 +36,9 @@ def gradients(model, logits, every_step):
 
 def relative(ours, theirs):
     """The distance of two gradients over all parameters, as a share of the second's length."""
-    ours, theirs = (torch.cat([part.detach().flatten() for part in parts]) for parts in (ours, theirs))
+    ours, theirs = (
+        torch.cat([part.detach().flatten() for part in parts]) for parts in (ours, theirs)
+    )
     return float((ours - theirs).norm() / theirs.norm())
 
 
@@ -48,21 +52,29 @@ def test_values_and_gradients_equal_the_reference(window_map, shape, every_step)
     assert relative([fast], [plain]) < 1e-10
     assert relative(gradients(model, fast, every_step), truth) < 1e-10
 
-    # In float32 with calmer weights: those above make some windows chaotic, so that roundings grow to 1e-4 in either version.
+    # In float32 with calmer weights: those above make some windows chaotic, so that roundings grow
+    # to 1e-4 in either version.
     model, images = model_and_images(window_map, shape, spread=0.05)
     truth = gradients(model, model(images).logits, every_step)
     model, images = model.float(), images.float()
-    ours = [gradient.double() for gradient in gradients(model, fast_logits(model, images), every_step)]
+    ours = [
+        gradient.double() for gradient in gradients(model, fast_logits(model, images), every_step)
+    ]
     assert relative(ours, truth) < 1e-5
 
 
 @pytest.mark.parametrize("limit", [1e-3, 1e-2])
 def test_clipping_each_image_equals_the_reference(limit):
     model, images = model_and_images("bounded", SHAPES[0], window_clip=limit)
-    ours, theirs = gradients(model, fast_logits(model, images), False), gradients(model, model(images).logits, False)
+    ours, theirs = (
+        gradients(model, fast_logits(model, images), False),
+        gradients(model, model(images).logits, False),
+    )
     assert relative(ours, theirs) < 1e-10
     model.window_clip = None
-    assert relative(ours, gradients(model, fast_logits(model, images), False)) > 1e-3  # or nothing was clipped
+    assert (
+        relative(ours, gradients(model, fast_logits(model, images), False)) > 1e-3
+    )  # or nothing was clipped
 
 
 @pytest.mark.parametrize("patch, glimpses", [(1, 1), (2, 3), (7, 2)])
@@ -77,14 +89,21 @@ def test_any_patch_and_any_number_of_glimpses(patch, glimpses):
 
 def test_bytes_are_read_as_zero_to_one():
     model, _ = model_and_images("bounded", SHAPES[0])
-    pixels = torch.randint(0, 256, (6, 1, 30, 30), generator=streams.stream(0, "bytes"), dtype=torch.uint8)
+    pixels = torch.randint(
+        0, 256, (6, 1, 30, 30), generator=streams.stream(0, "bytes"), dtype=torch.uint8
+    )
     torch.testing.assert_close(fast_logits(model, pixels), model(pixels.double() / 255).logits)
 
 
 def test_bfloat16_products_point_the_same_way():
     model, images = model_and_images("bounded", (1, 60, 60), torch.float32, spread=0.05)
     exact = torch.cat([g.flatten() for g in gradients(model, fast_logits(model, images), False)])
-    rough = torch.cat([g.flatten() for g in gradients(model, fast_logits(model, images, products=torch.bfloat16), False)])
+    rough = torch.cat(
+        [
+            g.flatten()
+            for g in gradients(model, fast_logits(model, images, products=torch.bfloat16), False)
+        ]
+    )
     assert F.cosine_similarity(exact, rough, dim=0) > 0.999
     assert not torch.equal(exact, rough)  # or the option does nothing
 
@@ -112,7 +131,9 @@ def test_without_kernels_the_reference_looks(monkeypatch):
 @pytest.mark.parametrize("window_map", WINDOW_MAPS)
 @pytest.mark.parametrize("size", [1e3, 1e30])
 def test_extreme_windows_stay_finite(window_map, size):
-    """Grids far outside the image, filters far too sharp or too wide: the limits hold, and nothing is infinite."""
+    """Grids far outside the image, filters far too sharp or too wide: the limits hold, and nothing
+    is infinite.
+    """
     model, images = model_and_images(window_map, SHAPES[0], torch.float32)
     for signs in torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 5):
         with torch.no_grad():

@@ -1,7 +1,10 @@
-"""Stopping a run in every way and going on: the outcome is the same to the bit as if it had never stopped.
+"""Stopping a run in every way and going on: the outcome is the same to the bit as if it had never
+stopped.
 
-Real processes are stopped by real signals at instants that differ each time. Where a process is cut off in the middle of writing
-matters most and is hit least, so that is done inside this process as well: at every single file that a run puts in place.
+Real processes are stopped by real signals at instants that differ each time. Where a process is cut
+off in the middle of writing
+matters most and is hit least, so that is done inside this process as well: at every single file
+    that a run puts in place.
 """
 
 import json
@@ -30,7 +33,15 @@ STEPS = 600  # enough to be caught in the middle, also on a fast machine
 
 def classify(steps: int, evaluate_every: int, save_every: int) -> list[str]:
     """A training small enough to take a second or two."""
-    sizes = {"canvas": 28, "clutter": 1, "glimpses": 2, "patch": 4, "hidden": 8, "batch": 16, "threads": 1}
+    sizes = {
+        "canvas": 28,
+        "clutter": 1,
+        "glimpses": 2,
+        "patch": 4,
+        "hidden": 8,
+        "batch": 16,
+        "threads": 1,
+    }
     lengths = {"steps": steps, "evaluate-every": evaluate_every, "save-every": save_every}
     words = {"source": "digits", "run": "one", **sizes, **lengths}
     return ["classify", *(f"--{name}={value}" for name, value in words.items())]
@@ -38,13 +49,19 @@ def classify(steps: int, evaluate_every: int, save_every: int) -> list[str]:
 
 LONG = classify(STEPS, 70, 15)
 SHORT = classify(6, 4, 3)
-RUN = Path("results/runs/one")  # below the folder of a test, which is the working directory of all that it starts
+RUN = Path(
+    "results/runs/one"
+)  # below the folder of a test, which is the working directory of all that it starts
 
 
 def inside(*words) -> Result:
-    """The command inside this process, for what is not to be stopped from outside: it saves the seconds that torch takes to load."""
+    """The command inside this process, for what is not to be stopped from outside: it saves the
+    seconds that torch takes to load.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["drawbench", *words])  # the command goes on record in result.json
+        patch.setattr(
+            sys, "argv", ["drawbench", *words]
+        )  # the command goes on record in result.json
         return CliRunner().invoke(cli, [*words], prog_name="drawbench")
 
 
@@ -57,7 +74,9 @@ class Process:
     """A command in a process of its own, in the working directory."""
 
     def __init__(self, *words: str):
-        self.process = subprocess.Popen([*MAIN, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            [*MAIN, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
 
     def wait_for(self, happened, seconds: float = 120) -> None:
         until = time.monotonic() + seconds
@@ -98,14 +117,21 @@ def saved_step() -> int:
 def same_run(left: Path, right: Path) -> None:
     """Two run folders hold the same training and the same result, to the bit."""
     for name in (runs.BEST, runs.LAST):
-        (tensors, facts), (expected, expected_facts) = (runs.load_checkpoint(folder / name) for folder in (left, right))
+        (tensors, facts), (expected, expected_facts) = (
+            runs.load_checkpoint(folder / name) for folder in (left, right)
+        )
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[key], expected[key]) for key in expected), name
         assert {**facts, "seconds": 0} == {**expected_facts, "seconds": 0}
     assert (left / "metrics.csv").read_bytes() == (right / "metrics.csv").read_bytes()
-    results = [{**files.read_hashed(folder / "result.json"), "train_seconds": 0} for folder in (left, right)]
+    results = [
+        {**files.read_hashed(folder / "result.json"), "train_seconds": 0}
+        for folder in (left, right)
+    ]
     assert results[0] == results[1]
-    assert not [path.name for path in left.iterdir() if path.name.startswith(".") and path.name != ".lock"]
+    assert not [
+        path.name for path in left.iterdir() if path.name.startswith(".") and path.name != ".lock"
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +141,9 @@ def datasets(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, datasets, monkeypatch):
-    """An empty working directory, so that the same command is the same on record; no figures, which say nothing here."""
+    """An empty working directory, so that the same command is the same on record; no figures, which
+    say nothing here.
+    """
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRAWBENCH_CLASSIFY_DATASETS", str(datasets))
     monkeypatch.setenv("DRAWBENCH_RESUME_DATASETS", str(datasets))
@@ -141,7 +169,7 @@ def short_run(tmp_path_factory, datasets) -> Path:
     return uninterrupted(tmp_path_factory.mktemp("short"), datasets, SHORT)
 
 
-# ------------------------------------------------------------------------------------------------------- real processes
+# ----------------------------------------------------------------------------------- real processes
 
 
 def interrupted(words: list[str], number: int, status: int) -> None:
@@ -149,8 +177,12 @@ def interrupted(words: list[str], number: int, status: int) -> None:
     before = saved_step()
     with started(*words) as process:
         process.wait_for(lambda: saved_step() > before)
-        if number == signal.SIGTERM:  # a second process is refused while the first works, and breaks nothing
-            process.process.send_signal(signal.SIGSTOP)  # or it might be done before the second has asked
+        if (
+            number == signal.SIGTERM
+        ):  # a second process is refused while the first works, and breaks nothing
+            process.process.send_signal(
+                signal.SIGSTOP
+            )  # or it might be done before the second has asked
             for other in (["resume", str(RUN)], [*LONG, "--force"]):
                 refused = inside(*other)
                 assert (refused.exit_code, refused.stdout) == (1, "")
@@ -158,7 +190,10 @@ def interrupted(words: list[str], number: int, status: int) -> None:
         returned, out, err = process.stop(number)
     assert returned == status, err
     assert out == ""
-    assert err.strip().splitlines()[-1] == f"Stopped; everything is saved. Go on with: drawbench resume {RUN}"
+    assert (
+        err.strip().splitlines()[-1]
+        == f"Stopped; everything is saved. Go on with: drawbench resume {RUN}"
+    )
     assert "Traceback" not in err
     assert before < saved_step() < STEPS
     assert not (RUN / "result.json").exists()
@@ -173,7 +208,9 @@ def test_signals_save_and_name_the_command_that_goes_on(long_run):
 
 
 def killed_again_and_again(command: list[str], kills: int, chance: random.Random) -> None:
-    """Start a command, kill it, resume it, kill it ...: each time at an instant after it got a little further."""
+    """Start a command, kill it, resume it, kill it ...: each time at an instant after it got a
+    little further.
+    """
     for _ in range(kills):
         before = saved_step()
         with started(*command) as process:
@@ -195,7 +232,9 @@ def test_killed_again_and_again_it_ends_the_same(long_run):
 @pytest.mark.parametrize("number", range(2))
 def test_killed_many_times_it_ends_the_same(long_run, number):
     killed_again_and_again(LONG, 4, random.Random(number))
-    with started("resume", str(RUN)) as process:  # to the end in a process of its own, figures included
+    with started(
+        "resume", str(RUN)
+    ) as process:  # to the end in a process of its own, figures included
         returned, out, err = process.ended()
     assert returned == 0, err
     assert "test error %" in out
@@ -212,7 +251,9 @@ def test_a_signal_at_any_time_leaves_a_folder_that_can_be_used(delay, number):
         time.sleep(delay)
         returned, _, err = process.stop(number)
     if (RUN / "config.json").exists():
-        assert returned in ((0, 128 + number) if (RUN / "result.json").exists() else (128 + number, -number)), err
+        assert returned in (
+            (0, 128 + number) if (RUN / "result.json").exists() else (128 + number, -number)
+        ), err
         assert "Traceback" not in err
         succeeded(inside("resume", str(RUN)))
     else:  # before our first line runs, Python itself answers
@@ -220,16 +261,20 @@ def test_a_signal_at_any_time_leaves_a_folder_that_can_be_used(delay, number):
         succeeded(inside(*SHORT))
 
 
-# --------------------------------------------------------------------------------------- cut off at every file it writes
+# ------------------------------------------------------------------ cut off at every file it writes
 
 
 class Killed(BaseException):
-    """No code of ours catches this: the process is as good as gone, and the system has released its lock."""
+    """No code of ours catches this: the process is as good as gone, and the system has released its
+    lock.
+    """
 
 
 @contextmanager
 def killed_at(nth: int, before: bool) -> Iterator[list[str]]:
-    """Within, the process dies at the n-th file that is put in place, right before or right after; gives the names so far."""
+    """Within, the process dies at the n-th file that is put in place, right before or right after;
+    gives the names so far.
+    """
     real, names = os.replace, []
 
     def replace(source, target, **words):
@@ -266,13 +311,23 @@ def writes(short_run, datasets, tmp_path_factory) -> list[str]:
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
 def test_cut_off_at_any_file_it_ends_the_same(short_run, writes, before, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["drawbench", *SHORT])
-    assert {"config.json", "environment.json", runs.BEST, runs.LAST, runs.PREVIOUS, "metrics.csv", "result.json"} <= set(writes)
+    assert {
+        "config.json",
+        "environment.json",
+        runs.BEST,
+        runs.LAST,
+        runs.PREVIOUS,
+        "metrics.csv",
+        "result.json",
+    } <= set(writes)
     for nth in range(1, len(writes) + 1):
         shutil.rmtree("results", ignore_errors=True)
         run_until_killed(SHORT, nth, before)
         if (RUN / "config.json").exists():
             succeeded(inside("resume", str(RUN)))
-        else:  # it died before there was a run: nothing to go on with, which is said, and nothing in the way of starting again
+        # it died before there was a run: nothing to go on with, which is said, and nothing in the
+        # way of starting again
+        else:
             refused = inside("resume", str(RUN))
             assert (refused.exit_code, "not a run folder" in refused.stderr) == (1, True)
             succeeded(inside(*SHORT))
@@ -285,8 +340,12 @@ def run_until_second_save(writes: list[str]) -> None:
     assert 0 < saved_step() < 6
 
 
-def test_cut_off_while_going_on_from_a_damaged_state_nothing_more_is_lost(short_run, writes, monkeypatch):
-    """The damaged newest state must not push out the sound one before it: there is a sound state at every moment."""
+def test_cut_off_while_going_on_from_a_damaged_state_nothing_more_is_lost(
+    short_run, writes, monkeypatch
+):
+    """The damaged newest state must not push out the sound one before it: there is a sound state at
+    every moment.
+    """
     monkeypatch.setattr(sys, "argv", ["drawbench", *SHORT])
     run_until_second_save(writes)
     (RUN / runs.LAST).write_bytes(b"rubbish")

@@ -9,16 +9,16 @@ PACKAGE = Path(__file__).parent.parent / "drawbench"
 LAYERS = [
     ["errors"],
     ["files", "config", "streams"],
-    ["paired", "records", "published"],
+    ["records", "published"],
     ["attention", "likelihood"],
     ["spatial"],
-    ["native"],
-    ["models", "data"],
     ["distributed"],
+    ["models", "data"],
+    ["fast"],
     ["runs"],
-    ["evaluation", "bounds"],
+    ["evaluation"],
     ["training"],
-    ["experiments"],
+    ["tasks"],
     ["tables"],
     ["figures", "bench"],
     ["report"],
@@ -36,11 +36,19 @@ def imported(source: str) -> set[str]:
     """First parts of everything imported from drawbench, at the top or inside a function."""
     names = set()
     for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "drawbench":
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.split(".")[0] == "drawbench"
+        ):
             parts = node.module.split(".")[1:]
             names |= {parts[0]} if parts else {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("drawbench.")}
+            names |= {
+                alias.name.split(".")[1]
+                for alias in node.names
+                if alias.name.startswith("drawbench.")
+            }
     return names
 
 
@@ -59,12 +67,22 @@ def test_the_walk_finds_every_kind_of_import():
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_the_command_line_prints(path):
-    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    calls = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
     assert layer_of(path) == "cli" or not any(call.func.id == "print" for call in calls)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_only_distributed_imports_torch_distributed(path):
-    nodes = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    nodes = [
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    ]
     names = [getattr(node, "module", None) or alias.name for node in nodes for alias in node.names]
-    assert path.name == "distributed.py" or not any(name.startswith("torch.distributed") for name in names)
+    assert path.name == "distributed.py" or not any(
+        name.startswith("torch.distributed") for name in names
+    )

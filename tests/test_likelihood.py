@@ -1,4 +1,6 @@
-"""Likelihood, KL and bounds: against torch.distributions, numerical integration and models whose likelihood is known."""
+"""Likelihood, KL and bounds: against torch.distributions, numerical integration and models whose
+likelihood is known.
+"""
 
 import itertools
 import math
@@ -25,11 +27,15 @@ from drawbench.streams import normals
 
 def waves(*shape: int, pace: float = 0.7) -> Tensor:
     """Float64 numbers in [-1, 1] without pattern or randomness."""
-    return torch.sin(pace * torch.arange(1, math.prod(shape) + 1, dtype=torch.float64) ** 1.3).view(shape)
+    return torch.sin(pace * torch.arange(1, math.prod(shape) + 1, dtype=torch.float64) ** 1.3).view(
+        shape
+    )
 
 
 def gauss_hermite(points: int) -> tuple[Tensor, Tensor]:
-    """Nodes and weights of an integral over a standard normal, exact for polynomials below degree 2 points (Golub & Welsch 1969)."""
+    """Nodes and weights of an integral over a standard normal, exact for polynomials below degree 2
+    points (Golub & Welsch 1969).
+    """
     off = torch.arange(1, points, dtype=torch.float64).sqrt()
     nodes, vectors = torch.linalg.eigh(torch.diag(off, 1) + torch.diag(off, -1))
     return nodes, vectors[0].square()
@@ -55,14 +61,22 @@ def test_log_likelihood_of_binary_pixels_agrees_with_torch():
 
 
 def test_all_binary_images_together_have_probability_1():
-    images = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 4).view(16, 1, 2, 2)
+    images = torch.cartesian_prod(*[torch.tensor([0.0, 1.0], dtype=torch.float64)] * 4).view(
+        16, 1, 2, 2
+    )
     logits = (2 * waves(1, 1, 2, 2)).expand(16, -1, -1, -1)
-    assert bernoulli_log_likelihood(logits, images).exp().sum().item() == pytest.approx(1, rel=1e-12)
+    assert bernoulli_log_likelihood(logits, images).exp().sum().item() == pytest.approx(
+        1, rel=1e-12
+    )
 
 
 def test_grey_canvas_costs_ln_2_a_pixel():
-    found = bernoulli_log_likelihood(torch.zeros(3, 1, 28, 28), (waves(3, 1, 28, 28) > 0).float(), torch.float64)
-    torch.testing.assert_close(found, torch.full((3,), -784 * math.log(2), dtype=torch.float64), rtol=1e-7, atol=0)
+    found = bernoulli_log_likelihood(
+        torch.zeros(3, 1, 28, 28), (waves(3, 1, 28, 28) > 0).float(), torch.float64
+    )
+    torch.testing.assert_close(
+        found, torch.full((3,), -784 * math.log(2), dtype=torch.float64), rtol=1e-7, atol=0
+    )
 
 
 def test_sums_can_be_float64_and_logits_extreme():
@@ -105,7 +119,9 @@ def test_bits_per_dimension():
 def test_kl_agrees_with_torch():
     mu, log_sigma = 2 * waves(3, 4, 5), 2 * waves(3, 4, 5, pace=1.1)
     prior = Normal(torch.zeros_like(mu), torch.ones_like(mu))
-    torch.testing.assert_close(gaussian_kl(mu, log_sigma), kl_divergence(Normal(mu, log_sigma.exp()), prior))
+    torch.testing.assert_close(
+        gaussian_kl(mu, log_sigma), kl_divergence(Normal(mu, log_sigma.exp()), prior)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -113,7 +129,9 @@ def test_kl_agrees_with_torch():
 def test_fault_4_kl_of_the_prior_is_exactly_0(steps, latent, dtype):
     """Fault 4: the constant -T/2 in all instead of per latent dimension, as printed in the paper."""
     nothing = torch.zeros(2, steps, latent, dtype=dtype)
-    losses = likelihood.terms(torch.zeros(2, 1, 3, 3, dtype=dtype), torch.zeros(2, 1, 3, 3, dtype=dtype), nothing, nothing)
+    losses = likelihood.terms(
+        torch.zeros(2, 1, 3, 3, dtype=dtype), torch.zeros(2, 1, 3, 3, dtype=dtype), nothing, nothing
+    )
     assert losses.kl.tolist() == [[0.0] * steps] * 2
     printed = 0.5 * (nothing**2 + (2 * nothing).exp() - 2 * nothing).sum((1, 2)) - steps / 2
     assert (printed[0].item() == 0) == (latent == 1)
@@ -122,13 +140,17 @@ def test_fault_4_kl_of_the_prior_is_exactly_0(steps, latent, dtype):
 def test_kl_is_positive_everywhere_else():
     assert (gaussian_kl(2 * waves(1000), 2 * waves(1000, pace=1.1)) > 0).all()
     tiny = torch.tensor([1e-4, -1e-4], dtype=torch.float64)
-    torch.testing.assert_close(gaussian_kl(torch.zeros_like(tiny), tiny), tiny.square(), rtol=1e-3, atol=0)
+    torch.testing.assert_close(
+        gaussian_kl(torch.zeros_like(tiny), tiny), tiny.square(), rtol=1e-3, atol=0
+    )
 
 
 def test_log_ratio_agrees_with_torch():
     mu, log_sigma, noise = waves(3, 4, 5), waves(3, 4, 5, pace=1.1), 2 * waves(3, 4, 5, pace=1.3)
     z = mu + log_sigma.exp() * noise
-    wanted = Normal(torch.zeros_like(mu), torch.ones_like(mu)).log_prob(z) - Normal(mu, log_sigma.exp()).log_prob(z)
+    wanted = Normal(torch.zeros_like(mu), torch.ones_like(mu)).log_prob(z) - Normal(
+        mu, log_sigma.exp()
+    ).log_prob(z)
     torch.testing.assert_close(gaussian_log_ratio(mu, log_sigma, noise), wanted)
     assert gaussian_log_ratio(torch.zeros_like(mu), torch.zeros_like(mu), noise).abs().max() == 0
 
@@ -136,30 +158,56 @@ def test_log_ratio_agrees_with_torch():
 def test_mean_of_log_ratio_is_minus_kl():
     mu, log_sigma = 2 * waves(50), waves(50, pace=1.1)
     nodes, weights = gauss_hermite(4)  # a polynomial of degree 2
-    mean = (weights[:, None] * gaussian_log_ratio(mu.expand(4, -1), log_sigma.expand(4, -1), nodes[:, None])).sum(0)
+    mean = (
+        weights[:, None]
+        * gaussian_log_ratio(mu.expand(4, -1), log_sigma.expand(4, -1), nodes[:, None])
+    ).sum(0)
     torch.testing.assert_close(mean, -gaussian_kl(mu, log_sigma))
 
 
 def test_terms_are_sums_over_latents_and_pixels():
-    """Fault 7: means over latents or pixels. Doubling the latents or the pixels doubles the loss; nothing depends on the batch."""
-    logits, targets, mu, log_sigma = waves(2, 1, 3, 4), (waves(2, 1, 3, 4) > 0.3).double(), waves(2, 5, 3), waves(2, 5, 3, pace=1.1)
+    """Fault 7: means over latents or pixels. Doubling the latents or the pixels doubles the loss;
+    nothing depends on the batch.
+    """
+    logits, targets, mu, log_sigma = (
+        waves(2, 1, 3, 4),
+        (waves(2, 1, 3, 4) > 0.3).double(),
+        waves(2, 5, 3),
+        waves(2, 5, 3, pace=1.1),
+    )
     once = likelihood.terms(logits, targets, mu, log_sigma)
-    twice = likelihood.terms(*(torch.cat([one, one], dim=-1) for one in (logits, targets, mu, log_sigma)))
+    twice = likelihood.terms(
+        *(torch.cat([one, one], dim=-1) for one in (logits, targets, mu, log_sigma))
+    )
     torch.testing.assert_close(twice.kl, 2 * once.kl)
     torch.testing.assert_close(twice.reconstruction, 2 * once.reconstruction)
-    torch.testing.assert_close(once.bound, once.reconstruction + once.kl[:, 0] + once.kl[:, 1:].sum(1))
-    batch = likelihood.terms(*(torch.cat([one, one, one]) for one in (logits, targets, mu, log_sigma)))
+    torch.testing.assert_close(
+        once.bound, once.reconstruction + once.kl[:, 0] + once.kl[:, 1:].sum(1)
+    )
+    batch = likelihood.terms(
+        *(torch.cat([one, one, one]) for one in (logits, targets, mu, log_sigma))
+    )
     torch.testing.assert_close(batch.bound, once.bound.repeat(3))
-    single = likelihood.terms(logits.float(), targets.float(), mu.float(), log_sigma.float(), torch.float64)
+    single = likelihood.terms(
+        logits.float(), targets.float(), mu.float(), log_sigma.float(), torch.float64
+    )
     assert single.bound.dtype == torch.float64
     torch.testing.assert_close(single.bound, once.bound, rtol=1e-6, atol=0)
 
 
 def test_gradients():
-    arguments = tuple(one.requires_grad_() for one in (waves(2, 1, 2, 3), waves(2, 2, 2), waves(2, 2, 2, pace=1.1)))
+    arguments = tuple(
+        one.requires_grad_()
+        for one in (waves(2, 1, 2, 3), waves(2, 2, 2), waves(2, 2, 2, pace=1.1))
+    )
     targets, noise = waves(2, 1, 2, 3, pace=0.9) / 2 + 0.5, waves(2, 2, 2, pace=1.3)
-    assert gradcheck(lambda logits, mu, log_sigma: likelihood.terms(logits, targets, mu, log_sigma).bound, arguments)
-    assert gradcheck(lambda logits, mu, log_sigma: log_weights(logits, targets, mu, log_sigma, noise), arguments)
+    assert gradcheck(
+        lambda logits, mu, log_sigma: likelihood.terms(logits, targets, mu, log_sigma).bound,
+        arguments,
+    )
+    assert gradcheck(
+        lambda logits, mu, log_sigma: log_weights(logits, targets, mu, log_sigma, noise), arguments
+    )
 
 
 # --- importance weights ---
@@ -171,7 +219,9 @@ def test_importance_weighted_agrees_with_a_loop():
     for n in range(4):
         w = [math.exp(value) for value in values[:, n].tolist()]
         assert total.log_likelihood[n].item() == pytest.approx(math.log(sum(w) / 7), rel=1e-12)
-        assert total.effective_samples[n].item() == pytest.approx(sum(w) ** 2 / sum(one**2 for one in w), rel=1e-12)
+        assert total.effective_samples[n].item() == pytest.approx(
+            sum(w) ** 2 / sum(one**2 for one in w), rel=1e-12
+        )
 
 
 def test_fault_7_another_k_than_was_asked_for():
@@ -181,7 +231,9 @@ def test_fault_7_another_k_than_was_asked_for():
     for size in (7, 128, 4999):
         streamed = importance_weighted(chunk for chunk in values.split(size))
         assert streamed.samples == whole.samples == 5000
-        torch.testing.assert_close(streamed.log_likelihood, whole.log_likelihood, rtol=0, atol=1e-11)
+        torch.testing.assert_close(
+            streamed.log_likelihood, whole.log_likelihood, rtol=0, atol=1e-11
+        )
         torch.testing.assert_close(streamed.effective_samples, whole.effective_samples)
     one_by_one, whole = importance_weighted(values[:50].unbind(0)), importance_weighted(values[:50])
     assert one_by_one.samples == 50
@@ -191,13 +243,17 @@ def test_fault_7_another_k_than_was_asked_for():
 def test_equal_weights_give_themselves_and_a_sum_is_float64():
     total = importance_weighted(torch.full((50, 3), -87.4) for _ in range(100))
     assert isinstance(total, Weights) and total.log_sum.dtype == torch.float64
-    torch.testing.assert_close(total.log_likelihood, torch.full((3,), -87.4).double(), rtol=0, atol=1e-11)
+    torch.testing.assert_close(
+        total.log_likelihood, torch.full((3,), -87.4).double(), rtol=0, atol=1e-11
+    )
     torch.testing.assert_close(total.effective_samples, torch.full((3,), 5000.0).double())
 
 
 def test_log_weights_far_below_what_exp_can_hold():
     total = importance_weighted(torch.tensor([[-5e4], [-5e4 - 1], [-math.inf]]))
-    assert total.log_likelihood.item() == pytest.approx(-5e4 + math.log((1 + math.exp(-1)) / 3), abs=1e-6)
+    assert total.log_likelihood.item() == pytest.approx(
+        -5e4 + math.log((1 + math.exp(-1)) / 3), abs=1e-6
+    )
     assert 1 < total.effective_samples.item() < 2
 
 
@@ -218,7 +274,8 @@ def test_noise_of_another_shape_is_refused():
         log_weights(image, image, posterior, posterior, torch.zeros(2, 1, 5))
 
 
-# --- one pixel whose likelihood is known: z ~ N(0, 1), p(x = 1 | z) = s(2 z + 0.5), and a posterior that is somewhat wrong ---
+# --- one pixel whose likelihood is known: z ~ N(0, 1), p(x = 1 | z) = s(2 z + 0.5), and a posterior
+# that is somewhat wrong ---
 
 
 def one_pixel(noise: Tensor, pixel: float = 1.0) -> tuple[Tensor, ...]:
@@ -226,7 +283,13 @@ def one_pixel(noise: Tensor, pixel: float = 1.0) -> tuple[Tensor, ...]:
     mu, log_sigma = torch.full_like(noise, 0.3), torch.full_like(noise, -0.2)
     logits = 2 * (mu + log_sigma.exp() * noise) + 0.5
     image, step = (len(noise), 1, 1, 1), (len(noise), 1, 1)
-    return logits.view(image), torch.full(image, pixel).double(), mu.view(step), log_sigma.view(step), noise.view(step)
+    return (
+        logits.view(image),
+        torch.full(image, pixel).double(),
+        mu.view(step),
+        log_sigma.view(step),
+        noise.view(step),
+    )
 
 
 def one_pixel_truth(pixel: float = 1.0) -> float:
@@ -238,7 +301,9 @@ def one_pixel_truth(pixel: float = 1.0) -> float:
 
 @pytest.mark.parametrize("pixel", [0.0, 1.0])
 def test_the_bound_lies_below_the_truth_and_the_weights_are_unbiased(pixel):
-    """``E[w] = p(x)`` exactly and ``E[log w] = -E[Lx + Lz] < log p(x)``, by integration over the noise."""
+    """``E[w] = p(x)`` exactly and ``E[log w] = -E[Lx + Lz] < log p(x)``, by integration over the
+    noise.
+    """
     nodes, weights = gauss_hermite(100)
     logits, targets, mu, log_sigma, noise = one_pixel(nodes, pixel)
     log_w = log_weights(logits, targets, mu, log_sigma, noise)
@@ -251,7 +316,8 @@ def test_the_bound_lies_below_the_truth_and_the_weights_are_unbiased(pixel):
 def test_the_importance_weighted_bound_closes_like_1_over_k():
     """``log p - E[IW_K] -> Var(w) / (2 K p^2)``, rising all the way from the single-sample bound.
 
-    The mean of w / p - 1 is known to be 0, so taking it off leaves the expectation as it is and most of the noise away.
+    The mean of w / p - 1 is known to be 0, so taking it off leaves the expectation as it is and
+    most of the noise away.
     """
     nodes, weights = gauss_hermite(100)
     truth = one_pixel_truth()
@@ -273,7 +339,8 @@ def test_the_importance_weighted_bound_closes_like_1_over_k():
 def test_shared_noise_is_not_a_bound():
     """Fault 5, in numbers: two steps that share one noise but are weighed as if each had its own.
 
-    With fresh noise the mean weight is p(x), and the probabilities of all images add to 1; with shared noise they do not.
+    With fresh noise the mean weight is p(x), and the probabilities of all images add to 1; with
+    shared noise they do not.
     """
     nodes, weights = gauss_hermite(40)
     fresh = torch.cartesian_prod(nodes, nodes)[:, None].view(-1, 2, 1)
@@ -283,7 +350,10 @@ def test_shared_noise_is_not_a_bound():
     def total_probability(noise: Tensor, weights: Tensor) -> float:
         total = 0.0
         for pixel in (0.0, 1.0):
-            mu, log_sigma = torch.full_like(noise, 0.3 * (2 * pixel - 1)), torch.full_like(noise, -0.1)
+            mu, log_sigma = (
+                torch.full_like(noise, 0.3 * (2 * pixel - 1)),
+                torch.full_like(noise, -0.1),
+            )
             logits = (mu + log_sigma.exp() * noise).sum(1).view(-1, 1, 1, 1)
             log_w = log_weights(logits, torch.full_like(logits, pixel), mu, log_sigma, noise)
             total += (weights * log_w.exp()).sum().item()

@@ -1,4 +1,6 @@
-"""The kernels: that they are built, found again and done without; the functions that the models' tests do not reach; the shares."""
+"""The kernels: that they are built, found again and done without; the functions that the models'
+tests do not reach; the shares.
+"""
 
 import math
 import threading
@@ -6,8 +8,9 @@ import threading
 import pytest
 import torch
 
-from drawbench import native, streams
-from drawbench.native import build
+from drawbench import streams
+from drawbench.fast import native
+from drawbench.fast.native import build
 
 needs_kernels = pytest.mark.skipif(native.kernels() is None, reason="there is no C compiler")
 
@@ -67,17 +70,28 @@ def test_gates_against_a_cell_of_torch(dtype, tolerance):
         cell = torch.randn(batch, units, dtype=dtype, generator=draw)
         enter, keep, candidate, leave = sums.chunk(4, 1)
         truth = keep.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
-        gates, after, squashed, hidden = torch.empty_like(sums), *(torch.empty_like(cell) for _ in range(3))
+        gates, after, squashed, hidden = (
+            torch.empty_like(sums),
+            *(torch.empty_like(cell) for _ in range(3)),
+        )
         at = [tensor.data_ptr() for tensor in (sums, gates, cell, after, squashed, hidden)]
         kernels.lstm_forward(batch, units, 0, at[0], 0, *at[1:], units, 0, 0)
         torch.testing.assert_close(after, truth, rtol=tolerance, atol=tolerance)
-        torch.testing.assert_close(hidden, leave.sigmoid() * truth.tanh(), rtol=tolerance, atol=tolerance)
+        torch.testing.assert_close(
+            hidden, leave.sigmoid() * truth.tanh(), rtol=tolerance, atol=tolerance
+        )
 
 
 @needs_kernels
 def test_bfloat16_is_rounded_to_the_nearest_as_torch_does():
     kernels, draw = build.kernels(), streams.stream(0, "rounding")
-    values = torch.cat([torch.randn(1, 1000, generator=draw), torch.tensor([[1 + 2**-8, 1 + 3 * 2**-8, 0.0, -0.0]])], 1)
+    values = torch.cat(
+        [
+            torch.randn(1, 1000, generator=draw),
+            torch.tensor([[1 + 2**-8, 1 + 3 * 2**-8, 0.0, -0.0]]),
+        ],
+        1,
+    )
     packed = torch.empty(values.shape, dtype=torch.bfloat16)
     lines = native.padded_lines(values)
     kernels.canvas_pack(1, 1, values.shape[1], lines.data_ptr(), 1, packed.data_ptr())
@@ -114,7 +128,9 @@ def test_jobs_run_at_the_same_time_and_keep_their_order():
         return number, torch.get_num_threads(), (weight * number).requires_grad
 
     with torch.no_grad():
-        assert native.in_parallel([lambda number=number: job(number) for number in range(3)]) == [(n, 1, False) for n in range(3)]
+        assert native.in_parallel([lambda number=number: job(number) for number in range(3)]) == [
+            (n, 1, False) for n in range(3)
+        ]
     assert torch.get_num_threads() == threads
     with pytest.raises(ZeroDivisionError):
         native.in_parallel([lambda: 1, lambda: 1 // 0])

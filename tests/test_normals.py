@@ -20,7 +20,10 @@ def twin_mix(word: int) -> int:
 
 
 def twin_normals(index: int, count: int, seed: int, *name: str | int) -> list[float]:
-    row, pairs = twin_mix(((index + 1) * GOLDEN + streams.key(seed, *name)) & MASK), (count + 1) // 2
+    row, pairs = (
+        twin_mix(((index + 1) * GOLDEN + streams.key(seed, *name)) & MASK),
+        (count + 1) // 2,
+    )
     words = [twin_mix((row + (column + 1) * GOLDEN) & MASK) >> 11 for column in range(2 * pairs)]
     found = [0.0] * (2 * pairs)
     for pair in range(pairs):
@@ -46,7 +49,9 @@ def test_golden_numbers():
         [-0.43278218956007136, -0.25086891666047767, -0.291957864912118],
     ]
     wanted = torch.tensor(golden, dtype=torch.float64)
-    torch.testing.assert_close(normals(torch.tensor([0, 9_999]), 3, 0, "noise"), wanted, rtol=0, atol=1e-13)
+    torch.testing.assert_close(
+        normals(torch.tensor([0, 9_999]), 3, 0, "noise"), wanted, rtol=0, atol=1e-13
+    )
 
 
 @pytest.mark.parametrize("count", [1, 6, 37])
@@ -56,7 +61,9 @@ def test_a_row_depends_on_its_index_alone(count):
     shuffled = streams.permutation(300, 9, "shuffle")
     assert torch.equal(normals(index[shuffled], count, 1, "rows"), together[shuffled])
     for size in (13, 128):
-        assert torch.equal(torch.cat([normals(part, count, 1, "rows") for part in index.split(size)]), together)
+        assert torch.equal(
+            torch.cat([normals(part, count, 1, "rows") for part in index.split(size)]), together
+        )
     assert torch.equal(normals(torch.tensor([3, 3]), count, 1, "rows"), together[[3, 3]])
 
 
@@ -77,8 +84,20 @@ def test_the_distribution_function_fits_everywhere():
 def test_columns_neighbours_seeds_and_names_are_uncorrelated():
     index = torch.arange(40_000)
     z = normals(index, 6, 0, "a")
-    families = torch.cat([z, z.roll(1, 0), normals(index, 6, 1, "a"), normals(index, 6, 0, "b"), normals(index, 6, 0, "a", 1)], dim=1)
-    for values in (families, families.square()):  # a pair of Box and Muller shares its radius; squares would show it
+    families = torch.cat(
+        [
+            z,
+            z.roll(1, 0),
+            normals(index, 6, 1, "a"),
+            normals(index, 6, 0, "b"),
+            normals(index, 6, 0, "a", 1),
+        ],
+        dim=1,
+    )
+    for values in (
+        families,
+        families.square(),
+    ):  # a pair of Box and Muller shares its radius; squares would show it
         correlation = torch.corrcoef(values.T) - torch.eye(30, dtype=torch.float64)
         assert correlation.abs().max() < 4.5 / math.sqrt(len(index))
 

@@ -1,4 +1,6 @@
-"""Bring your own model: the example of the README, and every way in which a stranger's network can be wrong."""
+"""Bring your own model: the example of the README, and every way in which a stranger's network can
+be wrong.
+"""
 
 import json
 import re
@@ -11,10 +13,11 @@ import torch
 from safetensors.torch import save_file
 from test_cli import drawbench, failed, succeeded
 
-from drawbench import evaluation, runs
+from drawbench import runs
 from drawbench.data import store
-from drawbench.experiments import own
+from drawbench.evaluation import error_rate
 from drawbench.files import read_hashed
+from drawbench.tasks import user_model as own
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 MODELS = """
@@ -114,18 +117,34 @@ def evaluate(name, place, *more):
 def test_a_network_is_measured_as_every_other(place, tmp_path):
     found = json.loads(succeeded(evaluate("mymodels:Line", place, "--json")).stdout)
     folder = tmp_path / "runs" / "evaluate-mymodels-Line"
-    assert read_hashed(folder / "result.json") == {name: value for name, value in found.items() if name != "run"}
+    assert read_hashed(folder / "result.json") == {
+        name: value for name, value in found.items() if name != "run"
+    }
     test = store.load("datasets/cluttered-28x28-0-digits", "test")
     weight = torch.sin(torch.arange(7840.0)).view(10, 784)
-    answers = (evaluation.as_input(test.images).flatten(1) @ weight.T).argmax(1).numpy()
-    assert (found["errors"], found["n"]) == (int((answers != np.asarray(test.labels)).sum()), len(test.images))
+    answers = (error_rate.as_input(test.images).flatten(1) @ weight.T).argmax(1).numpy()
+    assert (found["errors"], found["n"]) == (
+        int((answers != np.asarray(test.labels)).sum()),
+        len(test.images),
+    )
     assert (found["parameters"], found["pixels_read"], found["multiply_adds"]) == (7850, 784, 7840)
-    assert (found["task"], found["model"], found["dataset"]) == ("classify", "mymodels:Line", "cluttered-28x28-0-digits")
+    assert (found["task"], found["model"], found["dataset"]) == (
+        "classify",
+        "mymodels:Line",
+        "cluttered-28x28-0-digits",
+    )
     assert found["low"] < found["value"] < found["high"] and found["metric"] == "test_error_percent"
     assert {"source", "seed", "steps", "images_seen", "train_seconds", "command"} <= found.keys()
     config = runs.Run.open(folder).config
-    assert (config.task, config.data.source, config.data.canvas, config.model.weights) == ("evaluate", "digits", 28, None)
-    assert (folder / "figures" / "confusion.png").is_file() and (folder / "environment.json").is_file()
+    assert (config.task, config.data.source, config.data.canvas, config.model.weights) == (
+        "evaluate",
+        "digits",
+        28,
+        None,
+    )
+    assert (folder / "figures" / "confusion.png").is_file() and (
+        folder / "environment.json"
+    ).is_file()
 
 
 def test_a_record_with_steps_answers_with_the_last(place):
@@ -142,12 +161,19 @@ def test_a_model_left_in_training_mode_is_set_right(place):
 @pytest.mark.parametrize(
     ("name", "words"),
     {
-        "mymodels:transposed": ["mymodels:transposed", "(10, 16)", "(16, 1, 28, 28)", "logits (16, 10)"],
+        "mymodels:transposed": [
+            "mymodels:transposed",
+            "(10, 16)",
+            "(16, 1, 28, 28)",
+            "logits (16, 10)",
+        ],
         "mymodels:eleven": ["(16, 11)", "logits (16, 10)"],
         "mymodels:text": ["gave str", "logits (16, 10)"],
         "mymodels:whole": ["torch.int64", "floating-point"],
         "mymodels:infinite": ["not finite"],
-        "mymodels:raising": ["mymodels:raising called with images (16, 1, 28, 28) raised RuntimeError"],
+        "mymodels:raising": [
+            "mymodels:raising called with images (16, 1, 28, 28) raised RuntimeError"
+        ],
         "mymodels:silent": ["raised AssertionError"],
         "mymodels:unmade": ["mymodels:unmade raised LookupError: no settings found"],
         "mymodels:a_number": ["gave something of type int", "torch.nn.Module"],
@@ -174,19 +200,32 @@ def test_what_is_wrong_with_a_network_is_said_in_a_sentence(place, tmp_path, nam
 
 
 def weights() -> dict[str, torch.Tensor]:
-    return {"line.weight": torch.cos(torch.arange(7840.0)).view(10, 784), "line.bias": torch.arange(10.0)}
+    return {
+        "line.weight": torch.cos(torch.arange(7840.0)).view(10, 784),
+        "line.bias": torch.arange(10.0),
+    }
 
 
 def test_weights_of_either_kind_are_loaded(place, tmp_path):
     save_file(weights(), tmp_path / "line.safetensors")
     torch.save(weights(), tmp_path / "line.pt")
     values = [
-        json.loads(succeeded(evaluate("mymodels:Line", place, "--weights", tmp_path / file, "--json")).stdout)["confusion"]
+        json.loads(
+            succeeded(
+                evaluate("mymodels:Line", place, "--weights", tmp_path / file, "--json")
+            ).stdout
+        )["confusion"]
         for file in ("line.safetensors", "line.pt")
     ]
-    assert values[0] == values[1] != json.loads(succeeded(evaluate("mymodels:Line", place, "--json")).stdout)["confusion"]
+    assert (
+        values[0]
+        == values[1]
+        != json.loads(succeeded(evaluate("mymodels:Line", place, "--json")).stdout)["confusion"]
+    )
     config = runs.Run.open(tmp_path / "runs" / "evaluate-mymodels-Line").config
-    assert config.model.weights.endswith("line.safetensors") and len(config.model.weights_sha256) == 64
+    assert (
+        config.model.weights.endswith("line.safetensors") and len(config.model.weights_sha256) == 64
+    )
 
 
 class Evil:
@@ -197,7 +236,9 @@ class Evil:
 
 
 def damaged(path: Path, kind: str) -> None:
-    good = {"safetensors": save_file, "pt": lambda tensors, file: torch.save(tensors, file)}[path.suffix[1:]]
+    good = {"safetensors": save_file, "pt": lambda tensors, file: torch.save(tensors, file)}[
+        path.suffix[1:]
+    ]
     match kind:
         case "evil":
             torch.save({"line.weight": Evil()}, path)
@@ -263,15 +304,26 @@ def test_a_name_that_is_taken(place, tmp_path):
     succeeded(evaluate("mymodels:Line", place, "--run", "mine"))
     failed(evaluate("mymodels:Line", place, "--run", "mine"), "holds a run already", "--force")
     succeeded(evaluate("mymodels:Steps", place, "--run", "mine", "--force"))
-    assert json.loads((tmp_path / "runs" / "mine" / "result.json").read_text())["model"] == "mymodels:Steps"
+    assert (
+        json.loads((tmp_path / "runs" / "mine" / "result.json").read_text())["model"]
+        == "mymodels:Steps"
+    )
     failed(drawbench("resume", tmp_path / "runs" / "mine"), "trains nothing")
 
 
 def test_the_example_of_the_readme_runs(place, tmp_path):
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "# mymodel.py" in block)
+    (code,) = (
+        block
+        for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+        if "# mymodel.py" in block
+    )
     (tmp_path / "mymodel.py").write_text(code)
     assert "drawbench evaluate --model mymodel:network --weights mymodel.safetensors" in README
     guest = own.load_guest("mymodel:network")
     save_file(guest.network.state_dict(), tmp_path / "mymodel.safetensors")
-    found = json.loads(succeeded(evaluate("mymodel:network", place, "--weights", "mymodel.safetensors", "--json")).stdout)
+    found = json.loads(
+        succeeded(
+            evaluate("mymodel:network", place, "--weights", "mymodel.safetensors", "--json")
+        ).stdout
+    )
     assert found["model"] == "mymodel:network" and found["n"] == 400

@@ -9,10 +9,10 @@ import pytest
 from click.testing import CliRunner
 from made_runs import made, outcomes
 
-from drawbench import paired
 from drawbench.cli import cli
 from drawbench.errors import Problem
-from drawbench.paired import BOUND, ERROR, Outcomes
+from drawbench.evaluation import paired
+from drawbench.evaluation.paired import BOUND, ERROR, Outcomes
 
 
 def compare(*words) -> "CliRunner":
@@ -32,7 +32,8 @@ def test_mcnemar_counts_all_outcomes(b, c):
 
 
 def test_mcnemar_holds_for_many_images():
-    # 5,000 against 4,800 of 9,800: the normal approximation, with its correction, is good to a per cent there.
+    # 5,000 against 4,800 of 9,800: the normal approximation, with its correction, is good to a per
+    # cent there.
     z = (200 - 1) / np.sqrt(9800)
     normal = 2 * (0.5 - 0.5 * np.vectorize(math.erf)(z / np.sqrt(2)))
     assert paired.mcnemar(5000, 4800) == pytest.approx(float(normal), rel=0.01)
@@ -42,7 +43,12 @@ def test_mcnemar_holds_for_many_images():
 def test_the_interval_of_a_difference_of_errors_covers_the_truth():
     random = np.random.default_rng(0)
     b, c, _ = random.multinomial(500, (0.06, 0.04, 0.90), size=4000).T
-    inside = [low <= 2.0 <= high for low, high in (paired.agresti_min(int(i), int(j), 500) for i, j in zip(b, c, strict=True))]
+    inside = [
+        low <= 2.0 <= high
+        for low, high in (
+            paired.agresti_min(int(i), int(j), 500) for i, j in zip(b, c, strict=True)
+        )
+    ]
     assert 0.94 < np.mean(inside) < 0.965
 
 
@@ -50,8 +56,12 @@ def test_the_bootstrap_agrees_with_the_normal_interval_and_needs_only_its_seed()
     gaps = np.random.default_rng(1).normal(0.3, 2.0, size=800)
     (low, high), p = paired.bootstrap(gaps, 0)
     error = gaps.std(ddof=1) / np.sqrt(800)
-    assert (low, high) == pytest.approx((gaps.mean() - 1.96 * error, gaps.mean() + 1.96 * error), abs=0.1 * error)
-    assert p == pytest.approx(2 * 0.5 * (1 - np.vectorize(math.erf)(gaps.mean() / error / np.sqrt(2))), rel=0.2)
+    assert (low, high) == pytest.approx(
+        (gaps.mean() - 1.96 * error, gaps.mean() + 1.96 * error), abs=0.1 * error
+    )
+    assert p == pytest.approx(
+        2 * 0.5 * (1 - np.vectorize(math.erf)(gaps.mean() / error / np.sqrt(2))), rel=0.2
+    )
     assert paired.bootstrap(gaps, 0) == ((low, high), p) != paired.bootstrap(gaps, 1)
 
 
@@ -68,7 +78,9 @@ def test_a_comparison_says_who_is_better_and_turns_round(tmp_path):
     there, back = paired.compare(first, second), paired.compare(second, first)
     assert there.values == (25.0, 37.5) and there.difference == -12.5 == -back.difference
     assert (there.only_first, there.only_second, there.n) == (1, 2, 8)
-    assert (there.low, there.high) == pytest.approx((-back.high, -back.low)) and there.p == back.p == 1.0
+    assert (there.low, there.high) == pytest.approx(
+        (-back.high, -back.low)
+    ) and there.p == back.p == 1.0
 
 
 def test_files_are_small_and_the_same_each_time(tmp_path):
@@ -89,21 +101,30 @@ def test_compare_on_the_command_line(tmp_path):
     assert said.exit_code == 0 and said.stderr == ""
     assert "one is 10.00 percentage points better" in said.stdout and "p = 0.002" in said.stdout
     found = json.loads(compare(one, two, "--json").stdout)
-    assert found["difference"] == -10 and found["low"] < -10 < found["high"] < 0 and found["n"] == 100
+    assert (
+        found["difference"] == -10 and found["low"] < -10 < found["high"] < 0 and found["n"] == 100
+    )
 
 
 def test_compare_generators_by_their_bounds(tmp_path):
-    one, two = (made(tmp_path / name, {"task": "generate"}, seed=seed) for seed, name in enumerate(("one", "two")))
+    one, two = (
+        made(tmp_path / name, {"task": "generate"}, seed=seed)
+        for seed, name in enumerate(("one", "two"))
+    )
     nats = np.random.default_rng(0).normal(90, 20, size=300)
     outcomes(one, nats, BOUND)
     outcomes(two, nats + np.random.default_rng(1).normal(0.5, 1, size=300), BOUND)
     found = json.loads(compare(one, two, "--json").stdout)
-    assert found["p"] < 0.001 and found["high"] < 0, "half a nat is nothing beside 20 from image to image, but much in pairs"
+    assert found["p"] < 0.001 and found["high"] < 0, (
+        "half a nat is nothing beside 20 from image to image, but much in pairs"
+    )
     assert json.loads(compare(one, two, "--json").stdout) == found
     assert json.loads(compare(one, two, "--json", "--seed", 1).stdout)["low"] != found["low"]
 
 
-@pytest.mark.parametrize("case", ["other images", "other number", "other kind", "damaged", "no losses", "not a run"])
+@pytest.mark.parametrize(
+    "case", ["other images", "other number", "other kind", "damaged", "no losses", "not a run"]
+)
 def test_what_cannot_be_compared_is_one_sentence(tmp_path, case):
     one, two = made(tmp_path / "one"), made(tmp_path / "two", seed=1)
     outcomes(one, [0, 1, 0])
@@ -118,12 +139,26 @@ def test_what_cannot_be_compared_is_one_sentence(tmp_path, case):
     if case == "no losses":
         outcomes(two, [])
     said = compare(one, tmp_path / "none" if case == "not a run" else two)
-    words = {"other images": "different test images", "other number": "different test images", "other kind": "do not compare"}
+    words = {
+        "other images": "different test images",
+        "other number": "different test images",
+        "other kind": "do not compare",
+    }
     words |= {"damaged": "damaged", "no losses": "does not hold", "not a run": "no run folder"}
-    assert said.exit_code == 1 and said.stdout == "" and words[case] in said.stderr and said.stderr.count("\n") == 1
+    assert (
+        said.exit_code == 1
+        and said.stdout == ""
+        and words[case] in said.stderr
+        and said.stderr.count("\n") == 1
+    )
 
 
 def test_losses_that_could_run_something_are_refused(tmp_path):
-    np.savez(tmp_path / paired.FILE, metric=ERROR, test_sha256="t", losses=np.array([{"a": 1}], dtype=object))
+    np.savez(
+        tmp_path / paired.FILE,
+        metric=ERROR,
+        test_sha256="t",
+        losses=np.array([{"a": 1}], dtype=object),
+    )
     with pytest.raises(Problem, match="damaged"):
         paired.load(tmp_path)

@@ -30,7 +30,9 @@ def some(*shape, seed=0):
 
 @pytest.fixture
 def cifar(tmp_path, monkeypatch):
-    """A miniature of CIFAR-10 in its own format: 5 files of 4 images, 3 test images; gives its folder and the pixels."""
+    """A miniature of CIFAR-10 in its own format: 5 files of 4 images, 3 test images; gives its
+    folder and the pixels.
+    """
     monkeypatch.setattr(photographs, "VALIDATION", 5)
     folder = tmp_path / "sources" / CIFAR10.base_folder
     folder.mkdir(parents=True)
@@ -38,12 +40,18 @@ def cifar(tmp_path, monkeypatch):
     names = [name for name, _ in CIFAR10.train_list + CIFAR10.test_list]
     pairs = []
     for name, data in zip(names, pixels, strict=True):
-        (folder / name).write_bytes(content := pickle.dumps({"data": data, "labels": [0] * len(data)}, 2))
+        (folder / name).write_bytes(
+            content := pickle.dumps({"data": data, "labels": [0] * len(data)}, 2)
+        )
         pairs.append([name, hashlib.md5(content).hexdigest()])
     (folder / "batches.meta").write_bytes(content := pickle.dumps({"label_names": ["cat"]}, 2))
     monkeypatch.setattr(CIFAR10, "train_list", pairs[:5])
     monkeypatch.setattr(CIFAR10, "test_list", pairs[5:])
-    monkeypatch.setattr(CIFAR10, "meta", {"filename": "batches.meta", "key": "label_names", "md5": hashlib.md5(content).hexdigest()})
+    monkeypatch.setattr(
+        CIFAR10,
+        "meta",
+        {"filename": "batches.meta", "key": "label_names", "md5": hashlib.md5(content).hexdigest()},
+    )
     return folder, np.concatenate(pixels).reshape(-1, 3, 32, 32)
 
 
@@ -57,7 +65,11 @@ def houses(tmp_path, monkeypatch):
     for split, data in pixels.items():
         path = folder / f"{split}_32x32.mat"
         scipy.io.savemat(path, {"X": data, "y": np.full((data.shape[3], 1), 10, np.uint8)})
-        table[split] = [f"http://host/{path.name}", path.name, hashlib.md5(path.read_bytes()).hexdigest()]
+        table[split] = [
+            f"http://host/{path.name}",
+            path.name,
+            hashlib.md5(path.read_bytes()).hexdigest(),
+        ]
     monkeypatch.setattr(SVHN, "split_list", table | {"extra": ["", "", ""]})
     return folder, pixels
 
@@ -65,9 +77,22 @@ def houses(tmp_path, monkeypatch):
 def test_cifar10_in_three_parts(cifar, tmp_path):
     _, pixels = cifar
     data = load(tmp_path, "cifar10")
-    assert (data.name, data.source, data.digits, data.pixels, data.binary) == ("cifar10", "cifar10", "", "intensity", False)
-    assert data.size == (3, 32, 32) and (len(data.train), len(data.validation), len(data.test)) == (15, 5, 3)
-    assert data.train.images.numpy().tobytes() + data.validation.numpy().tobytes() == pixels[:20].tobytes()
+    assert (data.name, data.source, data.digits, data.pixels, data.binary) == (
+        "cifar10",
+        "cifar10",
+        "",
+        "intensity",
+        False,
+    )
+    assert data.size == (3, 32, 32) and (len(data.train), len(data.validation), len(data.test)) == (
+        15,
+        5,
+        3,
+    )
+    assert (
+        data.train.images.numpy().tobytes() + data.validation.numpy().tobytes()
+        == pixels[:20].tobytes()
+    )
     assert data.test.numpy().tobytes() == pixels[20:].tobytes()
     assert data.train.batch(0, 15).shape == (15, 3, 32, 32) and "CIFAR-10" in data.rule
 
@@ -93,7 +118,9 @@ class Harmful:
 
 @pytest.mark.parametrize("name", ["data_batch_3", "test_batch", "batches.meta"])
 @pytest.mark.parametrize("download", [False, True])
-def test_no_pickle_is_opened_unless_it_is_the_original(cifar, tmp_path, monkeypatch, name, download):
+def test_no_pickle_is_opened_unless_it_is_the_original(
+    cifar, tmp_path, monkeypatch, name, download
+):
     monkeypatch.setattr(network, "answers", lambda urls: pytest.fail("asked"))
     folder, _ = cifar
     (folder / name).write_bytes(pickle.dumps(Harmful(tmp_path / "opened"), 2))
@@ -173,20 +200,37 @@ def folder(tmp_path, images, said=None, side=8, **options):
 
 def rows(data):
     """All images of all parts, as bytes."""
-    return [bytes(image.numpy()) for part in (data.train.images, data.validation, data.test) for image in part]
+    return [
+        bytes(image.numpy())
+        for part in (data.train.images, data.validation, data.test)
+        for image in part
+    ]
 
 
 def test_a_folder_in_parts_that_share_nothing(photos, tmp_path):
     told = []
     data = folder(tmp_path, photos, progress=lambda done, total: told.append((done, total)))
     assert told == [(n, 20) for n in range(1, 21)]
-    assert data.name == "folder-my-photos-8x8" and data.source == "folder" and data.size == (3, 8, 8) and not data.binary
+    assert (
+        data.name == "folder-my-photos-8x8"
+        and data.source == "folder"
+        and data.size == (3, 8, 8)
+        and not data.binary
+    )
     assert (len(data.train), len(data.validation), len(data.test)) == (16, 2, 2)
-    assert sorted(rows(data)) == sorted(bytes(some(8, 8, 3, seed=n).transpose(2, 0, 1).copy()) for n in range(20))
-    assert "20 colour images of the folder 'my-photos'" in data.rule and str(tmp_path) not in data.rule
+    assert sorted(rows(data)) == sorted(
+        bytes(some(8, 8, 3, seed=n).transpose(2, 0, 1).copy()) for n in range(20)
+    )
+    assert (
+        "20 colour images of the folder 'my-photos'" in data.rule and str(tmp_path) not in data.rule
+    )
     assert rows(folder(tmp_path, photos)) == rows(data)
     other = folder(tmp_path, photos, data_seed=1)
-    assert rows(other) != rows(data) and sorted(rows(other)) == sorted(rows(data)) and other.name.endswith("-seed1")
+    assert (
+        rows(other) != rows(data)
+        and sorted(rows(other)) == sorted(rows(data))
+        and other.name.endswith("-seed1")
+    )
 
 
 def test_parts_do_not_depend_on_the_place_or_on_the_system(photos, tmp_path, monkeypatch):
@@ -228,8 +272,12 @@ def test_other_sizes_are_made_equal_and_that_is_said(photos, tmp_path):
     said = []
     data = folder(tmp_path, photos, said)
     assert len(said) == 2 and "4 sizes, 5x4 to 300x200" in said[0]
-    assert "1 images are smaller than 8x8 and were enlarged" in said[1] and "small.png, 5x4" in said[1]
-    assert bytes(some(8, 8, 3, seed=77).transpose(2, 0, 1).copy()) in rows(data)  # the centre square
+    assert (
+        "1 images are smaller than 8x8 and were enlarged" in said[1] and "small.png, 5x4" in said[1]
+    )
+    assert bytes(some(8, 8, 3, seed=77).transpose(2, 0, 1).copy()) in rows(
+        data
+    )  # the centre square
 
 
 def test_reduction_is_antialiased(tmp_path):
@@ -248,10 +296,16 @@ def broken_files(place):
     (place / "whole.jpg").unlink()
 
     def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     def png(width, height, data):
-        return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)) + data
+        return (
+            b"\x89PNG\r\n\x1a\n"
+            + chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+            + data
+        )
 
     black = chunk(b"IDAT", zlib.compress(bytes(10_000_000))) + chunk(b"IEND", b"")
     contents = {
@@ -269,7 +323,11 @@ def broken_files(place):
     (place / "nowhere.png").symlink_to("not-there")
     os.mkfifo(place / "pipe.png")
     reasons = {name: reason for name, (_, reason) in contents.items()}
-    return reasons | {"grey.png": "is grey but .*00.png is in colour", "nowhere.png": "not a file", "pipe.png": "not a file"}
+    return reasons | {
+        "grey.png": "is grey but .*00.png is in colour",
+        "nowhere.png": "not a file",
+        "pipe.png": "not a file",
+    }
 
 
 def test_what_cannot_be_used_stops_or_is_skipped(photos, tmp_path):
@@ -279,7 +337,11 @@ def test_what_cannot_be_used_stops_or_is_skipped(photos, tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert rows(folder(tmp_path, photos, said, broken="skip")) == good
-    assert len(said) == 1 and said[0].startswith(f"{len(reasons)} of {20 + len(reasons)} images") and "bomb.png" in said[0]
+    assert (
+        len(said) == 1
+        and said[0].startswith(f"{len(reasons)} of {20 + len(reasons)} images")
+        and "bomb.png" in said[0]
+    )
     for name, reason in sorted(reasons.items()):
         with pytest.raises(Problem, match=f"{name} .*{reason}.*--broken skip") as problem:
             folder(tmp_path, photos)
@@ -292,19 +354,35 @@ def test_grey_images_of_every_kind_are_one_channel(tmp_path):
     place, pixels = tmp_path / "grey", some(8, 8)
     save(place / "l.png", pixels)
     save(place / "i16.png", pixels.astype(np.uint16) * 257)
-    save(place / "la.png", Image.merge("LA", [Image.fromarray(pixels), Image.fromarray(np.full_like(pixels, 255))]))
+    save(
+        place / "la.png",
+        Image.merge("LA", [Image.fromarray(pixels), Image.fromarray(np.full_like(pixels, 255))]),
+    )
     save(place / "bits.png", Image.fromarray(pixels > 127))
     save(place / "l.bmp", pixels)
     save(place / "l.webp", np.stack([pixels] * 3, 2), lossless=True)  # knows colour only
     said = []
     data = folder(tmp_path, place, said, broken="skip")
-    assert data.size == (1, 8, 8) and "1 of 6" in said[0] and "l.webp is in colour" in said[0] and "grey images" in data.rule
-    assert sorted(rows(data)) == sorted([bytes(pixels)] * 4 + [bytes(np.where(pixels > 127, 255, 0).astype(np.uint8))])
+    assert (
+        data.size == (1, 8, 8)
+        and "1 of 6" in said[0]
+        and "l.webp is in colour" in said[0]
+        and "grey images" in data.rule
+    )
+    assert sorted(rows(data)) == sorted(
+        [bytes(pixels)] * 4 + [bytes(np.where(pixels > 127, 255, 0).astype(np.uint8))]
+    )
     (place / "l.webp").unlink()
     white = folder(tmp_path, place, pixels="threshold")
-    assert white.binary and white.name == "folder-grey-8x8-threshold" and set(white.test.unique().tolist()) <= {0, 255}
+    assert (
+        white.binary
+        and white.name == "folder-grey-8x8-threshold"
+        and set(white.test.unique().tolist()) <= {0, 255}
+    )
     dynamic = folder(tmp_path, place, pixels="dynamic")
-    assert dynamic.name == "folder-grey-8x8-dynamic" and set(dynamic.train.batch(0, 9).unique().tolist()) <= {0, 255}
+    assert dynamic.name == "folder-grey-8x8-dynamic" and set(
+        dynamic.train.batch(0, 9).unique().tolist()
+    ) <= {0, 255}
 
 
 def test_colour_cannot_be_binarised(photos, tmp_path):
@@ -329,10 +407,16 @@ def test_colour_of_every_kind_is_three_channels_on_black_and_upright(tmp_path):
     save(place / "palette.gif", few)
     save(place / "palette.png", few, transparency=0)
     expected = [pixels, on_black, pixels, np.asarray(few.convert("RGB"))]
-    expected.append(np.where(np.asarray(few)[:, :, None] == 0, 0, np.asarray(few.convert("RGB"))).astype(np.uint8))
+    expected.append(
+        np.where(np.asarray(few)[:, :, None] == 0, 0, np.asarray(few.convert("RGB"))).astype(
+            np.uint8
+        )
+    )
     data = folder(tmp_path, place)
     assert data.size == (3, 8, 8)
-    assert sorted(rows(data)) == sorted(bytes(image.transpose(2, 0, 1).copy()) for image in expected)
+    assert sorted(rows(data)) == sorted(
+        bytes(image.transpose(2, 0, 1).copy()) for image in expected
+    )
     save(place / "cmyk.jpg", Image.new("CMYK", (8, 8), (0, 255, 255, 0)))
     assert len(rows(folder(tmp_path, place))) == 6
 
@@ -362,10 +446,19 @@ def test_folders_that_cannot_serve(photos, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_bytes(b"")
     save(tmp_path / "one" / "x.png", some(8, 8))
-    for name, text in (("none", "is missing"), ("file", "not a folder"), ("empty", "holds no images"), ("one", "1 usable")):
+    for name, text in (
+        ("none", "is missing"),
+        ("file", "not a folder"),
+        ("empty", "holds no images"),
+        ("one", "1 usable"),
+    ):
         with pytest.raises(Problem, match=text):
             folder(tmp_path, tmp_path / name)
-    for options, text in (({"side": 0}, "--size"), ({"side": 5_000}, "1..1024"), ({"broken": "maybe"}, "--broken")):
+    for options, text in (
+        ({"side": 0}, "--size"),
+        ({"side": 5_000}, "1..1024"),
+        ({"broken": "maybe"}, "--broken"),
+    ):
         with pytest.raises(Problem, match=text):
             folder(tmp_path, photos, **options)
 

@@ -1,4 +1,6 @@
-"""Laws that hold across modules, with Hypothesis looking for the exception: how the work is cut up never changes what comes of it."""
+"""Laws that hold across modules, with Hypothesis looking for the exception: how the work is cut up
+never changes what comes of it.
+"""
 
 import json
 import os
@@ -16,12 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_distributed import in_each
 
-from drawbench import bounds, config, evaluation, records, streams, tables
+from drawbench import config, records, streams, tables
 from drawbench.cli import cli, options
 from drawbench.data import pictures, scenes, sources, store
 from drawbench.data.scenes import Scene
-from drawbench.experiments import classify, generate
-from drawbench.experiments.classify import FreshScenes
+from drawbench.evaluation import bounds, error_rate
+from drawbench.tasks import classify, generate
+from drawbench.tasks.classify import FreshScenes
 
 ROOT = Path(__file__).parent.parent
 few = settings(max_examples=12, deadline=None, derandomize=True, database=None)
@@ -34,7 +37,9 @@ def digits() -> sources.Source:
 
 def cuts(total: int) -> st.SearchStrategy[list[int]]:
     """Sizes of pieces that make up a total."""
-    return st.lists(st.integers(1, total), min_size=1, max_size=6).map(lambda sizes: _to(total, sizes))
+    return st.lists(st.integers(1, total), min_size=1, max_size=6).map(
+        lambda sizes: _to(total, sizes)
+    )
 
 
 def _to(total: int, sizes: list[int]) -> list[int]:
@@ -44,10 +49,12 @@ def _to(total: int, sizes: list[int]) -> list[int]:
     return [size for size in [*made, total - sum(made)] if size]
 
 
-# ------------------------------------------------------------------------------------- batches and processes, and what is measured
+# ------------------------------------------------------ batches and processes, and what is measured
 
 IMAGES = 23
-CLASSIFIER = config.merge(config.Classify, {}, {"canvas": 30, "patch": 4, "hidden": 6, "glimpses": 3})
+CLASSIFIER = config.merge(
+    config.Classify, {}, {"canvas": 30, "patch": 4, "hidden": 6, "glimpses": 3}
+)
 GENERATOR = config.merge(config.Generate, {}, {"glimpses": 3, "hidden": 6, "latent": 3})
 
 
@@ -60,21 +67,40 @@ def measured(digits):
     with streams.seeded(0, "properties"):
         seeing, drawing = classify.build(CLASSIFIER), generate.build(GENERATOR, (1, 28, 28))
     labels = made.labels[:, 0].numpy()
-    counts = evaluation.score(evaluation.predict(seeing, made.images, batch=1), labels)
-    alone = bounds.bound(drawing, drawn, samples=2, batch=1), bounds.importance_weighted(drawing, drawn, samples=3, batch=1)
-    return SimpleNamespace(seeing=seeing, drawing=drawing, images=made.images, labels=labels, pictures=drawn, counts=counts, alone=alone)
+    counts = error_rate.score(error_rate.predict(seeing, made.images, batch=1), labels)
+    alone = (
+        bounds.bound(drawing, drawn, samples=2, batch=1),
+        bounds.importance_weighted(drawing, drawn, samples=3, batch=1),
+    )
+    return SimpleNamespace(
+        seeing=seeing,
+        drawing=drawing,
+        images=made.images,
+        labels=labels,
+        pictures=drawn,
+        counts=counts,
+        alone=alone,
+    )
 
 
 @given(batch=st.integers(1, 60), processes=st.integers(1, 3))
 @few
 def test_batches_and_processes_change_no_measurement(measured, batch, processes):
-    """Counts are the same. Bounds are the same to 1e-5 of their size: float32 has 24 bits, 6e-8, and a matrix product of another height
-    sums in another order; over the three steps and the sigmoid that has cost up to some 1e-6 here."""
+    """Counts are the same. Bounds are the same to 1e-5 of their size: float32 has 24 bits, 6e-8,
+    and a matrix product of another height sums in another order; over the three steps and the
+    sigmoid that has cost up to some 1e-6 here.
+    """
 
     def measure():
-        counts = evaluation.score(evaluation.predict(measured.seeing, measured.images, batch=batch), measured.labels)
+        counts = error_rate.score(
+            error_rate.predict(measured.seeing, measured.images, batch=batch), measured.labels
+        )
         bound = bounds.bound(measured.drawing, measured.pictures, samples=2, batch=batch)
-        return counts, bound, bounds.importance_weighted(measured.drawing, measured.pictures, samples=3, batch=batch)
+        return (
+            counts,
+            bound,
+            bounds.importance_weighted(measured.drawing, measured.pictures, samples=3, batch=batch),
+        )
 
     for counts, bound, weighted in in_each(processes, measure, pytest.MonkeyPatch()):
         assert np.array_equal(counts.confusion, measured.counts.confusion)
@@ -89,14 +115,34 @@ def test_batches_and_processes_change_no_measurement(measured, batch, processes)
 def test_a_bound_is_of_its_image_alone(measured, order, count):
     chosen = torch.tensor(order[:count])
     some = bounds.bound(measured.drawing, measured.pictures, index=chosen, samples=2, batch=7)
-    np.testing.assert_allclose(some.per_image, measured.alone[0].per_image[chosen.numpy()], rtol=1e-5)
+    np.testing.assert_allclose(
+        some.per_image, measured.alone[0].per_image[chosen.numpy()], rtol=1e-5
+    )
 
 
-# --------------------------------------------------------------------------------------------------- options and configurations
+# ----------------------------------------------------------------------- options and configurations
 
 GIVEN = {
-    "classify": {"glimpses": 3, "canvas": 60, "clutter": 4, "hidden": 64, "model": "affine", "seed": 5, "steps": 70, "learning_rate": 0.01},
-    "generate": {"glimpses": 3, "hidden": 64, "latent": 7, "pixels": "threshold", "seed": 5, "epochs": 2.0, "window_clip": 2.0, "batch": 9},
+    "classify": {
+        "glimpses": 3,
+        "canvas": 60,
+        "clutter": 4,
+        "hidden": 64,
+        "model": "affine",
+        "seed": 5,
+        "steps": 70,
+        "learning_rate": 0.01,
+    },
+    "generate": {
+        "glimpses": 3,
+        "hidden": 64,
+        "latent": 7,
+        "pixels": "threshold",
+        "seed": 5,
+        "epochs": 2.0,
+        "window_clip": 2.0,
+        "batch": 9,
+    },
 }
 
 
@@ -105,8 +151,14 @@ def parsed(name: str, words: list[str]):
     command = cli.get_command(click.Context(cli), name)
     context = command.make_context(name, words)
     kind = config.TASKS[name]
-    given = {key: value for key, value in context.params.items() if key in config.settings(kind) and value is not None}
-    return options.configure(kind, context.params["recipe"] or ("mnist" if name == "generate" else None), given)
+    given = {
+        key: value
+        for key, value in context.params.items()
+        if key in config.settings(kind) and value is not None
+    }
+    return options.configure(
+        kind, context.params["recipe"] or ("mnist" if name == "generate" else None), given
+    )
 
 
 @given(st.data())
@@ -114,15 +166,23 @@ def parsed(name: str, words: list[str]):
 def test_the_order_of_options_does_not_matter(data):
     name = data.draw(st.sampled_from(sorted(GIVEN)))
     chosen = data.draw(st.dictionaries(st.sampled_from(sorted(GIVEN[name])), st.none(), min_size=1))
-    pairs = [(f"--{key.replace('_', '-')}", str(GIVEN[name][key])) for key in chosen] + [("--json",), ("--force",)]
+    pairs = [(f"--{key.replace('_', '-')}", str(GIVEN[name][key])) for key in chosen] + [
+        ("--json",),
+        ("--force",),
+    ]
     orders = [data.draw(st.permutations(pairs)) for _ in range(2)]
     made = [parsed(name, [word for pair in order for word in pair]) for order in orders]
     assert made[0] == made[1]
-    told = {key: value for section in config.to_dict(made[0]).values() if isinstance(section, dict) for key, value in section.items()}
+    told = {
+        key: value
+        for section in config.to_dict(made[0]).values()
+        if isinstance(section, dict)
+        for key, value in section.items()
+    }
     assert {key: told[key] for key in chosen} == {key: GIVEN[name][key] for key in chosen}
 
 
-# ------------------------------------------------------------------------------------------------------------------- tables
+# ------------------------------------------------------------------------------------------- tables
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +198,9 @@ def finished(tmp_path_factory) -> list[Path]:
         {"task": "generate", "dataset": "mnist-dynamic"},
         {"task": "generate", "dataset": "mnist2-fixed"},
     ]
-    return [made_runs.made(place / f"run-{number}", result) for number, result in enumerate(results)]
+    return [
+        made_runs.made(place / f"run-{number}", result) for number, result in enumerate(results)
+    ]
 
 
 @given(chosen=st.sets(st.integers(0, 6)), backwards=st.booleans())
@@ -165,12 +227,14 @@ def test_tables_of_any_runs_have_exactly_their_rows(finished, chosen, backwards)
         kind = "classification" if record.result["task"] == "classify" else "likelihood"
         wanted.setdefault(names.get(dataset, f"{kind}_{dataset}"), []).append(record.pointer)
     measured = {
-        name: sorted(held) for name, held in rows.items() if name in wanted or name.startswith(("table1", "table2", "two", "class", "like"))
+        name: sorted(held)
+        for name, held in rows.items()
+        if name in wanted or name.startswith(("table1", "table2", "two", "class", "like"))
     }
     assert measured == {name: sorted(held) for name, held in wanted.items()}
 
 
-# -------------------------------------------------------------------------------------------------------------- the same pixels
+# ---------------------------------------------------------------------------------- the same pixels
 
 
 @pytest.fixture
@@ -188,7 +252,9 @@ def _with_threads(number: int, work):
         torch.set_num_threads(1)
 
 
-def test_a_data_set_is_the_same_bytes_with_any_threads_and_chunks(digits, tmp_path, two_threads, monkeypatch):
+def test_a_data_set_is_the_same_bytes_with_any_threads_and_chunks(
+    digits, tmp_path, two_threads, monkeypatch
+):
     numbers = iter(range(9))
 
     def make() -> dict:
@@ -207,18 +273,33 @@ def test_a_data_set_is_the_same_bytes_with_any_threads_and_chunks(digits, tmp_pa
     assert [*made, *two_threads(make)] == [made[0]] * 4
 
 
-@given(sizes=cuts(70), first=st.integers(0, 3000), threads=st.integers(1, 2), distortion=st.sampled_from([0.0, 0.7]))
+@given(
+    sizes=cuts(70),
+    first=st.integers(0, 3000),
+    threads=st.integers(1, 2),
+    distortion=st.sampled_from([0.0, 0.7]),
+)
 @few
-def test_fresh_training_scenes_are_the_same_in_any_batches(digits, sizes, first, threads, distortion):
+def test_fresh_training_scenes_are_the_same_in_any_batches(
+    digits, sizes, first, threads, distortion
+):
     train = FreshScenes(digits.splits["train"], Scene(canvas=36, clutter=2), 3, distortion)
     whole, labels = train.batch(first, sum(sizes))
     starts = np.cumsum([first, *sizes])[:-1]
-    parts = _with_threads(threads, lambda: [train.batch(int(start), size) for start, size in zip(starts, sizes, strict=True)])
+    parts = _with_threads(
+        threads,
+        lambda: [train.batch(int(start), size) for start, size in zip(starts, sizes, strict=True)],
+    )
     assert torch.equal(torch.cat([images for images, _ in parts]), whole)
     assert torch.equal(torch.cat([some for _, some in parts]), labels)
 
 
-@given(sizes=cuts(40), chunk=st.integers(1, 4000), threads=st.integers(1, 2), seed=st.integers(0, 2**62))
+@given(
+    sizes=cuts(40),
+    chunk=st.integers(1, 4000),
+    threads=st.integers(1, 2),
+    seed=st.integers(0, 2**62),
+)
 @few
 def test_binarisation_and_noise_are_the_same_in_any_batches(digits, sizes, chunk, threads, seed):
     index = torch.arange(100, 100 + sum(sizes))
@@ -239,7 +320,7 @@ def test_binarisation_and_noise_are_the_same_in_any_batches(digits, sizes, chunk
     assert torch.equal(found[1], noise)
 
 
-# ------------------------------------------------------------------------------------------------------ two processes, for real
+# -------------------------------------------------------------------------- two processes, for real
 
 
 @pytest.mark.slow
@@ -273,7 +354,11 @@ def test_evaluate_counts_the_same_in_two_processes_with_another_batch(tmp_path):
     said = []
     for more in (["--batch", "7"], ["--batch", "250", "--processes", "2"]):
         done = subprocess.run(
-            [*main, "evaluate", str(tmp_path / "one"), *more, *place], check=True, capture_output=True, cwd=tmp_path, env=environment()
+            [*main, "evaluate", str(tmp_path / "one"), *more, *place],
+            check=True,
+            capture_output=True,
+            cwd=tmp_path,
+            env=environment(),
         )
         said.append(json.loads(done.stdout))
     assert said[0] == said[1]

@@ -12,7 +12,9 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 
 
 def test_the_example_runs(tmp_path, capsys):
-    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[0]  # test_own_model runs the other one
+    code = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[
+        0
+    ]  # test_own_model runs the other one
     (tmp_path / "example.py").write_text(code)
     runpy.run_path(str(tmp_path / "example.py"))
     assert "% wrong, 95 % interval" in capsys.readouterr().out

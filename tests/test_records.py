@@ -25,7 +25,11 @@ def test_settings_that_a_run_does_not_know_are_at_their_defaults(tmp_path):
     folder = made(tmp_path / "run")
     change(folder / "config.json", training={"of_another_version": 7})
     record = records.read(folder, print)
-    assert record.settings["distortion"] == 0.0 and record.settings["of_another_version"] == 7 and record.seed == 0
+    assert (
+        record.settings["distortion"] == 0.0
+        and record.settings["of_another_version"] == 7
+        and record.seed == 0
+    )
 
 
 BROKEN = {
@@ -54,7 +58,11 @@ def test_a_broken_run_is_one_sentence_and_the_others_stay(tmp_path, said):
     BROKEN[said](made(tmp_path / "bad", seed=1))
     names, words = found(tmp_path)
     assert names == ["good"] and len(words) == 1
-    assert (said in words[0] or said == "cannot be read") and "bad" in words[0] and "\n" not in words[0]
+    assert (
+        (said in words[0] or said == "cannot be read")
+        and "bad" in words[0]
+        and "\n" not in words[0]
+    )
 
 
 def test_one_name_and_one_experiment_count_once(tmp_path):
@@ -63,7 +71,9 @@ def test_one_name_and_one_experiment_count_once(tmp_path):
     shutil.copytree(first, tmp_path / "runs" / "copy")
     names, words = found(tmp_path / "published", tmp_path / "runs", first)
     assert names == ["run"]
-    assert "no further evidence" in words[0] and "same name" in words[1] and "named twice" in words[2]
+    assert (
+        "no further evidence" in words[0] and "same name" in words[1] and "named twice" in words[2]
+    )
 
 
 def test_a_damaged_table_is_left_out_and_its_run_stays(tmp_path):
@@ -84,7 +94,9 @@ def test_a_pointer_tells_no_home(tmp_path):
 
 def test_a_table_with_a_number_of_400_digits_is_left_out(tmp_path):
     folder = made(tmp_path / "run")
-    (folder / "error_against_clutter.csv").write_text(f"clutter,error,low,high,n\n{'9' * 400},1,1,1,1\n")
+    (folder / "error_against_clutter.csv").write_text(
+        f"clutter,error,low,high,n\n{'9' * 400},1,1,1,1\n"
+    )
     said = []
     assert "error_against_clutter.csv" not in records.read(folder, said.append).tables
     assert "error_against_clutter.csv" in said[0]

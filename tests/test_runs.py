@@ -54,7 +54,8 @@ def test_every_flipped_bit_is_noticed(checkpoint, tmp_path):
             tensors, facts = runs.load_checkpoint(path)
         except Problem:
             continue
-        # A flip that is not refused may only have touched what carries no meaning, such as a space in the header.
+        # A flip that is not refused may only have touched what carries no meaning, such as a space
+        # in the header.
         assert facts == FACTS
         assert all(torch.equal(tensors[name], tensor) for name, tensor in TENSORS.items()), position
 
@@ -87,7 +88,7 @@ def test_a_pickle_is_not_opened(tmp_path):
     assert not (tmp_path / "executed").exists()
 
 
-# ------------------------------------------------------------------------------------------------------------ run folder
+# --------------------------------------------------------------------------------------- run folder
 
 
 @pytest.fixture
@@ -125,7 +126,9 @@ def test_force_removes_only_what_a_run_writes(run):
     assert (run.folder / "notes.txt").read_text() == "mine"
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"task": "classify", "model": {"glimpse": 8}}', "null", '{"task": 3}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"task": "classify", "model": {"glimpse": 8}}', "null", '{"task": 3}']
+)
 def test_a_broken_configuration_names_its_file(run, text):
     (run.folder / "config.json").write_text(text)
     with pytest.raises(Problem, match=r"config\.json"):
@@ -150,7 +153,9 @@ def test_a_damaged_last_state_gives_the_one_before_and_says_so(run):
     assert run.load_state(said.append)[1] == {"step": 1}
     assert "taking the one before" in said[0]
     run.save_state(TENSORS, {"step": 3})
-    assert [runs.load_checkpoint(run.folder / name)[1]["step"] for name in (runs.PREVIOUS, runs.LAST)] == [1, 3], "the damaged one is gone"
+    assert [
+        runs.load_checkpoint(run.folder / name)[1]["step"] for name in (runs.PREVIOUS, runs.LAST)
+    ] == [1, 3], "the damaged one is gone"
     for name in (runs.PREVIOUS, runs.LAST):
         (run.folder / name).write_bytes(b"rubbish")
     with pytest.raises(Problem, match=r"no checkpoint .* is sound"):
@@ -171,7 +176,11 @@ def test_a_failed_save_keeps_the_old_state(run, monkeypatch):
 
 
 def test_two_cannot_work_on_one_run(run):
-    with run.locked(), pytest.raises(Problem, match="another process"), runs.Run.open(run.folder).locked():
+    with (
+        run.locked(),
+        pytest.raises(Problem, match="another process"),
+        runs.Run.open(run.folder).locked(),
+    ):
         pass
     with run.locked():  # free again
         pass
@@ -196,7 +205,7 @@ def test_strays_of_a_killed_writer_are_cleared(run):
         assert not (run.folder / ".result.json.123.tmp").exists()
 
 
-# --------------------------------------------------------------------------------------------------- what the torture found
+# --------------------------------------------------------------------------- what the torture found
 
 
 def test_what_a_killed_process_left_is_removed_at_the_next_start(run):
@@ -233,7 +242,9 @@ def test_a_folder_that_goes_while_figures_are_drawn_is_said_too(run, tmp_path):
 
 
 def test_of_two_that_make_a_run_at_once_the_first_has_it(tmp_path, monkeypatch):
-    """The second looked when there was none yet, and comes to write when the first has written, or is just at it."""
+    """The second looked when there was none yet, and comes to write when the first has written, or
+    is just at it.
+    """
     folder, other = tmp_path / "one", config.replace(Classify(), seed=1)
 
     def slow():
@@ -248,9 +259,15 @@ def test_of_two_that_make_a_run_at_once_the_first_has_it(tmp_path, monkeypatch):
 
 
 def test_a_result_that_was_altered_is_not_taken(run):
-    run.write_result({"value": 12.5, "confusion": [[1, 2], [3, 4]], "command": "drawbench classify"})
+    run.write_result(
+        {"value": 12.5, "confusion": [[1, 2], [3, 4]], "command": "drawbench classify"}
+    )
     path, expected = run.folder / "result.json", run.result()
-    assert expected == {"value": 12.5, "confusion": [[1, 2], [3, 4]], "command": "drawbench classify"}
+    assert expected == {
+        "value": 12.5,
+        "confusion": [[1, 2], [3, 4]],
+        "command": "drawbench classify",
+    }
     content = path.read_bytes()
     refused = 0
     for position in range(len(content)):
@@ -267,7 +284,10 @@ def test_a_result_that_was_altered_is_not_taken(run):
     assert refused > len(content) - 40
 
 
-@pytest.mark.parametrize("value", [{"value": 1}, {"value": 1, "sha256": None}, {"value": float("nan"), "sha256": "0" * 64}, {}])
+@pytest.mark.parametrize(
+    "value",
+    [{"value": 1}, {"value": 1, "sha256": None}, {"value": float("nan"), "sha256": "0" * 64}, {}],
+)
 def test_a_result_without_its_hash_is_not_taken(run, value):
     (run.folder / "result.json").write_text(json.dumps(value))
     with pytest.raises(Problem, match="does not match its SHA-256"):

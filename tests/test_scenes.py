@@ -1,4 +1,6 @@
-"""Scenes against a twin in nested loops, and the laws of the recipe: where pieces fall, how they add, what depends on what."""
+"""Scenes against a twin in nested loops, and the laws of the recipe: where pieces fall, how they
+add, what depends on what.
+"""
 
 from dataclasses import replace
 
@@ -21,7 +23,10 @@ RECIPES = [
 def a_bank(count: int = 11) -> Digits:
     """Digits with many bright pixels, so that sums are clipped often."""
     pixels = streams.integers(torch.arange(count * DIGIT**2), [256], 0, "bank")[:, 0]
-    return Digits(pixels.reshape(count, DIGIT, DIGIT).to(torch.uint8), (torch.arange(count) % 10).to(torch.uint8))
+    return Digits(
+        pixels.reshape(count, DIGIT, DIGIT).to(torch.uint8),
+        (torch.arange(count) % 10).to(torch.uint8),
+    )
 
 
 def twin(part: Digits, scene: Scene, target: int, index: int, seed: int, *name: str | int):
@@ -32,13 +37,20 @@ def twin(part: Digits, scene: Scene, target: int, index: int, seed: int, *name: 
     def add(which, crop_top, crop_left, top, left, side):
         for row in range(side):
             for column in range(side):
-                total = image[top + row][left + column] + bank[which][crop_top + row][crop_left + column]
+                total = (
+                    image[top + row][left + column]
+                    + bank[which][crop_top + row][crop_left + column]
+                )
                 image[top + row][left + column] = min(total, 255)
 
     crops, places, span = DIGIT - size + 1, scene.canvas - size + 1, scene.canvas - DIGIT + 1
     one = torch.tensor([index])
-    clutter = streams.integers(one, [len(bank), crops, crops, places, places] * scene.clutter, seed, *name, "clutter")[0].tolist()
-    digits = streams.integers(one, [len(bank), span, span] * scene.digits, seed, *name, "digits")[0].tolist()
+    clutter = streams.integers(
+        one, [len(bank), crops, crops, places, places] * scene.clutter, seed, *name, "clutter"
+    )[0].tolist()
+    digits = streams.integers(one, [len(bank), span, span] * scene.digits, seed, *name, "digits")[
+        0
+    ].tolist()
     for piece in range(scene.clutter):
         add(*clutter[5 * piece : 5 * piece + 5], size)
     labels, boxes = [], []
@@ -55,14 +67,21 @@ def chi_square(values: torch.Tensor, cells: int) -> float:
     """How many standard deviations the chi-square statistic of equal cells lies above its mean."""
     counts = values.long().bincount(minlength=cells).double()
     assert len(counts) == cells
-    return float((((counts - counts.mean()) ** 2 / counts.mean()).sum() - (cells - 1)) / (2 * (cells - 1)) ** 0.5)
+    return float(
+        (((counts - counts.mean()) ** 2 / counts.mean()).sum() - (cells - 1))
+        / (2 * (cells - 1)) ** 0.5
+    )
 
 
 @pytest.mark.parametrize("scene", RECIPES, ids=str)
 def test_a_scene_agrees_with_its_twin(scene):
     part, index, chosen = a_bank(), torch.tensor([0, 5, 2**33]), torch.tensor([3, 0, 10])
     batch = render(part.images, part.labels, scene, chosen, index, 7, "twin")
-    assert (batch.images.dtype, batch.labels.dtype, batch.boxes.dtype) == (torch.uint8, torch.uint8, torch.int16)
+    assert (batch.images.dtype, batch.labels.dtype, batch.boxes.dtype) == (
+        torch.uint8,
+        torch.uint8,
+        torch.int16,
+    )
     for row in range(3):
         image, labels, boxes = twin(part, scene, int(chosen[row]), int(index[row]), 7, "twin")
         assert batch.images[row].tolist() == image
@@ -73,7 +92,10 @@ def test_a_scene_agrees_with_its_twin(scene):
 @pytest.mark.parametrize("canvas", [60, 100])
 def test_digits_fall_uniformly_over_every_position(canvas):
     part, span = a_bank(), canvas - DIGIT + 1
-    chunks = [fresh(part, Scene(canvas=canvas, clutter=0), index, 0, "places").boxes for index in torch.arange(20_000).split(1_000)]
+    chunks = [
+        fresh(part, Scene(canvas=canvas, clutter=0), index, 0, "places").boxes
+        for index in torch.arange(20_000).split(1_000)
+    ]
     top, left = torch.cat(chunks)[:, 0, :2].unbind(-1)
     for place in (top, left):
         assert place.min() == 0 and place.max() == canvas - DIGIT
@@ -82,7 +104,9 @@ def test_digits_fall_uniformly_over_every_position(canvas):
 
 
 def test_both_digits_of_a_pair_fall_uniformly_and_independently():
-    boxes = fresh(a_bank(), Scene(canvas=60, digits=2, clutter=0), torch.arange(10_000), 0, "pairs").boxes
+    boxes = fresh(
+        a_bank(), Scene(canvas=60, digits=2, clutter=0), torch.arange(10_000), 0, "pairs"
+    ).boxes
     places = boxes[:, :, :2].reshape(-1, 4)
     for column in places.unbind(-1):
         assert abs(chi_square(column, 33)) < 4
@@ -91,14 +115,23 @@ def test_both_digits_of_a_pair_fall_uniformly_and_independently():
 
 
 def test_crops_and_their_places_are_uniform_with_both_edges():
-    """Read off the picture: the target is black, and a piece's top left pixel tells which row or column of its digit it was cut at."""
+    """Read off the picture: the target is black, and a piece's top left pixel tells which row or
+    column of its digit it was cut at.
+    """
     size, canvas, codes = 8, 40, torch.arange(1, DIGIT + 1, dtype=torch.uint8)
     rows, columns = codes[:, None].expand(DIGIT, DIGIT), (100 + codes)[None].expand(DIGIT, DIGIT)
-    bank, labels = torch.stack([torch.zeros(DIGIT, DIGIT, dtype=torch.uint8), rows, columns]), torch.arange(3, dtype=torch.uint8)
+    bank, labels = (
+        torch.stack([torch.zeros(DIGIT, DIGIT, dtype=torch.uint8), rows, columns]),
+        torch.arange(3, dtype=torch.uint8),
+    )
     index = torch.arange(30_000)
-    images = render(bank, labels, Scene(canvas, 1, 1, size), torch.zeros_like(index), index, 0, "crops").images
+    images = render(
+        bank, labels, Scene(canvas, 1, 1, size), torch.zeros_like(index), index, 0, "crops"
+    ).images
     images = images[(images.flatten(1) > 0).any(1)]
-    assert 0.64 < len(images) / len(index) < 0.69  # each of three digits is cut equally often, one is black
+    assert (
+        0.64 < len(images) / len(index) < 0.69
+    )  # each of three digits is cut equally often, one is black
 
     first = (images.flatten(1) > 0).int().argmax(1)
     top, left = first // canvas, first % canvas
@@ -110,10 +143,15 @@ def test_crops_and_their_places_are_uniform_with_both_edges():
     assert (images.flatten(1) > 0).sum(1).eq(size**2).all()
 
 
-@pytest.mark.parametrize(("grey", "pieces", "expected"), [(100, 1, 200), (100, 2, 255), (255, 5, 255), (1, 140, 141)])
+@pytest.mark.parametrize(
+    ("grey", "pieces", "expected"), [(100, 1, 200), (100, 2, 255), (255, 5, 255), (1, 140, 141)]
+)
 def test_sums_are_clipped_at_white(grey, pieces, expected):
     bank = torch.full((2, DIGIT, DIGIT), grey, dtype=torch.uint8)
-    scene, one = Scene(canvas=DIGIT, clutter=pieces, clutter_size=DIGIT), torch.zeros(1, dtype=torch.int64)
+    scene, one = (
+        Scene(canvas=DIGIT, clutter=pieces, clutter_size=DIGIT),
+        torch.zeros(1, dtype=torch.int64),
+    )
     images = render(bank, torch.zeros(2, dtype=torch.uint8), scene, one, one, 0).images
     assert images.eq(expected).all()
 
@@ -124,7 +162,9 @@ def test_batch_size_and_row_order_do_not_matter():
     for size in (1, 7, 128):
         apart = [fresh(part, scene, some, 3, "train") for some in index.split(size)]
         for field in ("images", "labels", "boxes"):
-            assert torch.equal(torch.cat([getattr(batch, field) for batch in apart]), getattr(together, field))
+            assert torch.equal(
+                torch.cat([getattr(batch, field) for batch in apart]), getattr(together, field)
+            )
     order = streams.permutation(300, 1, "rows")
     assert torch.equal(fresh(part, scene, index[order], 3, "train").images, together.images[order])
 
@@ -132,7 +172,10 @@ def test_batch_size_and_row_order_do_not_matter():
 def test_seed_and_name_change_the_scenes_and_the_bank_is_left_alone():
     part, index = a_bank(), torch.arange(8)
     before = part.images.clone()
-    batches = [fresh(part, Scene(), index, seed, name).images for seed, name in ((0, "a"), (0, "a"), (1, "a"), (0, "b"))]
+    batches = [
+        fresh(part, Scene(), index, seed, name).images
+        for seed, name in ((0, "a"), (0, "a"), (1, "a"), (0, "b"))
+    ]
     assert torch.equal(batches[0], batches[1])
     assert not torch.equal(batches[0], batches[2]) and not torch.equal(batches[0], batches[3])
     assert torch.equal(part.images, before)
@@ -144,7 +187,10 @@ def test_every_digit_is_the_target_once_an_epoch_and_batches_may_straddle_epochs
     for epoch in range(3):
         order = streams.permutation(size, 0, "t", epoch)
         assert torch.equal(chosen[epoch * size : (epoch + 1) * size], order)
-    assert torch.equal(torch.cat([targets(some, size, 0, "t") for some in torch.arange(3 * size).split(40)]), chosen)
+    assert torch.equal(
+        torch.cat([targets(some, size, 0, "t") for some in torch.arange(3 * size).split(40)]),
+        chosen,
+    )
     shuffled = streams.permutation(3 * size, 5, "shuffle")
     assert torch.equal(targets(shuffled, size, 0, "t"), chosen[shuffled])
 

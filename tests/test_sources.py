@@ -27,7 +27,8 @@ TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = FILES = (
 COUNTS = dict(zip(FILES, (30, 30, 8, 8), strict=True))
 
 real_mnist = pytest.mark.skipif(
-    not (sources.sources_root() / "MNIST" / "raw" / TRAIN_IMAGES).is_file() or "DRAWBENCH_SOURCES" not in os.environ,
+    not (sources.sources_root() / "MNIST" / "raw" / TRAIN_IMAGES).is_file()
+    or "DRAWBENCH_SOURCES" not in os.environ,
     reason="real MNIST: set DRAWBENCH_SOURCES to a folder that holds MNIST/raw",
 )
 
@@ -36,8 +37,14 @@ def idx(file: str) -> bytes:
     """A small file in MNIST's format."""
     count, random = COUNTS[file], np.random.default_rng(FILES.index(file))
     if "images" in file:
-        return struct.pack(">4i", 2051, count, 28, 28) + random.integers(0, 256, count * 784, dtype=np.uint8).tobytes()
-    return struct.pack(">2i", 2049, count) + (random.permutation(count) % 10).astype(np.uint8).tobytes()
+        return (
+            struct.pack(">4i", 2051, count, 28, 28)
+            + random.integers(0, 256, count * 784, dtype=np.uint8).tobytes()
+        )
+    return (
+        struct.pack(">2i", 2049, count)
+        + (random.permutation(count) % 10).astype(np.uint8).tobytes()
+    )
 
 
 def put(root: Path, folder: str = "MNIST") -> Path:
@@ -54,12 +61,16 @@ def offline(family, root):
 
 @pytest.fixture
 def small(monkeypatch):
-    """The same code on files with a few digits, whose SHA-256 takes the place of MNIST's; no network."""
+    """The same code on files with a few digits, whose SHA-256 takes the place of MNIST's; no
+    network.
+    """
     monkeypatch.setattr(sources, "_FILES", COUNTS)
     monkeypatch.setattr(sources, "VALIDATION", 5)
     monkeypatch.setattr(sources, "_fetch", offline)
     for file in FILES:
-        monkeypatch.setitem(sources._FAMILIES["mnist"].pins, file, hashlib.sha256(idx(file)).hexdigest())
+        monkeypatch.setitem(
+            sources._FAMILIES["mnist"].pins, file, hashlib.sha256(idx(file)).hexdigest()
+        )
 
 
 # ---- Embedded digits
@@ -82,8 +93,12 @@ def test_enlarging_agrees_with_exact_fractions():
                 y, x = ((Fraction(2 * (j - 2) + 1, 2)) / 3 - Fraction(1, 2) for j in (row, column))
                 top, left = y.__floor__(), x.__floor__()
                 v, u = y - top, x - left
-                value = (1 - v) * ((1 - u) * at(picture, top, left) + u * at(picture, top, left + 1))
-                value += v * ((1 - u) * at(picture, top + 1, left) + u * at(picture, top + 1, left + 1))
+                value = (1 - v) * (
+                    (1 - u) * at(picture, top, left) + u * at(picture, top, left + 1)
+                )
+                value += v * (
+                    (1 - u) * at(picture, top + 1, left) + u * at(picture, top + 1, left + 1)
+                )
                 assert found[row][column] == (value * 255 / 16 + Fraction(1, 2)).__floor__()
 
 
@@ -98,7 +113,11 @@ def test_enlarging_keeps_black_white_and_symmetry():
 def test_the_embedded_digits_are_three_contiguous_parts(tmp_path):
     source = sources.load("digits", tmp_path)
     assert source.name == "digits" and "not MNIST" in source.note
-    assert {split: len(digits) for split, digits in source.splits.items()} == {"train": 1_197, "validation": 200, "test": 400}
+    assert {split: len(digits) for split, digits in source.splits.items()} == {
+        "train": 1_197,
+        "validation": 200,
+        "test": 400,
+    }
     assert list(source.splits) == list(sources.SPLITS)
     joined = torch.cat([digits.labels for digits in source.splits.values()])
     assert joined.tolist() == load_digits().target.tolist()
@@ -107,11 +126,16 @@ def test_the_embedded_digits_are_three_contiguous_parts(tmp_path):
 
 
 def test_the_embedded_digits_are_the_same_bytes_everywhere(tmp_path):
-    assert sources.load("digits", tmp_path).sha256 == "5141ecbd853d80ebcca393668407798eb77d2c0eb3c61ae3fdb364ad6bbb20c7"
+    assert (
+        sources.load("digits", tmp_path).sha256
+        == "5141ecbd853d80ebcca393668407798eb77d2c0eb3c61ae3fdb364ad6bbb20c7"
+    )
 
 
 def test_other_embedded_digits_are_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "enlarge", lambda small: torch.zeros(len(small), 28, 28, dtype=torch.uint8))
+    monkeypatch.setattr(
+        sources, "enlarge", lambda small: torch.zeros(len(small), 28, 28, dtype=torch.uint8)
+    )
     with pytest.raises(Problem, match="not the known ones"):
         sources.load("digits", tmp_path)
 
@@ -130,7 +154,10 @@ def test_files_that_are_there_are_loaded(small, tmp_path, name):
     images, labels = idx(TRAIN_IMAGES)[16:], idx(TRAIN_LABELS)[8:]
     assert train.images.numpy().tobytes() + validation.images.numpy().tobytes() == images
     assert bytes(train.labels.tolist() + validation.labels.tolist()) == labels
-    assert test.images.numpy().tobytes() == idx(TEST_IMAGES)[16:] and bytes(test.labels.tolist()) == idx(TEST_LABELS)[8:]
+    assert (
+        test.images.numpy().tobytes() == idx(TEST_IMAGES)[16:]
+        and bytes(test.labels.tolist()) == idx(TEST_LABELS)[8:]
+    )
 
 
 def truncate(raw):
@@ -187,7 +214,9 @@ DAMAGE = [
 
 
 @pytest.mark.parametrize("name", ["mnist", "auto", "kmnist"])
-@pytest.mark.parametrize(("damage", "file", "text"), DAMAGE, ids=[damage.__name__ for damage, _, _ in DAMAGE])
+@pytest.mark.parametrize(
+    ("damage", "file", "text"), DAMAGE, ids=[damage.__name__ for damage, _, _ in DAMAGE]
+)
 def test_a_wrong_file_stops_and_is_named(small, tmp_path, name, damage, file, text):
     raw = put(tmp_path, sources._FAMILIES["mnist" if name == "auto" else name].folder)
     damage(raw)
@@ -262,7 +291,10 @@ def test_auto_falls_back_with_a_warning_and_the_others_do_not(small, tmp_path):
 def test_nothing_is_fetched_when_that_is_not_wanted(small, tmp_path, monkeypatch):
     monkeypatch.setattr(sources, "_fetch", lambda *_: pytest.fail("fetched"))
     said = []
-    assert sources.load("auto", tmp_path / "none", download=False, warn=said.append).name == "digits" and said
+    assert (
+        sources.load("auto", tmp_path / "none", download=False, warn=said.append).name == "digits"
+        and said
+    )
     with pytest.raises(Problem, match="is missing"):
         sources.load("mnist", tmp_path / "none", download=False)
     assert not (tmp_path / "none").exists()
@@ -272,7 +304,9 @@ def test_a_download_lands_whole_and_is_used_afterwards(small, tmp_path, monkeypa
     monkeypatch.setattr(sources, "_fetch", lambda family, root: put(root, family.folder))
     for name, folder in (("auto", "MNIST"), ("kmnist", "KMNIST")):
         first = sources.load(name, tmp_path, warn=pytest.fail)
-        assert {path.name for path in (tmp_path / folder / "raw").iterdir()} - {"SHA256SUMS"} == set(FILES)
+        assert {path.name for path in (tmp_path / folder / "raw").iterdir()} - {
+            "SHA256SUMS"
+        } == set(FILES)
         assert sources.load(name, tmp_path, download=False).sha256 == first.sha256
     assert (tmp_path / "KMNIST" / "raw" / "SHA256SUMS").is_file()
     assert {path.name for path in tmp_path.iterdir()} == {"MNIST", "KMNIST"}
@@ -287,7 +321,9 @@ def test_only_what_is_missing_is_put_in_place(small, tmp_path, monkeypatch):
     assert (raw / TRAIN_IMAGES).stat().st_mtime_ns == before.st_mtime_ns
 
 
-@pytest.mark.parametrize("damage", [truncate, garble, label_ten, lose], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize(
+    "damage", [truncate, garble, label_ten, lose], ids=lambda damage: damage.__name__
+)
 def test_half_a_download_leaves_nothing(small, tmp_path, monkeypatch, damage):
     monkeypatch.setattr(sources, "_fetch", lambda family, root: damage(put(root, family.folder)))
     with pytest.raises(Problem):
@@ -295,7 +331,15 @@ def test_half_a_download_leaves_nothing(small, tmp_path, monkeypatch, damage):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [TimeoutError("timed out"), RuntimeError("Error downloading\nTried x"), EOFError(), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        TimeoutError("timed out"),
+        RuntimeError("Error downloading\nTried x"),
+        EOFError(),
+        KeyboardInterrupt(),
+    ],
+)
 def test_a_broken_download_leaves_nothing(small, tmp_path, monkeypatch, error):
     def fetch(family, root):
         truncate(put(root, family.folder))
@@ -358,7 +402,13 @@ def test_a_survey_tells_good_from_bad(small, tmp_path, monkeypatch):
     for file in sources._BINARIZED:
         (binarized / file).write_text("0 1\n")
     states = {finding.name: finding.state for finding in sources.survey(tmp_path)}
-    assert states == {"mnist": "verified", "fashion": "damaged", "kmnist": "missing", "binarized_mnist": "damaged", "digits": "verified"}
+    assert states == {
+        "mnist": "verified",
+        "fashion": "damaged",
+        "kmnist": "missing",
+        "binarized_mnist": "damaged",
+        "digits": "verified",
+    }
     for file in sources._BINARIZED:
         monkeypatch.setitem(sources._BINARIZED, file, hashlib.sha256(b"0 1\n").hexdigest())
     assert sources.survey(tmp_path)[3].state == "verified"
@@ -374,7 +424,18 @@ def test_real_mnist():
     assert counts == {"train": 55_000, "validation": 5_000, "test": 10_000}
     assert source.sha256 == "f800613b34bd479039a9e19e7d0986b89421fb34a36794624d98040e44145b16"
     assert source.splits["train"].labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-    assert source.splits["test"].labels.bincount().tolist() == [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+    assert source.splits["test"].labels.bincount().tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]
 
 
 @real_mnist

@@ -54,11 +54,16 @@ TRANSFORMS = {
 @pytest.mark.parametrize("theta", TRANSFORMS.values(), ids=TRANSFORMS)
 @pytest.mark.parametrize(("height", "width", "patch"), [(6, 6, 4), (5, 8, 3), (4, 3, 1)])
 def test_affine_reading_is_the_nested_loop(theta, height, width, patch):
-    images, transforms = waves(2, 2, height, width), torch.tensor([theta, TRANSFORMS["half"]], dtype=torch.float64)
+    images, transforms = (
+        waves(2, 2, height, width),
+        torch.tensor([theta, TRANSFORMS["half"]], dtype=torch.float64),
+    )
     read = spatial.affine_read(images, transforms, patch)
     for n in range(2):
         for channel in range(2):
-            torch.testing.assert_close(read[n, channel], affine_twin(images[n, channel], transforms[n], patch))
+            torch.testing.assert_close(
+                read[n, channel], affine_twin(images[n, channel], transforms[n], patch)
+            )
 
 
 def test_the_identity_reads_the_image_and_flips_flip():
@@ -67,11 +72,18 @@ def test_the_identity_reads_the_image_and_flips_flip():
     torch.testing.assert_close(spatial.affine_read(images, identity, 5), images)
     flipped = identity * torch.tensor([[-1.0], [1.0]], dtype=torch.float64)
     torch.testing.assert_close(spatial.affine_read(images, flipped, 5), images.flip(3))
-    assert spatial.affine_read(images, torch.tensor([TRANSFORMS["outside"]], dtype=torch.float64), 4).abs().max() == 0
+    assert (
+        spatial.affine_read(images, torch.tensor([TRANSFORMS["outside"]], dtype=torch.float64), 4)
+        .abs()
+        .max()
+        == 0
+    )
 
 
 def test_gradients_of_affine_reading():
-    theta = torch.tensor([[[0.31, 0.57, -0.13], [-0.69, 0.43, 0.21]]], dtype=torch.float64, requires_grad=True)
+    theta = torch.tensor(
+        [[[0.31, 0.57, -0.13], [-0.69, 0.43, 0.21]]], dtype=torch.float64, requires_grad=True
+    )
     images = waves(1, 1, 5, 6)
     assert gradcheck(lambda t: spatial.affine_read(images, t, 3), (theta,))
 
@@ -89,10 +101,15 @@ def test_affine_reading_is_never_rounded():
 
 
 def crop_twin(image: Tensor, x: float, y: float, patch: int, scale: int) -> Tensor:
-    """One channel (H, W): the first pixel nearest to where the piece should begin, then the mean of every box."""
+    """One channel (H, W): the first pixel nearest to where the piece should begin, then the mean of
+    every box.
+    """
     height, width = image.shape
     box = 2**scale
-    top, left = (math.floor((size + 1) / 2 * (centre + 1) - (patch * box - 1) / 2 + 0.5) - 1 for size, centre in ((height, y), (width, x)))
+    top, left = (
+        math.floor((size + 1) / 2 * (centre + 1) - (patch * box - 1) / 2 + 0.5) - 1
+        for size, centre in ((height, y), (width, x))
+    )
     read = torch.zeros(patch, patch, dtype=torch.float64)
     for i in range(patch * box):
         for j in range(patch * box):
@@ -100,16 +117,26 @@ def crop_twin(image: Tensor, x: float, y: float, patch: int, scale: int) -> Tens
     return read
 
 
-@pytest.mark.parametrize("place", [(0.0, 0.0), (0.4, -0.3), (-1.0, 1.0), (0.93, 0.2), (2.5, 0.0), (-40.0, 1e9)])
-@pytest.mark.parametrize(("height", "width", "patch", "scales"), [(9, 9, 2, 3), (7, 10, 3, 2), (5, 4, 4, 3), (6, 6, 1, 1)])
+@pytest.mark.parametrize(
+    "place", [(0.0, 0.0), (0.4, -0.3), (-1.0, 1.0), (0.93, 0.2), (2.5, 0.0), (-40.0, 1e9)]
+)
+@pytest.mark.parametrize(
+    ("height", "width", "patch", "scales"),
+    [(9, 9, 2, 3), (7, 10, 3, 2), (5, 4, 4, 3), (6, 6, 1, 1)],
+)
 def test_crops_are_the_nested_loop(place, height, width, patch, scales):
-    images, places = waves(2, 2, height, width), torch.tensor([place, (0.1, 0.2)], dtype=torch.float64)
+    images, places = (
+        waves(2, 2, height, width),
+        torch.tensor([place, (0.1, 0.2)], dtype=torch.float64),
+    )
     read = spatial.crops(images, places, patch, scales)
     assert read.shape == (2, scales, 2, patch, patch)
     for n, (x, y) in enumerate([(max(place[0], -1e3), min(place[1], 1e3)), (0.1, 0.2)]):
         for scale in range(scales):
             for channel in range(2):
-                torch.testing.assert_close(read[n, scale, channel], crop_twin(images[n, channel], x, y, patch, scale))
+                torch.testing.assert_close(
+                    read[n, scale, channel], crop_twin(images[n, channel], x, y, patch, scale)
+                )
 
 
 def test_a_crop_in_the_middle_is_the_middle_and_flips_with_the_image():
@@ -123,4 +150,6 @@ def test_a_crop_in_the_middle_is_the_middle_and_flips_with_the_image():
 
 def test_no_gradient_flows_to_a_hard_place():
     places = torch.zeros(1, 2, requires_grad=True)
-    assert not spatial.crops(torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)), places, 2, 2).requires_grad
+    assert not spatial.crops(
+        torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0)), places, 2, 2
+    ).requires_grad

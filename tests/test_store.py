@@ -1,4 +1,6 @@
-"""Generated data sets: what is written, that it is the same every time, and that nothing else is overwritten or believed."""
+"""Generated data sets: what is written, that it is the same every time, and that nothing else is
+overwritten or believed.
+"""
 
 import io
 import json
@@ -25,10 +27,15 @@ def digits() -> Source:
 
 
 def marked(split_sizes=(30, 10, 20)) -> Source:
-    """Parts that betray themselves: every pixel of a train digit is 1, of a validation digit 16, of a test digit 25."""
+    """Parts that betray themselves: every pixel of a train digit is 1, of a validation digit 16, of
+    a test digit 25.
+    """
     parts = {}
     for split, size, grey in zip(SPLITS, split_sizes, (1, 16, 25), strict=True):
-        parts[split] = Digits(torch.full((size, DIGIT, DIGIT), grey, dtype=torch.uint8), (torch.arange(size) % 10).to(torch.uint8))
+        parts[split] = Digits(
+            torch.full((size, DIGIT, DIGIT), grey, dtype=torch.uint8),
+            (torch.arange(size) % 10).to(torch.uint8),
+        )
     return Source("marked", parts, "digits for a test", "0" * 64)
 
 
@@ -39,7 +46,11 @@ def stored(tmp_path, digits) -> Path:
 
 
 def content(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 # ---- What is written
@@ -48,32 +59,52 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(("scene", "dataset"), [(CLUTTERED, "cluttered"), (PAIRS, "mnist2")])
 def test_plain_numpy_reads_what_was_written(tmp_path, digits, scene, dataset):
     card = store.write(tmp_path / "set", scene, digits, dataset, 3, COUNTS)
-    assert card == store.card(tmp_path / "set") == json.loads((tmp_path / "set" / "card.json").read_text())
+    assert (
+        card
+        == store.card(tmp_path / "set")
+        == json.loads((tmp_path / "set" / "card.json").read_text())
+    )
     for split, count in COUNTS.items():
         expected = fresh(digits.splits[split], scene, torch.arange(count), 3, "set", split)
         with np.load(tmp_path / "set" / f"{split}.npz", allow_pickle=False) as arrays:
             assert set(arrays) == {"images", "labels", "boxes"}
-            assert [arrays[name].dtype for name in ("images", "labels", "boxes")] == [np.uint8, np.uint8, np.int16]
+            assert [arrays[name].dtype for name in ("images", "labels", "boxes")] == [
+                np.uint8,
+                np.uint8,
+                np.int16,
+            ]
             assert arrays["labels"].shape == ((count,) if scene.digits == 1 else (count, 2))
             assert arrays["boxes"].shape == (count, scene.digits, 4)
             assert np.array_equal(arrays["images"], expected.images)
             assert np.array_equal(arrays["labels"].reshape(count, -1), expected.labels)
             assert np.array_equal(arrays["boxes"], expected.boxes)
         loaded = store.load(tmp_path / "set", split)
-        assert np.array_equal(loaded.images, expected.images) and np.array_equal(loaded.boxes, expected.boxes)
+        assert np.array_equal(loaded.images, expected.images) and np.array_equal(
+            loaded.boxes, expected.boxes
+        )
         assert loaded.card == card and loaded.images.flags.writeable
 
 
 def test_the_card_tells_the_whole_story(stored, digits):
     card = store.card(stored)
     assert card["recipe"] == {"canvas": 40, "digits": 1, "clutter": 2, "clutter_size": 8}
-    assert (card["dataset"], card["source"], card["seed"], card["counts"]) == ("cluttered", "digits", 0, COUNTS)
+    assert (card["dataset"], card["source"], card["seed"], card["counts"]) == (
+        "cluttered",
+        "digits",
+        0,
+        COUNTS,
+    )
     assert "not MNIST" in card["source_note"] and card["source_sha256"] == digits.sha256
     assert set(card["sha256"]) == {"train.npz", "validation.npz", "test.npz"}
     assert "2 times a random 8x8 crop" in card["rule"] and "disjoint" in card["rule"]
     expected = "drawbench make-data cluttered --source digits --canvas 40 --digits 1 --clutter 2 --clutter-size 8 --seed 0"
     assert card["command"] == f"{expected} --train 12 --validation 5 --test 7"
-    assert {path.name for path in stored.iterdir()} == {"card.json", "train.npz", "validation.npz", "test.npz"}
+    assert {path.name for path in stored.iterdir()} == {
+        "card.json",
+        "train.npz",
+        "validation.npz",
+        "test.npz",
+    }
 
 
 def test_the_same_recipe_and_seed_give_the_same_bytes(tmp_path, digits, stored):
@@ -119,9 +150,14 @@ def test_each_digit_of_a_part_is_the_target_once_and_larger_sets_start_over(tmp_
     store.write(tmp_path / "once", bare, source, "cluttered", 0)
     store.write(tmp_path / "more", bare, source, "cluttered", 0, {"train": 75})
     for split, size in zip(SPLITS, (30, 10, 20), strict=True):
-        assert sorted(store.load(tmp_path / "once", split).images[:, 0, 0].tolist()) == list(range(1, size + 1))
+        assert sorted(store.load(tmp_path / "once", split).images[:, 0, 0].tolist()) == list(
+            range(1, size + 1)
+        )
     shown = store.load(tmp_path / "more", "train").images[:, 0, 0].tolist()
-    assert sorted(shown[:30]) == sorted(shown[30:60]) == list(range(1, 31)) and shown[:30] != shown[30:60]
+    assert (
+        sorted(shown[:30]) == sorted(shown[30:60]) == list(range(1, 31))
+        and shown[:30] != shown[30:60]
+    )
     assert len(set(shown[60:])) == 15
 
 
@@ -129,13 +165,25 @@ def test_parts_share_no_digit_not_even_in_the_clutter(tmp_path):
     store.write(tmp_path / "set", Scene(canvas=30), marked(), "cluttered", 0)
     for split, grey in zip(SPLITS, (1, 16, 25), strict=True):
         images = store.load(tmp_path / "set", split).images
-        assert (images % grey == 0).all() and images.max() > grey and (split != "train" or images.max() <= 9)
+        assert (
+            (images % grey == 0).all()
+            and images.max() > grey
+            and (split != "train" or images.max() <= 9)
+        )
 
 
 def test_progress_runs_from_the_first_to_the_last_scene(tmp_path, digits, monkeypatch):
     monkeypatch.setattr(store, "_CHUNK_BYTES", 60_000)
     calls = []
-    store.write(tmp_path / "set", CLUTTERED, digits, "cluttered", 0, COUNTS, progress=lambda done, total: calls.append((done, total)))
+    store.write(
+        tmp_path / "set",
+        CLUTTERED,
+        digits,
+        "cluttered",
+        0,
+        COUNTS,
+        progress=lambda done, total: calls.append((done, total)),
+    )
     assert [done for done, _ in calls] == sorted({done for done, _ in calls})
     assert calls[-1] == (24, 24) and {total for _, total in calls} == {24}
 
@@ -189,24 +237,46 @@ def test_the_same_set_but_damaged_is_not_kept(stored, digits):
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"scene": Scene(canvas=41, clutter=2)}, {"counts": COUNTS | {"test": 8}}, {"dataset": "x"}]
+    "change",
+    [
+        {"seed": 1},
+        {"scene": Scene(canvas=41, clutter=2)},
+        {"counts": COUNTS | {"test": 8}},
+        {"dataset": "x"},
+    ],
 )
 def test_another_set_is_replaced_only_by_force_and_other_files_stay(stored, digits, change):
-    arguments = {"scene": CLUTTERED, "source": digits, "dataset": "cluttered", "seed": 0, "counts": COUNTS} | change
+    arguments = {
+        "scene": CLUTTERED,
+        "source": digits,
+        "dataset": "cluttered",
+        "seed": 0,
+        "counts": COUNTS,
+    } | change
     (stored / "montage.png").write_bytes(b"old")
     (stored / "my notes.txt").write_text("mine")
     before = content(stored)
-    with pytest.raises(Problem, match=r"another data set \(cluttered 40x40 from digits, seed 0\).*--force"):
+    with pytest.raises(
+        Problem, match=r"another data set \(cluttered 40x40 from digits, seed 0\).*--force"
+    ):
         store.write(stored, **arguments)
     assert content(stored) == before
     card = store.write(stored, **arguments, force=True)
-    assert store.card(stored) == card and len(store.load(stored, "test").images) == card["counts"]["test"]
+    assert (
+        store.card(stored) == card
+        and len(store.load(stored, "test").images) == card["counts"]["test"]
+    )
     assert (stored / "my notes.txt").read_text() == "mine" and not (stored / "montage.png").exists()
 
 
 @pytest.mark.parametrize(
     ("name", "text"),
-    [("config.json", "a run"), ("result.json", "a run"), ("thesis.tex", r"thesis\.tex"), ("train.npz", "not a complete data set")],
+    [
+        ("config.json", "a run"),
+        ("result.json", "a run"),
+        ("thesis.tex", r"thesis\.tex"),
+        ("train.npz", "not a complete data set"),
+    ],
 )
 def test_a_folder_with_anything_else_is_refused(tmp_path, digits, name, text):
     (tmp_path / name).write_text("{}")
@@ -231,9 +301,18 @@ def test_an_empty_folder_is_taken(tmp_path, digits):
     assert len(store.load(tmp_path, "test").labels) == 7
 
 
-@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        PermissionError(13, "Permission denied"),
+        KeyboardInterrupt(),
+    ],
+)
 @pytest.mark.parametrize("step", ["_write_part", "_move"])
-def test_an_interrupted_write_leaves_nothing_and_loses_nothing(tmp_path, digits, stored, monkeypatch, step, error):
+def test_an_interrupted_write_leaves_nothing_and_loses_nothing(
+    tmp_path, digits, stored, monkeypatch, step, error
+):
     def fail(*_):
         raise error
 
@@ -248,7 +327,9 @@ def test_an_interrupted_write_leaves_nothing_and_loses_nothing(tmp_path, digits,
 
 
 def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_has_is_not(tmp_path, digits):
-    dead, alive, other = (tmp_path / name for name in (".set.0.partial", ".set.1.partial", ".sets.2.partial"))
+    dead, alive, other = (
+        tmp_path / name for name in (".set.0.partial", ".set.1.partial", ".sets.2.partial")
+    )
     for folder in (dead, alive, other):
         folder.mkdir()
         (folder / "train.npz").write_bytes(b"half")
@@ -259,7 +340,9 @@ def test_what_a_killed_writer_left_is_removed_and_what_a_living_one_has_is_not(t
 
 
 def test_of_two_that_write_one_set_at_once_both_have_it(tmp_path, digits, monkeypatch):
-    """The other is done at the moment that this one wants to put its own in place; another set there would be refused as ever."""
+    """The other is done at the moment that this one wants to put its own in place; another set
+    there would be refused as ever.
+    """
     move = store._move
 
     def late(seed):
@@ -333,7 +416,9 @@ def test_a_damaged_file_is_noticed(stored, damage):
 
 def header(shape, descr="|u1") -> bytes:
     stream = io.BytesIO()
-    np.lib.format.write_array_header_1_0(stream, {"descr": descr, "fortran_order": False, "shape": shape})
+    np.lib.format.write_array_header_1_0(
+        stream, {"descr": descr, "fortran_order": False, "shape": shape}
+    )
     return stream.getvalue()
 
 
@@ -362,7 +447,10 @@ WRONG = {
     "another shape": ({"labels": header((7, 1)) + bytes(7)}, r"\(7, 1\)"),
     "no array": ({"labels": b"hello"}, "damaged"),
     "a box outside": (
-        {"boxes": header((7, 1, 4), "<i2") + np.tile(np.array([13, 0, 28, 28], "<i2"), (7, 1)).tobytes()},
+        {
+            "boxes": header((7, 1, 4), "<i2")
+            + np.tile(np.array([13, 0, 28, 28], "<i2"), (7, 1)).tobytes()
+        },
         "not a 28x28 digit",
     ),
     "a lost array": ({"boxes": None}, "boxes"),
@@ -373,14 +461,19 @@ WRONG = {
 def test_arrays_that_are_not_what_the_card_says_are_refused(stored, change, text):
     pack(stored / "test.npz", good())
     assert len(store.load(stored, "test", verify=False).images) == 7
-    pack(stored / "test.npz", {name: body for name, body in (good() | change).items() if body is not None})
+    pack(
+        stored / "test.npz",
+        {name: body for name, body in (good() | change).items() if body is not None},
+    )
     with pytest.raises(Problem, match=text) as problem:
         store.load(stored, "test", verify=False)
     assert "--force" in str(problem.value) and "\n" not in str(problem.value)
 
 
 def test_a_bomb_takes_no_memory(stored, monkeypatch):
-    """Card and header agree on a terabyte, and so does the directory of the zip file; only the few bytes in it do not."""
+    """Card and header agree on a terabyte, and so does the directory of the zip file; only the few
+    bytes in it do not.
+    """
     card = json.loads((stored / "card.json").read_text())
     card["counts"]["test"], card["recipe"]["canvas"] = 1_000_000, 1_000
     (stored / "card.json").write_text(json.dumps(card))

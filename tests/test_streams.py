@@ -26,7 +26,9 @@ def chi_square(counts: torch.Tensor) -> float:
     """How many standard deviations the chi-square statistic of equal cells lies above its mean."""
     counts = counts.double()
     freedom = len(counts) - 1
-    return float((((counts - counts.mean()) ** 2 / counts.mean()).sum() - freedom) / (2 * freedom) ** 0.5)
+    return float(
+        (((counts - counts.mean()) ** 2 / counts.mean()).sum() - freedom) / (2 * freedom) ** 0.5
+    )
 
 
 def test_golden_key():
@@ -36,7 +38,12 @@ def test_golden_key():
 
 def test_golden_integers():
     found = streams.integers(torch.tensor([0, 1, 54_999, 2**40]), [10, 93, 2**31], 0, "clutter")
-    assert found.tolist() == [[8, 76, 2090235012], [2, 28, 830372678], [3, 60, 1900957583], [4, 7, 234940041]]
+    assert found.tolist() == [
+        [8, 76, 2090235012],
+        [2, 28, 830372678],
+        [3, 60, 1900957583],
+        [4, 7, 234940041],
+    ]
 
 
 def test_integers_agree_with_their_twin():
@@ -50,7 +57,9 @@ def test_a_row_does_not_depend_on_its_neighbours():
     together = streams.integers(index, [100, 7], 1, "rows")
     shuffled = streams.permutation(1_000, 9, "shuffle")
     assert torch.equal(streams.integers(index[shuffled], [100, 7], 1, "rows"), together[shuffled])
-    assert torch.equal(torch.cat([streams.integers(one, [100, 7], 1, "rows") for one in index.split(13)]), together)
+    assert torch.equal(
+        torch.cat([streams.integers(one, [100, 7], 1, "rows") for one in index.split(13)]), together
+    )
 
 
 @pytest.mark.parametrize("high", [2, 10, 73, 1_000])
@@ -63,7 +72,11 @@ def test_integers_are_uniform_over_the_whole_range(high):
 def test_columns_seeds_and_names_are_independent():
     index = torch.arange(50_000)
     columns = streams.integers(index, [16, 16], 0, "a")
-    others = [columns[:, 1:], streams.integers(index, [16], 1, "a"), streams.integers(index, [16], 0, "b")]
+    others = [
+        columns[:, 1:],
+        streams.integers(index, [16], 1, "a"),
+        streams.integers(index, [16], 0, "b"),
+    ]
     for other in [*others, columns[:, :1].roll(1, 0)]:
         assert abs(chi_square((columns[:, 0] * 16 + other[:, 0]).bincount(minlength=256))) < 4
 

@@ -1,4 +1,6 @@
-"""A short torture of each kind (``make torture`` is the whole), and that the harness sees what is wrong."""
+"""A short torture of each kind (``make torture`` is the whole), and that the harness sees what is
+wrong.
+"""
 
 import shutil
 import subprocess
@@ -13,7 +15,9 @@ from torture.harness import RUN, Case, Ended, Tally
 from drawbench import runs
 from drawbench.files import hashed, read_hashed, write_json
 
-pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the harness looks at processes by /proc")
+pytestmark = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="the harness looks at processes by /proc"
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +37,18 @@ def references(workers, tmp_path_factory):
     return workers.submit(campaign.refer, tmp_path_factory.mktemp("reference"), (False,)).result()
 
 
-# Cases that are quick and differ: at a moment, at a file, a chain; a full disk, a folder that is gone; two at once; a gradient.
-CASES = [("kills", 4), ("kills", 7), ("signals", 5), ("signals", 9), ("disk", 0), ("disk", 8), ("locks", 2), ("numbers", 3)]
+# Cases that are quick and differ: at a moment, at a file, a chain; a full disk, a folder that is
+# gone; two at once; a gradient.
+CASES = [
+    ("kills", 4),
+    ("kills", 7),
+    ("signals", 5),
+    ("signals", 9),
+    ("disk", 0),
+    ("disk", 8),
+    ("locks", 2),
+    ("numbers", 3),
+]
 
 
 @pytest.mark.parametrize(("harm", "number"), CASES)
@@ -45,10 +59,20 @@ def test_what_is_promised_holds(workers, references, tmp_path, harm, number):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("file", [("classify", "last"), ("generate", "best"), ("classify", "result.json"), ("data", "train.npz")])
+@pytest.mark.parametrize(
+    "file",
+    [
+        ("classify", "last"),
+        ("generate", "best"),
+        ("classify", "result.json"),
+        ("data", "train.npz"),
+    ],
+)
 def test_damage_is_noticed(workers, references, tmp_path, file):
     case = Case("damage", damage.FILES.index(file))
-    tally = workers.submit(campaign.one, case, tmp_path, references, flips=20, cuts=5, resumed=0).result()
+    tally = workers.submit(
+        campaign.one, case, tmp_path, references, flips=20, cuts=5, resumed=0
+    ).result()
     assert not tally.faults
     assert tally.tried == 25
 
@@ -60,7 +84,7 @@ def test_what_takes_longer_holds(workers, references, tmp_path, harm, size):
     assert not tally.faults and tally.notes
 
 
-# ------------------------------------------------------------------------------------------------------- the harness itself
+# ------------------------------------------------------------------------------- the harness itself
 
 
 def one_bit(run):
@@ -80,7 +104,9 @@ def another_value(run):
 
 
 def another_time(run):
-    write_json(run / "result.json", hashed(read_hashed(run / "result.json") | {"train_seconds": 1e6}))
+    write_json(
+        run / "result.json", hashed(read_hashed(run / "result.json") | {"train_seconds": 1e6})
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,7 +128,9 @@ def test_the_comparison_sees_any_difference_but_that_of_time(references, tmp_pat
 
 def test_it_counts_tracebacks_strays_and_what_is_lost(references, tmp_path):
     tally, place = Tally(about="here"), harness.Place(tmp_path / "place")
-    harness.said_once(tally, Ended(1, "", 'Traceback (most recent call last):\n  File "cli.py"\nError: x\n', 0.0))
+    harness.said_once(
+        tally, Ended(1, "", 'Traceback (most recent call last):\n  File "cli.py"\nError: x\n', 0.0)
+    )
     assert tally.tracebacks == 1 and tally.faults[0].startswith("here: a traceback")
     harness.said_once(tally, Ended(1, "", "Error: x\nError: x\n", 0.0))
     harness.said_once(tally, Ended(0, "", "Error: x\n", 0.0))
@@ -130,13 +158,27 @@ def test_it_counts_tracebacks_strays_and_what_is_lost(references, tmp_path):
     ],
 )
 def test_wear_is_seen(wear, said):
-    """Forty samples; from the second fifth to the last, memory of 300 MB grows by 32 times what is given."""
+    """Forty samples; from the second fifth to the last, memory of 300 MB grows by 32 times what is
+    given.
+    """
     tally, samples, cpu = Tally(), [], 0.0
     for row in range(1, 41):
         cpu += 1 + wear.get("seconds", 0) * row
-        samples.append((row, 2 * cpu, cpu, int(3e8 + wear.get("memory", 0) * row), 9 + wear.get("files", 0) * (row // 20)))
+        samples.append(
+            (
+                row,
+                2 * cpu,
+                cpu,
+                int(3e8 + wear.get("memory", 0) * row),
+                9 + wear.get("files", 0) * (row // 20),
+            )
+        )
     endurance.judged(tally, samples)
-    assert [fault.partition(": ")[2].startswith(said) for fault in tally.faults] == [True] if said else not tally.faults
+    assert (
+        [fault.partition(": ")[2].startswith(said) for fault in tally.faults] == [True]
+        if said
+        else not tally.faults
+    )
     assert len(tally.notes) == 3
 
 
@@ -165,7 +207,9 @@ sys.stdin.read()
 for process in started:
     process.kill()
 """
-    with subprocess.Popen([sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as parent:
         first, zeroth = (int(pid) for pid in parent.stdout.readline().split())
         assert ranks.children(parent.pid) == {0: zeroth, 1: first}
         assert ranks.lives(zeroth)

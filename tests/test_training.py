@@ -14,7 +14,9 @@ from drawbench.training import Interrupted, Quiet, Trainer
 
 
 class Line:
-    """A task small enough to see through: fit a line to noisy points, which are a function of their number."""
+    """A task small enough to see through: fit a line to noisy points, which are a function of their
+    number.
+    """
 
     images_per_epoch = 40
     selected_by = "validation_error"
@@ -26,7 +28,9 @@ class Line:
         self.poison_at = poison_at
 
     def batch(self, first, count):
-        points = streams.integers(torch.arange(first, first + count), [1000, 1000], 0, "points") / 1000
+        points = (
+            streams.integers(torch.arange(first, first + count), [1000, 1000], 0, "points") / 1000
+        )
         if self.poison_at is not None and first == self.poison_at * count:
             points = points * math.inf
         return points
@@ -39,7 +43,11 @@ class Line:
         check()
         with torch.no_grad():
             points = self.batch(10**6, 50)
-            return {"validation_error": float((model(points).squeeze(-1) - points @ torch.tensor([2.0, -1.0])).abs().mean())}
+            return {
+                "validation_error": float(
+                    (model(points).squeeze(-1) - points @ torch.tensor([2.0, -1.0])).abs().mean()
+                )
+            }
 
 
 def settings(**changes):
@@ -75,7 +83,9 @@ def same(left, right):
 
 
 class StopAfter(training.StopFlag):
-    """A signal that comes before the n-th check, wherever that is: between steps or in the middle of a validation."""
+    """A signal that comes before the n-th check, wherever that is: between steps or in the middle
+    of a validation.
+    """
 
     def __init__(self, checks):
         super().__init__()
@@ -129,7 +139,9 @@ def test_training_learns_and_the_best_is_kept(uninterrupted):
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.5])
 def test_the_loop_is_adam_with_clipping_and_averaging_written_out(tmp_path, weight_decay):
-    """A twin in plain arithmetic: Kingma & Ba 2015, algorithm 1; clipping by the global norm; a running mean of weights."""
+    """A twin in plain arithmetic: Kingma & Ba 2015, algorithm 1; clipping by the global norm; a
+    running mean of weights.
+    """
     run = new_run(tmp_path / "run", clip=0.5, average=0.7, weight_decay=weight_decay)
     trainer = train(run)
     task = Line()
@@ -143,7 +155,9 @@ def test_the_loop_is_adam_with_clipping_and_averaging_written_out(tmp_path, weig
         loss, _ = task.loss(task.batch(step * 8, 8))
         gradients = [g.double() for g in torch.autograd.grad(loss, list(task.model.parameters()))]
         norm = math.sqrt(sum(float(g.square().sum()) for g in gradients))
-        rate = 0.2 * min(1, (step + 1) / 3) * (1 + math.cos(math.pi * step / 30)) / 2  # warm-up: at most a tenth of 30 steps
+        rate = (
+            0.2 * min(1, (step + 1) / 3) * (1 + math.cos(math.pi * step / 30)) / 2
+        )  # warm-up: at most a tenth of 30 steps
         for i, gradient in enumerate(gradients):
             gradient = gradient * min(1, 0.5 / (norm + 1e-6))
             m, v = moments[i]
@@ -151,7 +165,11 @@ def test_the_loop_is_adam_with_clipping_and_averaging_written_out(tmp_path, weig
             v.mul_(0.999).add_(gradient.square(), alpha=0.001)
             if weights[i].ndim > 1:
                 weights[i] *= 1 - rate * weight_decay
-            weights[i] -= rate * (m / (1 - 0.9 ** (step + 1))) / ((v / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+            weights[i] -= (
+                rate
+                * (m / (1 - 0.9 ** (step + 1)))
+                / ((v / (1 - 0.999 ** (step + 1))).sqrt() + 1e-8)
+            )
             decay = min(0.7, (2 + step) / (11 + step))
             average[i] = decay * average[i] + (1 - decay) * weights[i]
     for ours, theirs in zip(trainer.average.parameters(), average, strict=True):
@@ -163,7 +181,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
     task = Line(poison_at=11)
     before = {}
     trainer = Trainer(task, run, Quiet())
-    trainer.reporter.progress = lambda step, total, facts: before.update(copy.deepcopy(task.model.state_dict()))
+    trainer.reporter.progress = lambda step, total, facts: before.update(
+        copy.deepcopy(task.model.state_dict())
+    )
     with pytest.raises(Problem, match=r"no longer finite .*no weight was changed"):
         trainer.fit(training.StopFlag())
     assert trainer.step == 11
@@ -172,7 +192,9 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
 
 
 def test_numbers_that_are_looked_at_together_are_the_same(tmp_path, monkeypatch):
-    """As on a GPU, which is not waited for at every update: the same sums, and a loss that is not finite is never saved."""
+    """As on a GPU, which is not waited for at every update: the same sums, and a loss that is not
+    finite is never saved.
+    """
     truth, run = train(new_run(tmp_path / "each")), new_run(tmp_path / "together")
     monkeypatch.setitem(training.LOOK_EVERY, "cpu", 4)
     together = train(run)
@@ -202,7 +224,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         Trainer(other, run, Quiet()).restore()
 
 
-# ------------------------------------------------------------------------------------------------- schedule and length
+# ------------------------------------------------------------------------------ schedule and length
 
 
 def test_the_rate_rises_then_falls_to_nothing():
@@ -276,7 +298,10 @@ def test_training_on_starts_from_the_weights_given(tmp_path):
     trainer.fit(training.StopFlag())
     finished = copy.deepcopy(trainer.task.model.state_dict())
     trainer.start_from(weights)  # as a resume does: what has begun is not begun again
-    assert all(torch.equal(finished[name], value) for name, value in trainer.task.model.state_dict().items())
+    assert all(
+        torch.equal(finished[name], value)
+        for name, value in trainer.task.model.state_dict().items()
+    )
     assert trainer.best < first.best
 
 

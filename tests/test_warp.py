@@ -17,7 +17,9 @@ def blob(count=64):
 
 
 def test_strength_zero_is_the_identity_to_the_byte():
-    images = torch.randint(0, 256, (16, DIGIT, DIGIT), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (16, DIGIT, DIGIT), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     assert torch.equal(warp(images, torch.arange(16), 0.0, 0, "t"), images)
 
 
@@ -25,7 +27,9 @@ def test_each_presentation_has_its_own_distortion_whatever_the_batch():
     images = blob()
     whole = warp(images, torch.arange(64), 1.0, 0, "t")
     parts = torch.cat([warp(images[rows], rows, 1.0, 0, "t") for rows in torch.arange(64).split(7)])
-    assert (whole.int() - parts.int()).abs().max() <= 1  # the last bit of a float sum may round the other way
+    assert (
+        whole.int() - parts.int()
+    ).abs().max() <= 1  # the last bit of a float sum may round the other way
     assert len({bytes(one.numpy()) for one in whole}) == 64
     assert not torch.equal(whole, warp(images, torch.arange(64), 1.0, 1, "t"))
 
@@ -38,13 +42,17 @@ def test_pieces_move_by_the_stated_amounts_and_on_average_not_at_all():
     mass, pixels = moved.sum((1, 2)), torch.arange(DIGIT, dtype=torch.float32)
     for axis, centre in zip((1, 2), at, strict=True):
         places = (moved.sum(3 - axis) * pixels).sum(1) / mass - centre
-        # The centre sits on a node of the lattice: only the elastic part moves it, a node's displacement at a time.
+        # The centre sits on a node of the lattice: only the elastic part moves it, a node's
+        # displacement at a time.
         assert abs(places.mean()) < 4 * module.ELASTIC / count**0.5
         assert 0.75 * module.ELASTIC < places.std() < 1.25 * module.ELASTIC
 
 
 def test_stronger_distortions_change_more():
-    change = [(warp(blob(), torch.arange(64), s, 0, "t").float() - blob().float()).abs().mean() for s in (0.2, 0.6, 1.5)]
+    change = [
+        (warp(blob(), torch.arange(64), s, 0, "t").float() - blob().float()).abs().mean()
+        for s in (0.2, 0.6, 1.5)
+    ]
     assert 0 < change[0] < change[1] < change[2]
 
 
@@ -52,10 +60,15 @@ def test_stronger_distortions_change_more():
 def test_only_the_target_of_a_scene_is_distorted(digits):
     bank = Digits(blob(50), torch.arange(50, dtype=torch.uint8) % 10)
     index, scene = torch.arange(20), Scene(canvas=100, digits=digits, clutter=0)
-    plain, distorted = fresh(bank, scene, index, 0, "t"), fresh(bank, scene, index, 0, "t", distortion=1.0)
+    plain, distorted = (
+        fresh(bank, scene, index, 0, "t"),
+        fresh(bank, scene, index, 0, "t", distortion=1.0),
+    )
     assert torch.equal(plain.labels, distorted.labels) and torch.equal(plain.boxes, distorted.boxes)
     for image, other, boxes in zip(plain.images, distorted.images, plain.boxes, strict=True):
         assert not torch.equal(image, other)
         top, left, height, width = boxes[0].tolist()
-        image[top : top + height, left : left + width] = other[top : top + height, left : left + width] = 0
+        image[top : top + height, left : left + width] = other[
+            top : top + height, left : left + width
+        ] = 0
         assert torch.equal(image, other)

@@ -1,15 +1,20 @@
 """Speed and memory of the toolkit, measured so that they can be believed.
 
-- Contenders take turns, A B A B ..., so that a machine that drifts drifts for all; what is compared is compared round by round.
-- A step is held against its floor: the matrix products that it cannot do without, and nothing else, on the same machine, with the
-  same threads, in the same rounds. :class:`Product` lists them; their count agrees with the plain model's (``tests/test_bench.py``).
-- Peak memory is measured in a process of its own for each contender, for the peak of a process never falls.
+- Contenders take turns, A B A B ..., so that a machine that drifts drifts for all; what is compared
+  is compared round by round.
+- A step is held against its floor: the matrix products that it cannot do without, and nothing else,
+  on the same machine, with the same threads, in the same rounds. :class:`Product` lists them; their
+  count agrees with the plain model's (``tests/test_bench.py``).
+- Peak memory is measured in a process of its own for each contender, for the peak of a process
+  never falls.
 
-A *training step* is the loss of a batch, its gradient, clipping and Adam; making the batch is a part of its own, *data*. An *evaluation*
-is the loss without gradients. The weights are the initial ones and a picture is noise, one pixel in ten lit: speed does not depend on
-either. To add a case, add it to :data:`CASES`.
+A *training step* is the loss of a batch, its gradient, clipping and Adam; making the batch is a
+part of its own, *data*. An *evaluation* is the loss without gradients. The weights are the initial
+ones and a picture is noise, one pixel in ten lit: speed does not depend on either. To add a case,
+add it to :data:`CASES`.
 
-Symbols: B images in a batch, S side of the square image, N side of a patch, T steps (glimpses), U units of an LSTM, Z latents in a step.
+Symbols: B images in a batch, S side of the square image, N side of a patch, T steps (glimpses), U
+    units of an LSTM, Z latents in a step.
 """
 
 from drawbench.bench.cases import (

@@ -1,4 +1,6 @@
-"""What is measured: the parts of the toolkit, each at some sizes, and the ways there are to do their work."""
+"""What is measured: the parts of the toolkit, each at some sizes, and the ways there are to do
+their work.
+"""
 
 import dataclasses
 import difflib
@@ -17,11 +19,13 @@ from drawbench import config as configs
 from drawbench.bench.products import CPU, Product, Run
 from drawbench.data import sources
 from drawbench.errors import Problem
-from drawbench.experiments.classify import CLASSES, FreshScenes, scene_of
-from drawbench.models.draw_fast import fast_drawing
-from drawbench.models.glimpse_fast import fast_logits
+from drawbench.fast.draw import fast_drawing
+from drawbench.fast.glimpse import fast_logits
+from drawbench.tasks.classify import CLASSES, FreshScenes, scene_of
 
-Loss = Callable[[torch.dtype | None], Tensor]  # by the fast path with products of that dtype, or by the plain model for None
+Loss = Callable[
+    [torch.dtype | None], Tensor
+]  # by the fast path with products of that dtype, or by the plain model for None
 
 
 class Contender(NamedTuple):
@@ -54,18 +58,26 @@ class Classifier:
     batch: int = 128
 
     def build(self) -> nn.Module:
-        settings = configs.ClassifierModel(glimpses=self.glimpses, patch=self.patch, hidden=self.hidden)
+        settings = configs.ClassifierModel(
+            glimpses=self.glimpses, patch=self.patch, hidden=self.hidden
+        )
         with streams.seeded(0, "bench"):
             return models.build_classifier(settings, (self.canvas, self.canvas), CLASSES)
 
     def loss(self, device: torch.device = CPU) -> tuple[nn.Module, Loss]:
         """The network and its loss on one batch."""
         model: Any = self.build().to(device)
-        pixels = (_pictures(self.batch, self.canvas) * torch.tensor(255, dtype=torch.uint8)).to(device)
+        pixels = (_pictures(self.batch, self.canvas) * torch.tensor(255, dtype=torch.uint8)).to(
+            device
+        )
         labels = torch.arange(self.batch, device=device) % CLASSES
 
         def loss(products: torch.dtype | None) -> Tensor:
-            logits = model(pixels.float() / 255).logits if products is None else fast_logits(model, pixels, products=products)
+            logits = (
+                model(pixels.float() / 255).logits
+                if products is None
+                else fast_logits(model, pixels, products=products)
+            )
             return F.cross_entropy(logits[:, -1], labels)
 
         return model, loss
@@ -74,7 +86,9 @@ class Classifier:
         """What an image cannot do without. The image itself needs no gradient."""
         side, patch, units, steps = self.canvas, self.patch, self.hidden, self.glimpses
         return [
-            Product(1, units, len(attention.PARAMETERS), steps, weights=True, exact=True),  # the window
+            Product(
+                1, units, len(attention.PARAMETERS), steps, weights=True, exact=True
+            ),  # the window
             Product(patch, side, side, steps, into_right=False),  # F_Y image
             Product(patch, side, patch, steps),  # ... F_X^T
             Product(1, patch**2 + units, 4 * units, steps, weights=True),  # the LSTM
@@ -97,25 +111,42 @@ class Generator:
     batch: int = 100
 
     def build(self) -> nn.Module:
-        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name not in ("canvas", "batch")}
+        own = {
+            field.name: getattr(self, field.name)
+            for field in dataclasses.fields(self)
+            if field.name not in ("canvas", "batch")
+        }
         with streams.seeded(0, "bench"):
-            return models.build_generator(configs.GeneratorModel(**own), (1, self.canvas, self.canvas))
+            return models.build_generator(
+                configs.GeneratorModel(**own), (1, self.canvas, self.canvas)
+            )
 
     def loss(self, device: torch.device = CPU) -> tuple[nn.Module, Loss]:
         """The network and its loss on one batch."""
         model: Any = self.build().to(device)
         images = _pictures(self.batch, self.canvas).float().to(device)
-        noise = torch.randn(self.batch, self.glimpses, self.latent, generator=streams.stream(0, "bench")).to(device)
+        noise = torch.randn(
+            self.batch, self.glimpses, self.latent, generator=streams.stream(0, "bench")
+        ).to(device)
 
         def loss(products: torch.dtype | None) -> Tensor:
-            made = model(images, noise) if products is None else fast_drawing(model, images, noise, products)
+            made = (
+                model(images, noise)
+                if products is None
+                else fast_drawing(model, images, noise, products)
+            )
             return likelihood.terms(made.logits, images, made.mu, made.log_sigma).bound.mean()
 
         return model, loss
 
     def products(self) -> list[Product]:
         """What an image cannot do without. The image itself needs no gradient."""
-        units, steps, latent, window = self.hidden, self.glimpses, self.latent, len(attention.PARAMETERS)
+        units, steps, latent, window = (
+            self.hidden,
+            self.glimpses,
+            self.latent,
+            len(attention.PARAMETERS),
+        )
         reads, writes = (self.attention in ("both", side) for side in ("read", "write"))
         seen = 2 * self.read_patch**2 if reads else self.canvas**2
         with_weights = partial(Product, 1, times=steps, weights=True)
@@ -125,12 +156,18 @@ class Generator:
             with_weights(latent + units, 4 * units),  # the decoder
         ]
         if reads or writes:  # the numbers of the windows, and the patch to write
-            products.append(with_weights(units, window * (reads + writes) + writes * self.write_patch**2, exact=True))
+            products.append(
+                with_weights(
+                    units, window * (reads + writes) + writes * self.write_patch**2, exact=True
+                )
+            )
         return products + self._reading(reads) + self._writing(writes)
 
     def _reading(self, attentive: bool) -> list[Product]:
         side, patch, steps = self.canvas, self.read_patch, self.glimpses
-        if not attentive:  # the image is the same at every step, and so is its part of the encoder's product
+        if (
+            not attentive
+        ):  # the image is the same at every step, and so is its part of the encoder's product
             return [Product(1, side**2, 4 * self.hidden, 1, into_left=False, weights=True)]
         return [
             Product(patch, side, side, steps, into_right=False, exact=True),  # F_Y image
@@ -188,15 +225,17 @@ CASES: dict[str, Case] = {  # the part of the toolkit, a dash, the size
     "data-mnist2": Data(canvas=60, digits=2, clutter=0),
 }
 
-GROWING = ("classifier-paper", "generator-10")  # whose growth is measured if nothing else is asked for
+GROWING = (
+    "classifier-paper",
+    "generator-10",
+)  # whose growth is measured if nothing else is asked for
 
 
 def select(names: Iterable[str], **changes: int | None) -> dict[str, Case]:
     """Cases by name or by part (``"generator"`` is all of that part); all if no name is given.
 
-    Args:
-        names: of cases and parts.
-        changes: of their settings, such as ``batch=10``, where a case has that setting; None leaves it.
+    Args: names: of cases and parts. changes: of their settings, such as ``batch=10``, where a case
+        has that setting; None leaves it.
 
     Raises:
         Problem: a name is neither.
@@ -207,14 +246,20 @@ def select(names: Iterable[str], **changes: int | None) -> dict[str, Case]:
         if name not in CASES and name not in parts:
             close = difflib.get_close_matches(name, [*parts, *CASES], n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise Problem(f"there is no part {name!r} to measure{hint}; there are {', '.join([*parts, *CASES])}")
-    chosen = {key: case for key, case in CASES.items() if key in names or key.partition("-")[0] in names}
+            raise Problem(
+                f"there is no part {name!r} to measure{hint}; there are {', '.join([*parts, *CASES])}"
+            )
+    chosen = {
+        key: case for key, case in CASES.items() if key in names or key.partition("-")[0] in names
+    }
     return {key: changed(case, **changes) for key, case in chosen.items()}
 
 
 def changed(case: Case, **changes: int | None) -> Case:
     """The case with other settings, where it has them; None leaves one as it is."""
-    new: dict[str, Any] = {name: value for name, value in changes.items() if value is not None and hasattr(case, name)}
+    new: dict[str, Any] = {
+        name: value for name, value in changes.items() if value is not None and hasattr(case, name)
+    }
     return dataclasses.replace(case, **new)
 
 
@@ -223,16 +268,23 @@ def contenders(case: Case, work: str, device: torch.device = CPU) -> dict[Conten
     if isinstance(case, Data):
         return {RENDER: case.render()}
     model, loss = case.loss(device)
-    losses = {PLAIN: partial(loss, None), **{contender: partial(loss, getattr(torch, name)) for name, contender in FAST.items()}}
+    losses = {
+        PLAIN: partial(loss, None),
+        **{contender: partial(loss, getattr(torch, name)) for name, contender in FAST.items()},
+    }
     if work == "evaluation":
         return {contender: torch.no_grad()(loss) for contender, loss in losses.items()}
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)  # at rate 0 every step does the same
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=0.0, fused=True
+    )  # at rate 0 every step does the same
 
     def step(loss: Callable[[], Tensor]) -> None:
         optimizer.zero_grad(set_to_none=True)
         loss().backward()
         if distributed.size() > 1:
-            gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+            gradients = [
+                parameter.grad for parameter in model.parameters() if parameter.grad is not None
+            ]
             distributed.mean_(gradients, torch.zeros(1), 1 / distributed.size())
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()

@@ -33,10 +33,19 @@ class Plan(NamedTuple):
 
 def plans(cases: dict[str, Case], works: Iterable[str] = ()) -> list[Plan]:
     """All that cases do, or those ``works`` of it."""
-    return [Plan(name, case, work) for name, case in cases.items() for work in case.works if work in (tuple(works) or case.works)]
+    return [
+        Plan(name, case, work)
+        for name, case in cases.items()
+        for work in case.works
+        if work in (tuple(works) or case.works)
+    ]
 
 
-_UP_TO_ALL_CORES = tuple(sorted({2**power for power in range(8) if 2**power < (os.cpu_count() or 1)} | {os.cpu_count() or 1}))
+_UP_TO_ALL_CORES = tuple(
+    sorted(
+        {2**power for power in range(8) if 2**power < (os.cpu_count() or 1)} | {os.cpu_count() or 1}
+    )
+)
 # What cost may grow with, and the values that show how.
 AXES: dict[str, tuple[int, ...]] = {
     "glimpses": (2, 4, 8, 16, 32, 64),
@@ -47,7 +56,9 @@ AXES: dict[str, tuple[int, ...]] = {
 }
 
 
-def growth_plans(cases: dict[str, Case], works: Iterable[str], along: str, values: Iterable[int]) -> list[Plan]:
+def growth_plans(
+    cases: dict[str, Case], works: Iterable[str], along: str, values: Iterable[int]
+) -> list[Plan]:
     """The same work at several values of one of :data:`AXES`, of the cases that have it."""
     values = tuple(values)
     if along == "threads":
@@ -55,7 +66,11 @@ def growth_plans(cases: dict[str, Case], works: Iterable[str], along: str, value
     if along == "processes":
         return [plan._replace(processes=value) for plan in plans(cases, works) for value in values]
     able = {name: case for name, case in cases.items() if hasattr(case, along)}
-    return [plan._replace(case=changed(plan.case, **{along: value})) for plan in plans(able, works) for value in values]
+    return [
+        plan._replace(case=changed(plan.case, **{along: value}))
+        for plan in plans(able, works)
+        for value in values
+    ]
 
 
 WARMUP = 2  # rounds before those that count
@@ -68,14 +83,12 @@ def in_turn(
     synchronize: Callable[[], object] = lambda: None,
     tick: Callable[[], object] = lambda: None,
 ) -> dict[Key, list[float]]:
-    """Time each contender once a round, A B C A B C ..., so that a machine that drifts drifts for all.
+    """Time each contender once a round, A B C A B C ..., so that a machine that drifts drifts for
+    all.
 
-    Args:
-        runs: the contenders by name.
-        rounds: that count, at least 1.
-        warmup: rounds before them that do not.
-        synchronize: waits for what a device still has to do; called before each reading of the clock.
-        tick: called after each round.
+    Args: runs: the contenders by name. rounds: that count, at least 1. warmup: rounds before them
+        that do not. synchronize: waits for what a device still has to do; called before each
+        reading of the clock. tick: called after each round.
 
     Returns:
         Seconds of each counted round, by name.
@@ -107,7 +120,8 @@ def measure(
     device: torch.device = CPU,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> list[dict[str, Any]]:
-    """Measure what is planned. The same work at several sizes takes turns too, so that a curve is not the drift of the machine.
+    """Measure what is planned. The same work at several sizes takes turns too, so that a curve is
+    not the drift of the machine.
 
     Args:
         rounds: that count; two more come before them.
@@ -116,17 +130,23 @@ def measure(
         device: where the models run.
         progress: called now and then with what is done and all there is to do.
 
-    Returns:
-        A row for each contender of each plan: ``case``, ``work``, ``implementation``, ``precision``, the case's settings, ``threads``;
-        ``images_per_second``, ``slowest`` and ``fastest`` of the rounds; ``gflops``, the rate at which it gets through the
-        operations of its floor (10^9 / s); but for the floors ``floor_percent``, the share of the floor in its time (median over
-        the rounds), and ``peak_mb`` (:func:`peak_memory`, 10^6 bytes); and where the plain model took part ``times_plain`` with
-        ``times_plain_low`` and ``times_plain_high``: median and range over the rounds of how many times faster it is.
+    Returns: A row for each contender of each plan: ``case``, ``work``, ``implementation``,
+        ``precision``, the case's settings, ``threads``; ``images_per_second``, ``slowest`` and
+        ``fastest`` of the rounds; ``gflops``, the rate at which it gets through the operations of
+        its floor (10^9 / s); but for the floors ``floor_percent``, the share of the floor in its
+        time (median over the rounds), and ``peak_mb`` (:func:`peak_memory`, 10^6 bytes); and where
+        the plain model took part ``times_plain`` with ``times_plain_low`` and ``times_plain_high``:
+        median and range over the rounds of how many times faster it is.
 
     Raises:
         Problem: no rounds, or a size that there cannot be.
     """
-    groups = [list(group) for _, group in itertools.groupby(todo, key=lambda plan: (plan.name, plan.work, plan.threads))]
+    groups = [
+        list(group)
+        for _, group in itertools.groupby(
+            todo, key=lambda plan: (plan.name, plan.work, plan.threads)
+        )
+    ]
     ticks, total = itertools.count(1), len(todo) + len(groups) * (WARMUP + rounds)
 
     def tick() -> None:
@@ -143,28 +163,57 @@ def measure(
 
 
 def _together(
-    group: list[Plan], rounds: int, against_plain: bool, memory: bool, device: torch.device, tick: Callable[[], object]
+    group: list[Plan],
+    rounds: int,
+    against_plain: bool,
+    memory: bool,
+    device: torch.device,
+    tick: Callable[[], object],
 ) -> list[dict[str, Any]]:
-    """The rows of plans that take turns; arguments as :func:`measure`, but ``tick``, called after each plan's memory and each round."""
+    """The rows of plans that take turns; arguments as :func:`measure`, but ``tick``, called after
+    each plan's memory and each round.
+    """
     runs: dict[tuple[int, Contender], Run] = {}
     peaks: list[dict[Contender, int]] = []
     with contextlib.ExitStack() as teams:
         for number, plan in enumerate(group):
             ready = _competitors(plan, against_plain, device, teams)
             runs |= {(number, contender): run for contender, run in ready.items()}
-            measured = [contender for contender in ready if memory and not plan.processes and contender.implementation != "floor"]
+            measured = [
+                contender
+                for contender in ready
+                if memory and not plan.processes and contender.implementation != "floor"
+            ]
             arguments = device, torch.get_num_threads()
-            peaks.append({contender: in_process(peak_memory, plan.case, plan.work, contender, *arguments) for contender in measured})
+            peaks.append(
+                {
+                    contender: in_process(peak_memory, plan.case, plan.work, contender, *arguments)
+                    for contender in measured
+                }
+            )
             tick()
-        seconds = in_turn(runs, rounds, synchronize=torch.cuda.synchronize if device.type == "cuda" else lambda: None, tick=tick)
+        seconds = in_turn(
+            runs,
+            rounds,
+            synchronize=torch.cuda.synchronize if device.type == "cuda" else lambda: None,
+            tick=tick,
+        )
     rows = []
     for number, plan in enumerate(group):
-        rows += _rows(plan, {contender: taken for (n, contender), taken in seconds.items() if n == number}, peaks[number])
+        rows += _rows(
+            plan,
+            {contender: taken for (n, contender), taken in seconds.items() if n == number},
+            peaks[number],
+        )
     return rows
 
 
-def _competitors(plan: Plan, against_plain: bool, device: torch.device, teams: contextlib.ExitStack) -> dict[Contender, Run]:
-    """The contenders of one plan, with the plain model or without, and the floors, which one process does; ``teams`` closes a team."""
+def _competitors(
+    plan: Plan, against_plain: bool, device: torch.device, teams: contextlib.ExitStack
+) -> dict[Contender, Run]:
+    """The contenders of one plan, with the plain model or without, and the floors, which one
+    process does; ``teams`` closes a team.
+    """
     runs = contenders(plan.case, plan.work, device)
     if plan.processes:
         team = Team(plan.case, plan.work, device, plan.processes)
@@ -173,21 +222,35 @@ def _competitors(plan: Plan, against_plain: bool, device: torch.device, teams: c
     if not against_plain:
         runs.pop(PLAIN, None)
     if products := plan.case.products():
-        runs |= {who: floor(products, plan.case.batch, name, plan.work == "training", device) for name, who in FLOOR.items()}
+        runs |= {
+            who: floor(products, plan.case.batch, name, plan.work == "training", device)
+            for name, who in FLOOR.items()
+        }
     return runs
 
 
-def _rows(plan: Plan, seconds: dict[Contender, list[float]], peaks: dict[Contender, int]) -> list[dict[str, Any]]:
+def _rows(
+    plan: Plan, seconds: dict[Contender, list[float]], peaks: dict[Contender, int]
+) -> list[dict[str, Any]]:
     """The rows of :func:`measure` for one plan."""
     count = operations(plan.case.products(), plan.case.batch, plan.work == "training")
     rows = []
     for contender, taken in seconds.items():
-        row = {"case": plan.name, "work": plan.work, **contender._asdict(), **dataclasses.asdict(plan.case)}
+        row = {
+            "case": plan.name,
+            "work": plan.work,
+            **contender._asdict(),
+            **dataclasses.asdict(plan.case),
+        }
         row["threads"] = plan.threads or torch.get_num_threads()
         if plan.processes:
             row["processes"] = plan.processes
         rates = [plan.case.batch / second for second in taken]
-        row |= {"images_per_second": _short(statistics.median(rates)), "slowest": _short(min(rates)), "fastest": _short(max(rates))}
+        row |= {
+            "images_per_second": _short(statistics.median(rates)),
+            "slowest": _short(min(rates)),
+            "fastest": _short(max(rates)),
+        }
         if count:
             row["gflops"] = _short(count / statistics.median(taken) / 1e9)
         if contender.implementation != "floor" and count:

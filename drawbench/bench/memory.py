@@ -32,17 +32,22 @@ def in_process(function: Callable[..., int], *arguments: Any) -> int:
         ) from error
 
 
-def peak_memory(case: Case, work: str, contender: Contender, device: torch.device, threads: int) -> int:
-    """Bytes by which a piece of work, done three times, raises the memory of this process above its model and inputs.
+def peak_memory(
+    case: Case, work: str, contender: Contender, device: torch.device, threads: int
+) -> int:
+    """Bytes by which a piece of work, done three times, raises the memory of this process above its
+    model and inputs.
 
-    On a CPU it is the resident set, on a GPU what torch has allocated there. A peak never falls, so call it through
-    :func:`in_process`.
+    On a CPU it is the resident set, on a GPU what torch has allocated there. A peak never falls, so
+    call it through :func:`in_process`.
     """
     torch.set_num_threads(threads)
     run = contenders(case, work, device)[contender]
     gc.collect()
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins again at what is held now
+        Path("/proc/self/clear_refs").write_text(
+            "5"
+        )  # Linux: the peak begins again at what is held now
     on_gpu = device.type == "cuda"
     before = torch.cuda.memory_allocated(device) if on_gpu else _resident_peak()
     for _ in range(3):
@@ -57,4 +62,6 @@ def _resident_peak() -> int:
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )

@@ -13,7 +13,8 @@ from drawbench.errors import Problem
 
 
 class Team:
-    """Processes of this machine that do a piece of work together, each its share of the batch, as ``--processes`` does in training.
+    """Processes of this machine that do a piece of work together, each its share of the batch, as
+    ``--processes`` does in training.
 
     Close it after use.
 
@@ -27,15 +28,27 @@ class Team:
 
     def __init__(self, case: Case, work: str, device: torch.device, size: int):
         if case.batch < size:
-            raise Problem(f"a batch of {case.batch} cannot be shared by {size} processes; use a larger --batch")
+            raise Problem(
+                f"a batch of {case.batch} cannot be shared by {size} processes; use a larger --batch"
+            )
         self._stack = contextlib.ExitStack()
-        context, threads = multiprocessing.get_context("spawn"), max(1, torch.get_num_threads() // size)
+        context, threads = (
+            multiprocessing.get_context("spawn"),
+            max(1, torch.get_num_threads() // size),
+        )
         self._store = distributed.meeting_place()
         self._ends = []
         for number in range(size):
             mine, theirs = context.Pipe()
             share = changed(case, batch=case.batch // size + (number < case.batch % size))
-            arguments = theirs, distributed.seat(self._store, number, size), share, work, device, threads
+            arguments = (
+                theirs,
+                distributed.seat(self._store, number, size),
+                share,
+                work,
+                device,
+                threads,
+            )
             process = context.Process(target=_member, args=arguments, daemon=True)
             process.start()
             theirs.close()
@@ -54,7 +67,9 @@ class Team:
             for end in self._ends:
                 end.recv()
         except (EOFError, OSError) as error:
-            raise Problem("a process of the team was ended, so there may be too little memory; take fewer processes") from error
+            raise Problem(
+                "a process of the team was ended, so there may be too little memory; take fewer processes"
+            ) from error
 
     def _tell(self, contender: Contender | None) -> None:
         for end in self._ends:
@@ -66,7 +81,9 @@ class Team:
         self._stack.close()
 
 
-def _member(end: Connection, seat: dict[str, str], case: Case, work: str, device: torch.device, threads: int) -> None:
+def _member(
+    end: Connection, seat: dict[str, str], case: Case, work: str, device: torch.device, threads: int
+) -> None:
     """A process of a :class:`Team`: works whenever it is told to, until told to stop."""
     os.environ.update(seat)
     torch.set_num_threads(threads)

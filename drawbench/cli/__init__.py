@@ -1,4 +1,6 @@
-"""The command line. The only place that parses or prints; each command's module is imported when it is called, torch with it."""
+"""The command line. The only place that parses or prints; each command's module is imported when it
+is called, torch with it.
+"""
 
 import importlib
 import sys
@@ -24,16 +26,23 @@ COMMANDS = {
     "bench": "Images per second, against the plain model and the machine's limit.",
     "doctor": "What is here, what is missing, and how to get it.",
 }
-SHARED = ("classify", "generate", "evaluate", "resume")  # commands that several processes can work on together
+SHARED = (
+    "classify",
+    "generate",
+    "evaluate",
+    "resume",
+)  # commands that several processes can work on together
 
 
 LONGEST = 2000  # letters of a sentence
 
 
 class Commands(click.Group):
-    """Loads a command's module when it is called, and turns problems into one sentence and an exit status.
+    """Loads a command's module when it is called, and turns problems into one sentence and an exit
+    status.
 
-    Of several processes that work together, the one that failed first says the sentence, and its status is that of all.
+    Of several processes that work together, the one that failed first says the sentence, and its
+    status is that of all.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -59,7 +68,9 @@ class Commands(click.Group):
         except click.ClickException as error:
             distributed.take_the_word(error.exit_code)
             if len(error.message) > LONGEST:  # it repeats what it was given
-                vars(error)["message"] = f"{error.message[: LONGEST // 2]} ... {error.message[-LONGEST // 2 :]}"
+                vars(error)["message"] = (
+                    f"{error.message[: LONGEST // 2]} ... {error.message[-LONGEST // 2 :]}"
+                )
             raise
         except KeyboardInterrupt:
             distributed.take_the_word(130)
@@ -84,14 +95,23 @@ class Commands(click.Group):
             return
         if isinstance(error, (Problem, OSError)):
             raise click.ClickException(str(error)) from error
-        # torch says "can't allocate memory" on a CPU and "CUDA out of memory" on a GPU, as plain RuntimeErrors.
-        if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
-            raise click.ClickException("there is not enough memory for this; try a smaller --batch, --hidden or --canvas") from error
+        # torch says "can't allocate memory" on a CPU and "CUDA out of memory" on a GPU, as plain
+        # RuntimeErrors.
+        if isinstance(error, MemoryError) or (
+            isinstance(error, RuntimeError) and "memory" in str(error)
+        ):
+            raise click.ClickException(
+                "there is not enough memory for this; try a smaller --batch, --hidden or --canvas"
+            ) from error
 
 
 @click.group(
     cls=Commands,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DRAWBENCH", "max_content_width": 110},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": "DRAWBENCH",
+        "max_content_width": 110,
+    },
 )
 @click.version_option(package_name="drawbench", message="%(prog)s %(version)s")
 def cli() -> None:

@@ -30,11 +30,19 @@ Settings can come from the environment too: DRAWBENCH_CLASSIFY_GLIMPSES=4.
 @options.SOURCES
 @options.common
 def command(
-    recipe: str, given: dict[str, Any], name: str | None, force: bool, runs: Path, datasets: Path, sources: Path | None, as_json: bool
+    recipe: str,
+    given: dict[str, Any],
+    name: str | None,
+    force: bool,
+    runs: Path,
+    datasets: Path,
+    sources: Path | None,
+    as_json: bool,
 ) -> None:
     """Train a classifier that looks through a few small windows, then test it.
 
-    Writes a run folder with the configuration, the learning curve, the best weights, the result and figures.
+    Writes a run folder with the configuration, the learning curve, the best weights, the result and
+    figures.
     """
     config = sharing.configured(options.configure(Classify, recipe, given), given)
     from drawbench.cli import classifying, console, running

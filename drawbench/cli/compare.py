@@ -17,23 +17,34 @@ Examples:
 )
 @click.argument("first", type=click.Path(path_type=Path))
 @click.argument("second", type=click.Path(path_type=Path))
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap."
+)
 @options.DATASETS
 @options.SOURCES
 @options.common
-def command(first: Path, second: Path, seed: int, datasets: Path, sources: Path | None, as_json: bool) -> None:
-    """Compare two models on the same test images: the difference, its 95 % interval, and whether it could be chance.
+def command(
+    first: Path, second: Path, seed: int, datasets: Path, sources: Path | None, as_json: bool
+) -> None:
+    """Compare two models on the same test images: the difference, its 95 % interval, and whether it
+    could be chance.
 
-    Classifiers by the exact McNemar test, generators by the paired bootstrap of their bounds. What a model made of each test image is
-    read from its run folder; where it is not there, it is measured and kept.
+    Classifiers by the exact McNemar test, generators by the paired bootstrap of their bounds. What
+    a model made of each test image is read from its run folder; where it is not there, it is
+    measured and kept.
     """
-    from drawbench import paired
     from drawbench.cli import console
+    from drawbench.evaluation import paired
 
-    one, two = (paired.load(run) if (run / paired.FILE).is_file() else _measured(run, datasets, sources) for run in (first, second))
+    one, two = (
+        paired.load(run) if (run / paired.FILE).is_file() else _measured(run, datasets, sources)
+        for run in (first, second)
+    )
     found = paired.compare(one, two, seed)
     console.emit(
-        {"runs": [str(first), str(second)], **asdict(found)}, in_words(first.absolute().name, second.absolute().name, found), as_json
+        {"runs": [str(first), str(second)], **asdict(found)},
+        in_words(first.absolute().name, second.absolute().name, found),
+        as_json,
     )
 
 
@@ -49,7 +60,7 @@ def _measured(folder: Path, datasets: Path, sources: Path | None):
 
 def in_words(first: str, second: str, found) -> str:
     """What a person reads."""
-    from drawbench import paired
+    from drawbench.evaluation import paired
 
     errors = found.metric == paired.ERROR
     unit, amount = (" %", "percentage points") if errors else (" nats", "nats")
@@ -58,7 +69,11 @@ def in_words(first: str, second: str, found) -> str:
     better = "better" if found.difference < 0 else "worse"
     told = f"{abs(found.difference):.2f} {amount} {better}" if found.difference else "just as good"
     alone = "wrong on" if errors else "worse on"
-    sure = "so small a p is hardly chance" if found.p < 0.05 else "such a difference may well be chance"
+    sure = (
+        "so small a p is hardly chance"
+        if found.p < 0.05
+        else "such a difference may well be chance"
+    )
     return "\n".join(
         [
             f"{first}: {found.values[0]:.2f}{unit}   {second}: {found.values[1]:.2f}{unit}   (the same {found.n:,} test images)",

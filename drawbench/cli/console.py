@@ -19,11 +19,18 @@ def clock(seconds: float) -> str:
     return tqdm.format_interval(max(0, round(seconds)))
 
 
-UNITS = {"loss": "", "error": " %", "bound": " nats", "kl": " nats"}  # what is told of a measurement, by the last part of its name
+UNITS = {
+    "loss": "",
+    "error": " %",
+    "bound": " nats",
+    "kl": " nats",
+}  # what is told of a measurement, by the last part of its name
 
 
 class Console:
-    """Shows progress: a bar with time left on a terminal; a line per measurement, and no bar, where output is piped."""
+    """Shows progress: a bar with time left on a terminal; a line per measurement, and no bar, where
+    output is piped.
+    """
 
     def __init__(self) -> None:
         self.bar: tqdm | None = None
@@ -39,17 +46,29 @@ class Console:
     def progress(self, step: int, total: int, facts: dict[str, float]) -> None:
         if self.bar is None or self.bar.total != total:
             self.close()
-            self.bar = tqdm(total=total, initial=step, disable=None, unit="", dynamic_ncols=True, file=sys.stderr, leave=False)
+            self.bar = tqdm(
+                total=total,
+                initial=step,
+                disable=None,
+                unit="",
+                dynamic_ncols=True,
+                file=sys.stderr,
+                leave=False,
+            )
             self.began, self.first_step = time.perf_counter(), step
         self.bar.update(step - self.bar.n)
         if facts:
-            self.bar.set_postfix({name: f"{value:.4g}" for name, value in facts.items()}, refresh=False)
+            self.bar.set_postfix(
+                {name: f"{value:.4g}" for name, value in facts.items()}, refresh=False
+            )
             self._look_ahead(step, total, facts)
         if step >= total:
             self.close()
 
     def _look_ahead(self, step: int, total: int, facts: dict[str, float]) -> None:
-        """Keep the speed and the time left; after some seconds of training say once how long it will take."""
+        """Keep the speed and the time left; after some seconds of training say once how long it
+        will take.
+        """
         elapsed, done = time.perf_counter() - self.began, step - (self.first_step or 0)
         if not done:
             return
@@ -65,7 +84,9 @@ class Console:
         for name, value in row.items():
             unit = UNITS.get(name.rpartition("_")[2])
             if unit is not None:
-                parts.append(f"{name.replace('_', ' ')} {value:{'.2f' if unit == ' nats' else '.3g'}}{unit}")
+                parts.append(
+                    f"{name.replace('_', ' ')} {value:{'.2f' if unit == ' nats' else '.3g'}}{unit}"
+                )
         self.say("   ".join([*parts, *self.latest]))
 
     def close(self) -> None:
@@ -77,7 +98,9 @@ class Console:
 def emit(result: dict[str, Any], text: str, as_json: bool) -> None:
     """Print a result: as one JSON object, or as the text made for people."""
     # The bytes of a folder's name need not be text.
-    click.echo(json.dumps(result, allow_nan=False) if as_json else text.encode("utf-8", "replace").decode())
+    click.echo(
+        json.dumps(result, allow_nan=False) if as_json else text.encode("utf-8", "replace").decode()
+    )
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -28,7 +28,9 @@ class Numbers(click.ParamType):
                     raise ValueError
                 numbers += range(first, last + 1, step)
         except ValueError:
-            self.fail(f"{value!r} is not a list of whole numbers such as 0,4,8 or 0..32..4", param, ctx)
+            self.fail(
+                f"{value!r} is not a list of whole numbers such as 0,4,8 or 0..32..4", param, ctx
+            )
         return sorted(set(numbers))
 
 
@@ -47,13 +49,41 @@ Examples:
 @click.option("--clutter", type=Numbers(), help="Also test with these counts of clutter pieces.")
 @click.option("--canvas", type=Numbers(), help="Also test on canvases of these sides, pixels.")
 @click.option("--glimpses", type=Numbers(), help="Also test with these numbers of glimpses.")
-@click.option("--samples", type=click.IntRange(1), help="A generator: also the importance-weighted bound with so many samples.")
-@click.option("--images", type=click.IntRange(1), help="Test images of that bound, evenly spaced.  [default: all]")
-@click.option("--bound-samples", type=click.IntRange(1), help="Samples for each image in the bound itself.  [default: the run's]")
-@click.option("--model", metavar="MODULE:FACTORY", help="Instead of a run: your own network, from a Python module of yours.")
-@click.option("--weights", type=click.Path(path_type=Path), help="Of --model: safetensors, or torch.save(network.state_dict()).")
-@click.option("--source", type=click.Choice(SOURCES), help="Of --model: where the digits come from.  [default: auto]")
-@click.option("--run", "name", help="Of --model: name of the folder for the result.  [default: made from the model's]")
+@click.option(
+    "--samples",
+    type=click.IntRange(1),
+    help="A generator: also the importance-weighted bound with so many samples.",
+)
+@click.option(
+    "--images",
+    type=click.IntRange(1),
+    help="Test images of that bound, evenly spaced.  [default: all]",
+)
+@click.option(
+    "--bound-samples",
+    type=click.IntRange(1),
+    help="Samples for each image in the bound itself.  [default: the run's]",
+)
+@click.option(
+    "--model",
+    metavar="MODULE:FACTORY",
+    help="Instead of a run: your own network, from a Python module of yours.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Of --model: safetensors, or torch.save(network.state_dict()).",
+)
+@click.option(
+    "--source",
+    type=click.Choice(SOURCES),
+    help="Of --model: where the digits come from.  [default: auto]",
+)
+@click.option(
+    "--run",
+    "name",
+    help="Of --model: name of the folder for the result.  [default: made from the model's]",
+)
 @options.FORCE
 @options.RUNS
 @click.option(
@@ -89,22 +119,47 @@ def command(
 ) -> None:
     """Measure a run again from its best weights, on the test file, with a 95 % interval.
 
-    A classifier: the error, and by class; with --clutter, --canvas or --glimpses also outside its training conditions; the table and
-    the curve go into the run folder. A generator: the bound, and with --samples the importance-weighted one.
+    A classifier: the error, and by class; with --clutter, --canvas or --glimpses also outside its
+    training conditions; the table and the curve go into the run folder. A generator: the bound, and
+    with --samples the importance-weighted one.
 
-    With --model instead of a run: any torch.nn.Module that maps images (B, 1, H, W) in [0, 1] to logits (B, 10), or to a record with
-    logits (B, T, 10), made by calling MODULE:FACTORY. It is measured on the test file that every model is measured on, of the one
-    --canvas and --clutter given (100 and 8), and gets a folder of its own, which stands in tables beside the runs.
+    With --model instead of a run: any torch.nn.Module that maps images (B, 1, H, W) in [0, 1] to
+    logits (B, 10), or to a record with logits (B, T, 10), made by calling MODULE:FACTORY. It is
+    measured on the test file that every model is measured on, of the one --canvas and --clutter
+    given (100 and 8), and gets a folder of its own, which stands in tables beside the runs.
     """
     if (run is None) == (model is None):
-        raise click.UsageError("give a run to measure again, or --model MODULE:FACTORY, and not both")
+        raise click.UsageError(
+            "give a run to measure again, or --model MODULE:FACTORY, and not both"
+        )
     if model is not None:
-        for option, value in {"--glimpses": glimpses, "--samples": samples, "--images": images, "--bound-samples": bound_samples}.items():
+        for option, value in {
+            "--glimpses": glimpses,
+            "--samples": samples,
+            "--images": images,
+            "--bound-samples": bound_samples,
+        }.items():
             if value:
                 raise click.UsageError(f"{option} does not go with --model")
-        _own(model, weights, _scene(canvas, clutter, source), runs, name, force, batch, datasets, sources, as_json)
+        _own(
+            model,
+            weights,
+            _scene(canvas, clutter, source),
+            runs,
+            name,
+            force,
+            batch,
+            datasets,
+            sources,
+            as_json,
+        )
         return
-    for option, given in {"--weights": weights, "--source": source, "--run": name, "--force": force}.items():
+    for option, given in {
+        "--weights": weights,
+        "--source": source,
+        "--run": name,
+        "--force": force,
+    }.items():
         if given:
             raise click.UsageError(f"{option} goes with --model only")
     assert run is not None
@@ -114,23 +169,39 @@ def command(
     screen = console.Console()
     of_classifiers = {"--clutter": clutter, "--canvas": canvas, "--glimpses": glimpses}
     of_generators = {"--samples": samples, "--images": images, "--bound-samples": bound_samples}
-    for option in [option for option, value in (of_generators if opened.config.task == "classify" else of_classifiers).items() if value]:
+    for option in [
+        option
+        for option, value in (
+            of_generators if opened.config.task == "classify" else of_classifiers
+        ).items()
+        if value
+    ]:
         raise click.UsageError(f"{option} does not go with {run}, a run of {opened.config.task!r}")
     if opened.config.task == "generate":
         if images and not samples:
-            raise click.UsageError("--images says how many images the importance-weighted bound is measured on; give --samples too")
+            raise click.UsageError(
+                "--images says how many images the importance-weighted bound is measured on; give --samples too"
+            )
         sharing.start(processes)
-        generating.evaluate(opened, samples, bound_samples, images, batch, datasets, sources, screen, as_json)
+        generating.evaluate(
+            opened, samples, bound_samples, images, batch, datasets, sources, screen, as_json
+        )
         return
     for option, values in of_classifiers.items():
         _check_values(opened.config, option.removeprefix("--"), values or [])
     sharing.start(processes)
-    curves = {condition: values for condition, values in (("clutter", clutter), ("canvas", canvas), ("glimpses", glimpses)) if values}
+    curves = {
+        condition: values
+        for condition, values in (("clutter", clutter), ("canvas", canvas), ("glimpses", glimpses))
+        if values
+    }
     classifying.evaluate(opened, curves, batch, datasets, sources, screen, as_json)
 
 
 def _check_values(config: Any, setting: str, values: list[int]) -> None:
-    """Wrong usage where a setting cannot have one of these values, told before anything is measured."""
+    """Wrong usage where a setting cannot have one of these values, told before anything is
+    measured.
+    """
     try:
         for value in values:
             configs.replace(config, **{setting: value})
@@ -144,7 +215,9 @@ def _scene(canvas: list[int] | None, clutter: list[int] | None, source: str | No
     for setting, values in (("canvas", canvas), ("clutter", clutter)):
         if values is not None:
             if len(values) != 1:
-                raise click.UsageError(f"with --model, --{setting} names the one test file, so it is one number, got {len(values)}")
+                raise click.UsageError(
+                    f"with --model, --{setting} names the one test file, so it is one number, got {len(values)}"
+                )
             given[setting] = values[0]
     try:
         return SceneData(**given)
@@ -167,8 +240,8 @@ def _own(
     """Measure a network that somebody brought along, and write its folder."""
     from drawbench.cli import classifying, running
     from drawbench.config import Evaluate, OwnModel
-    from drawbench.experiments import own
     from drawbench.runs import refuse_taken
+    from drawbench.tasks import user_model as own
 
     guest = own.load_guest(model, weights)
     folder = running.folder_for(runs, name, "evaluate-" + model.replace(":", "-").replace(".", "-"))

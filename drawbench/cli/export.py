@@ -17,19 +17,37 @@ Examples:
 )
 @options.RUN_ARGUMENT
 @click.argument("folder", type=options.folder)
-@click.option("--half", is_flag=True, help="Round the weights to half precision, and measure the copy again.")
-@click.option("--weights/--no-weights", default=True, show_default=True, help="Copy the weights; without, numbers and pictures only.")
+@click.option(
+    "--half", is_flag=True, help="Round the weights to half precision, and measure the copy again."
+)
+@click.option(
+    "--weights/--no-weights",
+    default=True,
+    show_default=True,
+    help="Copy the weights; without, numbers and pictures only.",
+)
 @options.DATASETS
 @options.SOURCES
 @options.common
-def command(run: Path, folder: Path, half: bool, weights: bool, datasets: Path, sources: Path | None, as_json: bool) -> None:
-    """Copy a finished run to keep or share: its numbers, pictures and best weights, without the states to go on from.
+def command(
+    run: Path,
+    folder: Path,
+    half: bool,
+    weights: bool,
+    datasets: Path,
+    sources: Path | None,
+    as_json: bool,
+) -> None:
+    """Copy a finished run to keep or share: its numbers, pictures and best weights, without the
+    states to go on from.
 
-    With weights the copy can be evaluated, plotted and drawn with like the run itself. With --half its result is that of the rounded
-    weights.
+    With weights the copy can be evaluated, plotted and drawn with like the run itself. With --half
+    its result is that of the rounded weights.
     """
     if half and not weights:
-        raise click.UsageError("--half is about weights, and --no-weights leaves them out; give one of the two")
+        raise click.UsageError(
+            "--half is about weights, and --no-weights leaves them out; give one of the two"
+        )
     import shutil
 
     from drawbench import records

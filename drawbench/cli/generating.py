@@ -1,26 +1,30 @@
-"""Runs of generators on the command line: from a configuration to the printed result. :mod:`drawbench.cli.classifying` is its like."""
+"""Runs of generators on the command line: from a configuration to the printed result.
+:mod:`drawbench.cli.classifying` is its like.
+"""
 
 from pathlib import Path
 from typing import Any
 
 from drawbench import distributed
-from drawbench.bounds import Bound, ImportanceWeighted
 from drawbench.cli import console
 from drawbench.config import Generate
 from drawbench.data import sources as origins
 from drawbench.errors import Problem
-from drawbench.experiments import generate
-from drawbench.experiments.generate import Experiment
+from drawbench.evaluation.bounds import Bound, ImportanceWeighted
+from drawbench.evaluation.paired import Outcomes
 from drawbench.figures import run as figures
 from drawbench.models import Generator
-from drawbench.paired import Outcomes
 from drawbench.runs import Run
+from drawbench.tasks import generate
+from drawbench.tasks.generate import Experiment
 from drawbench.training import Interrupted, StopFlag, Trainer, stop_flag
 
 PICTURES = 16  # samples and reconstructions that are drawn
 
 
-def experiment(config: Generate, datasets: Path, sources: Path | None, screen: console.Console) -> Experiment:
+def experiment(
+    config: Generate, datasets: Path, sources: Path | None, screen: console.Console
+) -> Experiment:
     """The experiment of a configuration, its data found or made."""
     return Experiment(config, origins.sources_root(sources), datasets, screen)
 
@@ -28,12 +32,20 @@ def experiment(config: Generate, datasets: Path, sources: Path | None, screen: c
 def name_of(config: Generate) -> str:
     """What a run is called if nobody says."""
     model = config.model
-    attention = {"both": "", "none": "-no-attention"}.get(model.attention, f"-{model.attention}-attention")
+    attention = {"both": "", "none": "-no-attention"}.get(
+        model.attention, f"-{model.attention}-attention"
+    )
     what = model.model if model.model != "draw" else f"draw-{model.glimpses}{attention}"
     return f"generate-{config.data.dataset}-{what}-seed{config.training.seed}"
 
 
-def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: bool, pictures: int = PICTURES) -> None:
+def finish(
+    experiment: Experiment,
+    run: Run,
+    screen: console.Console,
+    as_json: bool,
+    pictures: int = PICTURES,
+) -> None:
     """Train to the end, measure on the test images, write the result and the pictures, print."""
     training = experiment.config.training
     with run.locked(), stop_flag() as flag:
@@ -43,7 +55,11 @@ def finish(experiment: Experiment, run: Run, screen: console.Console, as_json: b
             screen.say("Measuring the bound on the test images.")
             model = generate.load_model(run).to(experiment.device)
             measured, weighted = experiment.measure(
-                model, flag, samples=training.bound_samples, iw_samples=training.iw_samples, iw_images=training.iw_images
+                model,
+                flag,
+                samples=training.bound_samples,
+                iw_samples=training.iw_samples,
+                iw_images=training.iw_images,
             )
             screen.close()
         except Interrupted as stop:
@@ -64,7 +80,9 @@ def _conclude(
     as_json: bool,
 ) -> None:
     """Write the result and the pictures, print."""
-    result = generate.result(experiment.config, experiment.data, measured, weighted, trainer, run.command)
+    result = generate.result(
+        experiment.config, experiment.data, measured, weighted, trainer, run.command
+    )
     run.write_result(result)
     generate.outcomes(measured, experiment.data).save(run.folder)
     drawn = figures.of_generator(run, model, experiment.data, pictures)
@@ -72,10 +90,16 @@ def _conclude(
 
 
 def measure_again(experiment: Experiment, run: Run, flag: StopFlag) -> None:
-    """Measure a run as it was measured at the end of its training, from the weights that are there now; write the result."""
+    """Measure a run as it was measured at the end of its training, from the weights that are there
+    now; write the result.
+    """
     training, model = run.config.training, generate.load_model(run).to(experiment.device)
     measured, weighted = experiment.measure(
-        model, flag, samples=training.bound_samples, iw_samples=training.iw_samples, iw_images=training.iw_images
+        model,
+        flag,
+        samples=training.bound_samples,
+        iw_samples=training.iw_samples,
+        iw_images=training.iw_images,
     )
     run.write_result(run.result() | generate.measured_fields(measured, weighted, experiment.data))
     generate.outcomes(measured, experiment.data).save(run.folder)
@@ -89,7 +113,14 @@ def redraw(experiment: Experiment, run: Run) -> list[Path]:
 
 
 def draw_from(
-    folder: Path, seed: int, pictures: int, out: Path | None, datasets: Path, sources: Path | None, screen: console.Console, as_json: bool
+    folder: Path,
+    seed: int,
+    pictures: int,
+    out: Path | None,
+    datasets: Path,
+    sources: Path | None,
+    screen: console.Console,
+    as_json: bool,
 ) -> None:
     """Measure and draw with a trained model: samples, reconstructions and films of another seed."""
     run = Run.open(folder)
@@ -98,7 +129,9 @@ def draw_from(
     screen.close()
     with stop_flag() as flag:
         try:
-            measured, _ = made.measure(model.to(made.device), flag, samples=1, iw_samples=None, iw_images=None)
+            measured, _ = made.measure(
+                model.to(made.device), flag, samples=1, iw_samples=None, iw_images=None
+            )
             screen.close()
         except Interrupted as stop:
             screen.close()
@@ -108,12 +141,31 @@ def draw_from(
 
 
 @distributed.by_first
-def _draw(run: Run, model: Generator, made: Experiment, measured: Bound, out: Path, pictures: int, seed: int, as_json: bool) -> None:
+def _draw(
+    run: Run,
+    model: Generator,
+    made: Experiment,
+    measured: Bound,
+    out: Path,
+    pictures: int,
+    seed: int,
+    as_json: bool,
+) -> None:
     """Draw and print."""
     fields = generate.measured_fields(measured, None, made.data)
     drawn = figures.of_drawings(model, made.data, out, pictures, seed)
-    result = {"run": str(run.folder), "dataset": made.data.name, "seed": seed, **fields, "figures": [str(path) for path in drawn]}
-    console.emit(result, "\n".join([sentence(run.folder, fields), "", "Written:", *(f"  {path}" for path in drawn)]), as_json)
+    result = {
+        "run": str(run.folder),
+        "dataset": made.data.name,
+        "seed": seed,
+        **fields,
+        "figures": [str(path) for path in drawn],
+    }
+    console.emit(
+        result,
+        "\n".join([sentence(run.folder, fields), "", "Written:", *(f"  {path}" for path in drawn)]),
+        as_json,
+    )
 
 
 def outcomes(run: Run, datasets: Path, sources: Path | None, screen: console.Console) -> Outcomes:
@@ -146,7 +198,14 @@ def evaluate(
     with stop_flag() as flag:
         try:
             many = bound_samples or training.bound_samples
-            measured, weighted = made.measure(model.to(made.device), flag, samples=many, iw_samples=samples, iw_images=images, batch=batch)
+            measured, weighted = made.measure(
+                model.to(made.device),
+                flag,
+                samples=many,
+                iw_samples=samples,
+                iw_images=images,
+                batch=batch,
+            )
             screen.close()
         except Interrupted as stop:
             screen.close()
@@ -155,20 +214,35 @@ def evaluate(
         except (MemoryError, RuntimeError) as error:
             if "memory" not in str(error) and not isinstance(error, MemoryError):
                 raise
-            raise Problem(f"there is not enough memory for {batch} images at a time; try --batch {max(1, batch // 10)}") from error
+            raise Problem(
+                f"there is not enough memory for {batch} images at a time; try --batch {max(1, batch // 10)}"
+            ) from error
     _tell(run, made, measured, weighted, screen, as_json)
 
 
 @distributed.by_first
-def _tell(run: Run, made: Experiment, measured: Bound, weighted: ImportanceWeighted | None, screen: console.Console, as_json: bool) -> None:
+def _tell(
+    run: Run,
+    made: Experiment,
+    measured: Bound,
+    weighted: ImportanceWeighted | None,
+    screen: console.Console,
+    as_json: bool,
+) -> None:
     """Print what was measured, and whether it was measured on other images than the run's result."""
     fields = generate.measured_fields(measured, weighted, made.data)
-    if (run.folder / "result.json").is_file() and run.result().get("test_sha256", fields["test_sha256"]) != fields["test_sha256"]:
-        screen.say(f"The test images of {made.data.name} are not those that {run.folder / 'result.json'} was measured on.")
+    if (run.folder / "result.json").is_file() and run.result().get(
+        "test_sha256", fields["test_sha256"]
+    ) != fields["test_sha256"]:
+        screen.say(
+            f"The test images of {made.data.name} are not those that {run.folder / 'result.json'} was measured on."
+        )
     if measured.samples == run.config.training.bound_samples:
         generate.outcomes(measured, made.data).save(run.folder)
     lines = [sentence(run.folder, fields), "", console.table([_rounded(fields)])]
-    console.emit({"run": str(run.folder), "dataset": made.data.name, **fields}, "\n".join(lines), as_json)
+    console.emit(
+        {"run": str(run.folder), "dataset": made.data.name, **fields}, "\n".join(lines), as_json
+    )
 
 
 def sentence(folder: Path, fields: dict[str, Any]) -> str:
@@ -191,20 +265,33 @@ def _rounded(fields: dict[str, Any]) -> dict[str, Any]:
     if "entropy_floor" in fields:
         row["entropy floor"] = f"{fields['entropy_floor']:.2f}"
     if "iw_bound" in fields:
-        row[f"importance-weighted, K = {fields['iw_samples']} ({fields['iw_images']} images)"] = f"{fields['iw_bound']:.2f}"
+        row[f"importance-weighted, K = {fields['iw_samples']} ({fields['iw_images']} images)"] = (
+            f"{fields['iw_bound']:.2f}"
+        )
     return row
 
 
 def summary(result: dict[str, Any], folder: Path, drawn: list[Path]) -> str:
     """What a person reads at the end."""
-    about = {"model": result["model"], "attention": result["attention"], "steps": result["glimpses"], "data": result["dataset"]}
+    about = {
+        "model": result["model"],
+        "attention": result["attention"],
+        "steps": result["glimpses"],
+        "data": result["dataset"],
+    }
     lines = [
-        console.table([about | _rounded(result) | {"minutes": f"{result['train_seconds'] / 60:.1f}"}]),
+        console.table(
+            [about | _rounded(result) | {"minutes": f"{result['train_seconds'] / 60:.1f}"}]
+        ),
         "",
         f"Pixels: {result['pixels']}.",
     ]
     if result["source"] == "digits":
-        lines.append("These are scikit-learn's embedded digits, enlarged: not MNIST, and not comparable with published numbers.")
+        lines.append(
+            "These are scikit-learn's embedded digits, enlarged: not MNIST, and not comparable with published numbers."
+        )
     if "entropy_floor" in result:
-        lines.append("The pixels are not binary: this is a cross-entropy above its floor, not a likelihood.")
+        lines.append(
+            "The pixels are not binary: this is a cross-entropy above its floor, not a likelihood."
+        )
     return "\n".join([*lines, "", f"Run folder: {folder}", *(f"  {path}" for path in drawn)])

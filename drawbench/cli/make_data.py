@@ -24,11 +24,25 @@ Examples:
 @click.argument("dataset", type=click.Choice(list(RECIPES)))
 @options.recipe(MakeData)
 @options.settings(MakeData, skip=("dataset", "data_seed"))
-@click.option("--seed", type=click.IntRange(0), help="Seed of everything random in the files.  [default: 0]")
-@click.option("--train", type=click.IntRange(1), help="Training images.  [default: the digits there are]")
-@click.option("--validation", type=click.IntRange(1), help="Validation images.  [default: the digits there are]")
-@click.option("--test", type=click.IntRange(1), help="Test images.  [default: the digits there are]")
-@click.option("--out", type=options.folder, help="The folder to make.  [default: one named after the data set, in --datasets]")
+@click.option(
+    "--seed", type=click.IntRange(0), help="Seed of everything random in the files.  [default: 0]"
+)
+@click.option(
+    "--train", type=click.IntRange(1), help="Training images.  [default: the digits there are]"
+)
+@click.option(
+    "--validation",
+    type=click.IntRange(1),
+    help="Validation images.  [default: the digits there are]",
+)
+@click.option(
+    "--test", type=click.IntRange(1), help="Test images.  [default: the digits there are]"
+)
+@click.option(
+    "--out",
+    type=options.folder,
+    help="The folder to make.  [default: one named after the data set, in --datasets]",
+)
 @options.FORCE
 @options.DATASETS
 @options.SOURCES
@@ -52,15 +66,21 @@ def command(
     from drawbench.cli import console
     from drawbench.data import sources as origins
     from drawbench.data import store
-    from drawbench.experiments.classify import scene_of
+    from drawbench.tasks.classify import scene_of
 
     chosen = {**given, "dataset": dataset, **({} if seed is None else {"data_seed": seed})}
     config = options.configure(MakeData, recipe or RECIPES[dataset], chosen)
     screen = console.Console()
     scene = scene_of(config.data)
     source = origins.load(config.data.source, origins.sources_root(sources), warn=screen.say)
-    folder = out or store.default_folder(datasets, scene, dataset, source.name, config.data.data_seed)
-    counts = {name: n for name, n in zip(origins.SPLITS, (train, validation, test), strict=True) if n is not None}
+    folder = out or store.default_folder(
+        datasets, scene, dataset, source.name, config.data.data_seed
+    )
+    counts = {
+        name: n
+        for name, n in zip(origins.SPLITS, (train, validation, test), strict=True)
+        if n is not None
+    }
     card = store.write(
         folder,
         scene,
@@ -80,6 +100,8 @@ def command(
         f"{folder}: {scene.canvas}x{scene.canvas}, {scene.digits} {many}, {scene.clutter} pieces of clutter, digits from {source.name}.",
         *(f"  {name}.npz  {n:,} images" for name, n in card["counts"].items()),
         "  card.json, montage.png",
-        "Next: drawbench classify --glimpses 8" if scene.digits == 1 else f"Next: look at {folder / 'montage.png'}",
+        "Next: drawbench classify --glimpses 8"
+        if scene.digits == 1
+        else f"Next: look at {folder / 'montage.png'}",
     ]
     console.emit({"folder": str(folder), **card}, "\n".join(lines), as_json)

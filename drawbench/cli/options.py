@@ -13,7 +13,13 @@ from drawbench.errors import Problem
 
 folder = click.Path(path_type=Path, file_okay=False)
 FORCE = click.option("--force", is_flag=True, help="Replace what is there.")
-RUNS = click.option("--runs", type=folder, default=Path("results/runs"), show_default=True, help="Folder of run folders.")
+RUNS = click.option(
+    "--runs",
+    type=folder,
+    default=Path("results/runs"),
+    show_default=True,
+    help="Folder of run folders.",
+)
 RUN_ARGUMENT = click.argument("run", type=click.Path(path_type=Path))
 SOURCES = click.option(
     "--sources",
@@ -21,14 +27,26 @@ SOURCES = click.option(
     envvar="DRAWBENCH_SOURCES",
     help="Where original files lie or are downloaded to.  [default: datasets/sources; env: DRAWBENCH_SOURCES]",
 )
-DATASETS = click.option("--datasets", type=folder, default=Path("datasets"), show_default=True, help="Folder of generated data sets.")
+DATASETS = click.option(
+    "--datasets",
+    type=folder,
+    default=Path("datasets"),
+    show_default=True,
+    help="Folder of generated data sets.",
+)
 
-PLACES = click.argument("places", nargs=-1, metavar="[RUN|FOLDER]...", type=click.Path(path_type=Path, exists=True, file_okay=False))
+PLACES = click.argument(
+    "places",
+    nargs=-1,
+    metavar="[RUN|FOLDER]...",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+)
 USUAL_PLACES = (Path("results/published"), Path("results/runs"))
 
 
 def records_in(places: tuple[Path, ...]) -> list:
-    """The finished runs in some places, or in the usual ones; those that cannot be used are named on standard error.
+    """The finished runs in some places, or in the usual ones; those that cannot be used are named
+    on standard error.
 
     Raises:
         Problem: there is none.
@@ -40,7 +58,9 @@ def records_in(places: tuple[Path, ...]) -> list:
     found = records.find(searched, console.say)
     if not found:
         where = ", ".join(str(place) for place in searched or USUAL_PLACES)
-        raise Problem(f"there is no finished run in {where}; train one: drawbench classify or drawbench generate")
+        raise Problem(
+            f"there is no finished run in {where}; train one: drawbench classify or drawbench generate"
+        )
     return found
 
 
@@ -50,9 +70,20 @@ def _remember_debug(ctx: click.Context, _param: click.Parameter, value: bool) ->
 
 def common(command: Callable) -> Callable:
     """``--json`` and ``--debug``."""
-    debug = click.option("--debug", is_flag=True, expose_value=False, callback=_remember_debug, help="Show the traceback of a problem.")
+    debug = click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember_debug,
+        help="Show the traceback of a problem.",
+    )
     command = debug(command)
-    return click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on standard output.")(command)
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Print the result as one JSON object on standard output.",
+    )(command)
 
 
 def _option(field: dataclasses.Field) -> Callable:
@@ -64,15 +95,21 @@ def _option(field: dataclasses.Field) -> Callable:
         shown = ("yes" if field.default else "no") if kind is bool else field.default
         help += f"  [default: {shown}]"
     if kind is bool:
-        return click.option(f"{name}/--no-{field.name.replace('_', '-')}", field.name, default=None, help=help)
+        return click.option(
+            f"{name}/--no-{field.name.replace('_', '-')}", field.name, default=None, help=help
+        )
     choices = field.metadata["choices"]
-    return click.option(name, field.name, type=click.Choice(choices) if choices else kind, default=None, help=help)
+    return click.option(
+        name, field.name, type=click.Choice(choices) if choices else kind, default=None, help=help
+    )
 
 
 def settings(kind: type, skip: tuple[str, ...] = ()) -> Callable:
-    """Decorator: an option for every setting of a configuration class; the function gets those that were given, as ``given``.
+    """Decorator: an option for every setting of a configuration class; the function gets those that
+    were given, as ``given``.
 
-    A flag goes before the environment, which click settles; :func:`configure` puts both before the recipe and the defaults.
+    A flag goes before the environment, which click settles; :func:`configure` puts both before the
+    recipe and the defaults.
     """
     fields = {name: field for name, field in configs.settings(kind).items() if name not in skip}
 
@@ -80,7 +117,9 @@ def settings(kind: type, skip: tuple[str, ...] = ()) -> Callable:
         @functools.wraps(function)
         def collect(**values: Any):
             chosen = {name: values.pop(name) for name in fields}
-            return function(given={name: value for name, value in chosen.items() if value is not None}, **values)
+            return function(
+                given={name: value for name, value in chosen.items() if value is not None}, **values
+            )
 
         for field in reversed(fields.values()):
             collect = _option(field)(collect)
@@ -93,24 +132,31 @@ def recipe(kind: Any, default: str | None = None) -> Callable:
     """``--recipe``, for a configuration class."""
     known = [name for name in configs.recipes() if configs.load_recipe(name)["task"] == kind.task]
     help = f"Settings of an experiment: {', '.join(known)}, or a TOML file."
-    return click.option("--recipe", metavar="FILE|NAME", default=default, show_default=bool(default), help=help)
+    return click.option(
+        "--recipe", metavar="FILE|NAME", default=default, show_default=bool(default), help=help
+    )
 
 
 def configure(kind: type, recipe: str | None, given: dict[str, Any]) -> Any:
-    """The configuration of a command from its recipe and the settings given, as wrong usage where they are wrong."""
+    """The configuration of a command from its recipe and the settings given, as wrong usage where
+    they are wrong.
+    """
     try:
         sections = _sections_for(kind, configs.load_recipe(recipe)) if recipe else {}
         training = sections.get("training")
         if isinstance(training, dict) and any(name in given for name in configs.LENGTHS):
             # A length given replaces the recipe's, whatever either is counted in.
-            sections["training"] = {name: value for name, value in training.items() if name not in configs.LENGTHS}
+            sections["training"] = {
+                name: value for name, value in training.items() if name not in configs.LENGTHS
+            }
         return configs.merge(kind, sections, given)
     except Problem as error:
         raise click.UsageError(str(error)) from error
 
 
 def _sections_for(kind: Any, recipe: dict[str, Any]) -> dict[str, Any]:
-    """The recipe's sections that a command uses: making data takes only the data section of a recipe that trains on them.
+    """The recipe's sections that a command uses: making data takes only the data section of a
+    recipe that trains on them.
 
     Raises:
         Problem: the recipe says that it is for another command.

@@ -46,7 +46,9 @@ def plot_runs(runs: tuple[Path, ...], datasets: Path, sources: Path | None, as_j
         experiment = kind.experiment(opened.config, datasets, sources, screen)
         screen.close()
         drawn[str(folder)] = [str(path) for path in kind.redraw(experiment, opened)]
-    console.emit({"figures": drawn}, "\n".join(path for paths in drawn.values() for path in paths), as_json)
+    console.emit(
+        {"figures": drawn}, "\n".join(path for paths in drawn.values() for path in paths), as_json
+    )
 
 
 class WindowNumbers(click.ParamType):
@@ -71,13 +73,42 @@ EXAMPLES = ("0,0,3,0,0", "0,0,0,-1.2,0", "0.3,-0.2,3,-1.2,0", "0.9,0.7,0,-0.7,0"
 
 
 @command.command("attention")
-@click.option("--window", "windows", type=WindowNumbers(), multiple=True, help="g~X,g~Y,log s2,log d~,log gamma; repeat for more rows.")
-@click.option("--patch", type=click.IntRange(1, 128), default=12, show_default=True, help="Side of the patch, in filters.")
-@click.option("--image", type=click.Path(path_type=Path, dir_okay=False), help="A picture file.  [default: a cluttered digit]")
-@click.option("--seed", type=click.IntRange(0, 2**62), default=0, show_default=True, help="Of the example picture.")
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("results/figures/attention.png"), show_default=True)
+@click.option(
+    "--window",
+    "windows",
+    type=WindowNumbers(),
+    multiple=True,
+    help="g~X,g~Y,log s2,log d~,log gamma; repeat for more rows.",
+)
+@click.option(
+    "--patch",
+    type=click.IntRange(1, 128),
+    default=12,
+    show_default=True,
+    help="Side of the patch, in filters.",
+)
+@click.option(
+    "--image",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A picture file.  [default: a cluttered digit]",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**62),
+    default=0,
+    show_default=True,
+    help="Of the example picture.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("results/figures/attention.png"),
+    show_default=True,
+)
 @options.common
-def plot_attention(windows: tuple, patch: int, image: Path | None, seed: int, out: Path, as_json: bool) -> None:
+def plot_attention(
+    windows: tuple, patch: int, image: Path | None, seed: int, out: Path, as_json: bool
+) -> None:
     """The grid, the filters, the patch read and what a write puts back, for chosen windows."""
     import torch
 
@@ -85,13 +116,22 @@ def plot_attention(windows: tuple, patch: int, image: Path | None, seed: int, ou
     from drawbench.cli import console
 
     picture = _picture(image) if image else _example(seed)
-    numbers = torch.tensor(windows or [tuple(float(word) for word in example.split(",")) for example in EXAMPLES])
+    numbers = torch.tensor(
+        windows or [tuple(float(word) for word in example.split(",")) for example in EXAMPLES]
+    )
     height, width = picture.shape[-2:]
     window = attention.window(numbers, height, width, patch)
     if out.suffix not in (".png", ".pdf"):
         raise click.UsageError(f"--out must end in .png or .pdf, got {out.name}")
-    paths = figures.save(figures.attention_explained(picture, window, patch), out.parent, out.stem, formats=(out.suffix[1:],))
-    console.emit({"figures": [str(path) for path in paths]}, "\n".join(str(path) for path in paths), as_json)
+    paths = figures.save(
+        figures.attention_explained(picture, window, patch),
+        out.parent,
+        out.stem,
+        formats=(out.suffix[1:],),
+    )
+    console.emit(
+        {"figures": [str(path) for path in paths]}, "\n".join(str(path) for path in paths), as_json
+    )
 
 
 def _picture(path: Path):
@@ -106,13 +146,22 @@ def _picture(path: Path):
     try:
         with Image.open(path, formats=photographs.FORMATS) as file:
             if file.width * file.height > 1 << 24:
-                raise Problem(f"{path} has {file.width}x{file.height} pixels; 16 million are enough to look at")
-            values = np.array(file.convert("L" if file.mode in ("1", "L", "I", "F", "I;16") else "RGB"))
+                raise Problem(
+                    f"{path} has {file.width}x{file.height} pixels; 16 million are enough to look at"
+                )
+            values = np.array(
+                file.convert("L" if file.mode in ("1", "L", "I", "F", "I;16") else "RGB")
+            )
     except Problem:
         raise
     except Exception as error:  # a broken file makes Pillow raise nearly anything
-        raise Problem(f"{path} is not a picture that can be read: {' '.join(str(error).split())}") from error
-    return torch.from_numpy(values if values.ndim == 3 else values[..., None]).permute(2, 0, 1).float() / 255
+        raise Problem(
+            f"{path} is not a picture that can be read: {' '.join(str(error).split())}"
+        ) from error
+    return (
+        torch.from_numpy(values if values.ndim == 3 else values[..., None]).permute(2, 0, 1).float()
+        / 255
+    )
 
 
 def _example(seed: int):
@@ -121,7 +170,7 @@ def _example(seed: int):
 
     from drawbench.data import scenes, sources
     from drawbench.data.scenes import Scene
-    from drawbench.evaluation import as_input
+    from drawbench.evaluation.error_rate import as_input
 
     part = sources.load("digits", Path()).splits["test"]
     return as_input(scenes.fresh(part, Scene(), torch.tensor([seed]), 0, "example").images)[0]

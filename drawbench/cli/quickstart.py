@@ -17,12 +17,19 @@ Examples:
 """
 )
 @options.settings(Classify, skip=("dataset", "digits", "source", "processes"))
-@click.option("--run", "name", default="quickstart", show_default=True, help="Name of the run folder; an earlier one is replaced.")
+@click.option(
+    "--run",
+    "name",
+    default="quickstart",
+    show_default=True,
+    help="Name of the run folder; an earlier one is replaced.",
+)
 @options.RUNS
 @options.DATASETS
 @options.common
 def command(given: dict[str, Any], name: str, runs: Path, datasets: Path, as_json: bool) -> None:
-    """The whole tour without network or data: train, test and watch a network find a digit in clutter.
+    """The whole tour without network or data: train, test and watch a network find a digit in
+    clutter.
 
     Uses the small digits that come with scikit-learn; takes two to three minutes on two cores.
     """

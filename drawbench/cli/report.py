@@ -15,7 +15,12 @@ Examples:
 """
 )
 @options.PLACES
-@click.option("--out", type=click.Path(path_type=Path, dir_okay=False), default=Path("results/report.html"), show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("results/report.html"),
+    show_default=True,
+)
 @options.common
 def command(places: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Make one page of finished runs: tables to sort, figures, and films to step through.

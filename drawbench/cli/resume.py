@@ -19,12 +19,14 @@ Examples:
 @options.DATASETS
 @options.SOURCES
 @options.common
-def command(run: Path, processes: int | None, datasets: Path, sources: Path | None, as_json: bool) -> None:
+def command(
+    run: Path, processes: int | None, datasets: Path, sources: Path | None, as_json: bool
+) -> None:
     """Go on with a run exactly where it stopped.
 
-    The result is the same to the bit as if it had never stopped, for the same versions and the same number of threads and of processes
-    (the run's own, unless another is given; with that it is the same to rounding). A run that is finished is measured again and its
-    figures are drawn again.
+    The result is the same to the bit as if it had never stopped, for the same versions and the same
+    number of threads and of processes (the run's own, unless another is given; with that it is the
+    same to rounding). A run that is finished is measured again and its figures are drawn again.
     """
     from drawbench.cli import console, running
 

@@ -35,5 +35,7 @@ def open_run(folder: Path) -> Run:
         raise Problem(f"{folder} is a run of {run.config.task!r}, which trains nothing")
     if run.config.training.steps is None:
         task = run.config.task
-        raise Problem(f"{folder / 'config.json'} is not complete: it names no number of steps, which drawbench {task} writes there")
+        raise Problem(
+            f"{folder / 'config.json'} is not complete: it names no number of steps, which drawbench {task} writes there"
+        )
     return run

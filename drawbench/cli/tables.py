@@ -16,13 +16,20 @@ Examples:
 """
 )
 @options.PLACES
-@click.option("--out", type=options.folder, default=Path("results"), show_default=True, help="Folder for tables and figures.")
+@click.option(
+    "--out",
+    type=options.folder,
+    default=Path("results"),
+    show_default=True,
+    help="Folder for tables and figures.",
+)
 @options.common
 def command(places: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Make the tables and figures of finished runs again, from their folders alone.
 
-    The paper's tables with ours beside them, settings, robustness and cost, each as CSV, Markdown and LaTeX; figures as PDF and PNG. Runs
-    that differ in their seed alone are one row. Nothing is trained or measured, and the same runs give the same bytes.
+    The paper's tables with ours beside them, settings, robustness and cost, each as CSV, Markdown
+    and LaTeX; figures as PDF and PNG. Runs that differ in their seed alone are one row. Nothing is
+    trained or measured, and the same runs give the same bytes.
     """
     from drawbench import tables
     from drawbench.cli import console
@@ -35,4 +42,6 @@ def command(places: tuple[Path, ...], out: Path, as_json: bool) -> None:
     for old in sorted(set((out / "tables").glob("*.*")) - set(made)):
         console.say(f"{old} is not made from these runs; remove it if it is old.")
     paths = [str(path) for path in made]
-    console.emit({"runs": [record.pointer for record in found], "files": paths}, "\n".join(paths), as_json)
+    console.emit(
+        {"runs": [record.pointer for record in found], "files": paths}, "\n".join(paths), as_json
+    )

@@ -1,9 +1,12 @@
-"""Where the digits come from: MNIST and its two drop-in relatives, or the digits that scikit-learn carries inside its package.
+"""Where the digits come from: MNIST and its two drop-in relatives, or the digits that scikit-learn
+carries inside its package.
 
-Original files lie in torchvision's own layout (``MNIST/raw/train-images-idx3-ubyte`` ...) under one folder, the sources folder.
-They are checked every time they are loaded, because a file that was cut short, mixed up or changed would otherwise pass as a
-result. torchvision downloads them (and checks the MD5 of what it fetched); the decoding is done here, from the very bytes that
-were checked: torchvision's reader would open the files a second time, accepts truncated ones and prefers old ``processed/*.pt``.
+Original files lie in torchvision's own layout (``MNIST/raw/train-images-idx3-ubyte`` ...) under one
+folder, the sources folder. They are checked every time they are loaded, because a file that was cut
+short, mixed up or changed would otherwise pass as a result. torchvision downloads them (and checks
+the MD5 of what it fetched); the decoding is done here, from the very bytes that
+were checked: torchvision's reader would open the files a second time, accepts truncated ones and
+    prefers old ``processed/*.pt``.
 """
 
 import contextlib
@@ -51,7 +54,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Finding:
-    """What :func:`survey` says of one source: ``state`` is ``verified``, ``unverified``, ``missing`` or ``damaged``."""
+    """What :func:`survey` says of one source: ``state`` is ``verified``, ``unverified``,
+    ``missing`` or ``damaged``.
+    """
 
     name: str
     state: str
@@ -61,7 +66,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Family:
-    """A source in MNIST's file format. ``folder`` is also the name of torchvision's class; ``pins`` are known SHA-256, by file."""
+    """A source in MNIST's file format. ``folder`` is also the name of torchvision's class; ``pins``
+    are known SHA-256, by file.
+    """
 
     name: str
     folder: str
@@ -69,7 +76,8 @@ class _Family:
     pins: dict[str, str]
 
 
-# Count of entries in each file. The first number of an IDX file says what follows: 2051 images, 2049 labels.
+# Count of entries in each file. The first number of an IDX file says what follows: 2051 images,
+# 2049 labels.
 _FILES = {
     "train-images-idx3-ubyte": 60_000,
     "train-labels-idx1-ubyte": 60_000,
@@ -89,8 +97,18 @@ _FAMILIES = {
             "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
         },
     ),
-    "fashion": _Family("fashion", "FashionMNIST", "Fashion-MNIST: clothes in place of digits, not comparable with MNIST", {}),
-    "kmnist": _Family("kmnist", "KMNIST", "Kuzushiji-MNIST: cursive kana in place of digits, not comparable with MNIST", {}),
+    "fashion": _Family(
+        "fashion",
+        "FashionMNIST",
+        "Fashion-MNIST: clothes in place of digits, not comparable with MNIST",
+        {},
+    ),
+    "kmnist": _Family(
+        "kmnist",
+        "KMNIST",
+        "Kuzushiji-MNIST: cursive kana in place of digits, not comparable with MNIST",
+        {},
+    ),
 }
 NAMES = ("auto", *_FAMILIES, "digits")
 
@@ -100,27 +118,34 @@ _DIGITS_SHA256 = "5141ecbd853d80ebcca393668407798eb77d2c0eb3c61ae3fdb364ad6bbb20
 
 
 def sources_root(given: str | Path | None = None) -> Path:
-    """The sources folder: what was given, else the environment's ``DRAWBENCH_SOURCES``, else ``datasets/sources``."""
+    """The sources folder: what was given, else the environment's ``DRAWBENCH_SOURCES``, else
+    ``datasets/sources``.
+    """
     return Path(given or os.environ.get("DRAWBENCH_SOURCES") or Path("datasets") / "sources")
 
 
-def load(name: str, root: Path, download: bool = True, warn: Callable[[str], object] = warnings.warn) -> Source:
+def load(
+    name: str, root: Path, download: bool = True, warn: Callable[[str], object] = warnings.warn
+) -> Source:
     """Load a source, verified.
 
-    MNIST is held against its known SHA-256 at every load. For Fashion-MNIST and KMNIST the publishers give the MD5 of the packed
-    files only, which torchvision checks when it downloads; their unpacked files are checked here for the exact header, length and
-    label range, and against ``SHA256SUMS`` beside them, which is written after a verified download or, for files that were
-    put there by hand, at first use. So a later change is noticed; that files put there by hand are the originals is not proved.
+    MNIST is held against its known SHA-256 at every load. For Fashion-MNIST and KMNIST the
+    publishers give the MD5 of the packed files only, which torchvision checks when it downloads;
+    their unpacked files are checked here for the exact header, length and label range, and against
+    ``SHA256SUMS`` beside them, which is written after a verified download or, for files that were
+    put there by hand, at first use. So a later change is noticed; that files put there by hand are
+    the originals is not proved.
 
-    Args:
-        name: one of ``NAMES``. ``auto`` is MNIST where it is found or can be downloaded, otherwise the embedded digits and a warning.
-            MNIST files that are there but damaged or incomplete stop it: falling back would hide them.
+    Args: name: one of ``NAMES``. ``auto`` is MNIST where it is found or can be downloaded,
+        otherwise the embedded digits and a warning.
+            MNIST files that are there but damaged or incomplete stop it: falling back would hide
+                them.
         root: the sources folder.
         download: whether missing files may be fetched.
         warn: called with one sentence when ``auto`` falls back.
 
-    Returns:
-        The source: for MNIST-like ones the first 55,000 training digits, the last 5,000, and the 10,000 test digits.
+    Returns: The source: for MNIST-like ones the first 55,000 training digits, the last 5,000, and
+        the 10,000 test digits.
 
     Raises:
         Problem: an unknown name; files missing, damaged or mixed up; a failed download.
@@ -135,7 +160,9 @@ def load(name: str, root: Path, download: bool = True, warn: Callable[[str], obj
     missing = [file for file in _FILES if not (folder / file).is_file()]
     if missing:
         for file in _FILES.keys() - set(missing):
-            _checked(family, folder, file)  # a damaged file is the first thing to say, before anything is fetched
+            _checked(
+                family, folder, file
+            )  # a damaged file is the first thing to say, before anything is fetched
         try:
             if not download:
                 raise Problem(_missing(folder, missing[0]))
@@ -143,23 +170,38 @@ def load(name: str, root: Path, download: bool = True, warn: Callable[[str], obj
         except Problem as problem:
             if name != "auto" or len(missing) < len(_FILES):
                 raise
-            warn(f"{problem}; until then scikit-learn's embedded digits take the place of MNIST, which every result will say")
+            warn(
+                f"{problem}; until then scikit-learn's embedded digits take the place of MNIST, which every result will say"
+            )
             return _embedded_digits()
     return _decode(family, folder)
 
 
 def survey(root: Path) -> list[Finding]:
-    """What is there of every known source, verified or not, and what to do about what is not. Reads only, never downloads."""
-    return [*(_survey_family(family, Path(root)) for family in _FAMILIES.values()), _survey_binarized(Path(root)), _survey_digits()]
+    """What is there of every known source, verified or not, and what to do about what is not. Reads
+    only, never downloads.
+    """
+    return [
+        *(_survey_family(family, Path(root)) for family in _FAMILIES.values()),
+        _survey_binarized(Path(root)),
+        _survey_digits(),
+    ]
 
 
-# ---- MNIST-like files --------------------------------------------------------------------------------------------------------
+# ---- MNIST-like files
+# --------------------------------------------------------------------------------------------------------
 
 
 def _header(file: str) -> bytes:
-    """The first bytes that an IDX file of this name must have: kind, count and, for images, height and width, big-endian."""
+    """The first bytes that an IDX file of this name must have: kind, count and, for images, height
+    and width, big-endian.
+    """
     count = _FILES[file]
-    return struct.pack(">4i", 2051, count, DIGIT, DIGIT) if "images" in file else struct.pack(">2i", 2049, count)
+    return (
+        struct.pack(">4i", 2051, count, DIGIT, DIGIT)
+        if "images" in file
+        else struct.pack(">2i", 2049, count)
+    )
 
 
 def _length(file: str) -> int:
@@ -174,7 +216,9 @@ def _missing(folder: Path, file: str) -> str:
 
 
 def _pins(family: _Family, folder: Path) -> dict[str, str]:
-    """Known SHA-256 by file name: built in, or from ``SHA256SUMS`` in the format of the tool ``sha256sum``; empty if there is none."""
+    """Known SHA-256 by file name: built in, or from ``SHA256SUMS`` in the format of the tool
+    ``sha256sum``; empty if there is none.
+    """
     path = folder / "SHA256SUMS"
     if family.pins or not path.exists():
         return family.pins
@@ -182,14 +226,20 @@ def _pins(family: _Family, folder: Path) -> dict[str, str]:
         pairs = [line.split() for line in files.read_text(path).splitlines()]
         pins = {file: digest for digest, file in pairs if len(digest) == 64}
     except (OSError, ValueError) as error:
-        raise Problem(f"{path} cannot be read ({error}): delete it to have it written anew from the files beside it") from error
+        raise Problem(
+            f"{path} cannot be read ({error}): delete it to have it written anew from the files beside it"
+        ) from error
     if pins.keys() != _FILES.keys():
-        raise Problem(f"{path} must hold one SHA-256 for each of {', '.join(_FILES)}: delete it to have it written anew")
+        raise Problem(
+            f"{path} must hold one SHA-256 for each of {', '.join(_FILES)}: delete it to have it written anew"
+        )
     return pins
 
 
 def _checked(family: _Family, folder: Path, file: str) -> bytes:
-    """The bytes of one file, found right in kind, count, length, label range and, where it is known, SHA-256."""
+    """The bytes of one file, found right in kind, count, length, label range and, where it is
+    known, SHA-256.
+    """
     path, expected = folder / file, _header(file)
     again = "delete it and run the command again to download it, or put the original file there"
     try:
@@ -205,14 +255,20 @@ def _checked(family: _Family, folder: Path, file: str) -> bytes:
         if other != file and start.startswith(_header(other)):
             raise Problem(f"{path} begins like {other}, so the files were mixed up: {again}")
     if not expected.startswith(start[: len(expected)]):
-        raise Problem(f"{path} is not the file of {family.folder} it should be (it begins {start.hex()}, not {expected.hex()}): {again}")
+        raise Problem(
+            f"{path} is not the file of {family.folder} it should be (it begins {start.hex()}, not {expected.hex()}): {again}"
+        )
     if len(content) != _length(file):
-        raise Problem(f"{path} has {length:,} bytes where {_length(file):,} are expected, so it is cut short or too long: {again}")
+        raise Problem(
+            f"{path} has {length:,} bytes where {_length(file):,} are expected, so it is cut short or too long: {again}"
+        )
     if "labels" in file and (worst := max(content[len(expected) :])) > 9:
         raise Problem(f"{path} holds the label {worst}, outside 0..9: {again}")
     found, pinned = hashlib.sha256(content).hexdigest(), _pins(family, folder).get(file)
     if pinned and found != pinned:
-        raise Problem(f"{path} is damaged, its SHA-256 is {found} where {pinned} is expected: {again}")
+        raise Problem(
+            f"{path} is damaged, its SHA-256 is {found} where {pinned} is expected: {again}"
+        )
     return content
 
 
@@ -234,13 +290,17 @@ def _decode(family: _Family, folder: Path) -> Source:
 
 
 def _array(file: str, content: bytes) -> np.ndarray:
-    """The numbers after the header, copied so that they can be written to, which torch wants of its memory."""
+    """The numbers after the header, copied so that they can be written to, which torch wants of its
+    memory.
+    """
     body = np.frombuffer(content, np.uint8, offset=len(_header(file)))
     return body.reshape(-1, DIGIT, DIGIT).copy() if "images" in file else body.copy()
 
 
 def _write_pins(folder: Path, contents: dict[str, bytes]) -> None:
-    lines = [f"{hashlib.sha256(content).hexdigest()}  {file}\n" for file, content in contents.items()]
+    lines = [
+        f"{hashlib.sha256(content).hexdigest()}  {file}\n" for file, content in contents.items()
+    ]
     temporary = folder / f".SHA256SUMS.{os.getpid()}"
     temporary.write_text("".join(lines), encoding="ascii")
     os.replace(temporary, folder / "SHA256SUMS")
@@ -254,11 +314,14 @@ def _fingerprint(splits: dict[str, Digits]) -> str:
     return digest.hexdigest()
 
 
-# ---- Download ----------------------------------------------------------------------------------------------------------------
+# ---- Download
+# ----------------------------------------------------------------------------------------------------------------
 
 
 def _download(family: _Family, root: Path) -> None:
-    """Fetch a family into a temporary folder, check it, then move what is missing into place: never half a file at a real name."""
+    """Fetch a family into a temporary folder, check it, then move what is missing into place: never
+    half a file at a real name.
+    """
     folder = root / family.folder / "raw"
     with network.downloading(family.folder, folder):
         root.mkdir(parents=True, exist_ok=True)
@@ -275,7 +338,9 @@ def _download(family: _Family, root: Path) -> None:
 
 
 def _fetch(family: _Family, root: Path) -> None:
-    """Let torchvision download and unpack a family under ``root``; it checks the MD5 of each packed file."""
+    """Let torchvision download and unpack a family under ``root``; it checks the MD5 of each packed
+    file.
+    """
     import torchvision
 
     dataset = getattr(torchvision.datasets, family.folder)
@@ -286,16 +351,20 @@ def _fetch(family: _Family, root: Path) -> None:
         dataset(root, train=True, download=True)
 
 
-# ---- Embedded digits ---------------------------------------------------------------------------------------------------------
+# ---- Embedded digits
+# ---------------------------------------------------------------------------------------------------------
 
 
 def enlarge(small: Tensor) -> Tensor:
-    """8x8 pictures with values 0..16 as 28x28 ones with values 0..255: linear interpolation to 24x24 and a black margin of 2 pixels.
+    """8x8 pictures with values 0..16 as 28x28 ones with values 0..255: linear interpolation to
+    24x24 and a black margin of 2 pixels.
 
-    The centre of output pixel ``j`` lies at ``(j + 0.5) / 3 - 0.5`` of the small picture, so all weights are thirds and, over both
-    directions, ninths: the sum of value times weight is a whole number, at most ``9 * 16 = 144``, and is rounded once, to
-    ``(255 * sum + 72) // 144``. Beyond the edge the edge value is repeated. Whole numbers are used because floating-point
-    interpolation differs in the last bit between machines and versions, and these pixels must be the same bytes everywhere.
+    The centre of output pixel ``j`` lies at ``(j + 0.5) / 3 - 0.5`` of the small picture, so all
+    weights are thirds and, over both
+    directions, ninths: the sum of value times weight is a whole number, at most ``9 * 16 = 144``,
+    and is rounded once, to ``(255 * sum + 72) // 144``. Beyond the edge the edge value is repeated.
+    Whole numbers are used because floating-point interpolation differs in the last bit between
+    machines and versions, and these pixels must be the same bytes everywhere.
 
     Args:
         small: integers (N, 8, 8) in 0..16.
@@ -305,7 +374,8 @@ def enlarge(small: Tensor) -> Tensor:
     """
     output = torch.arange(24)
     thirds = torch.zeros(24, 8, dtype=torch.int64)
-    # Three times the centre's place, from the first of the pixels that it lies on or after: 3 * ((j + 0.5) / 3 - 0.5) = j - 1.
+    # Three times the centre's place, from the first of the pixels that it lies on or after: 3 * ((j
+    # + 0.5) / 3 - 0.5) = j - 1.
     left, part = (output - 1).div(3, rounding_mode="floor"), (output - 1) % 3
     thirds.index_put_((output, left.clamp(0, 7)), 3 - part, accumulate=True)
     thirds.index_put_((output, (left + 1).clamp(0, 7)), part, accumulate=True)
@@ -315,30 +385,45 @@ def enlarge(small: Tensor) -> Tensor:
 
 
 def _embedded_digits() -> Source:
-    """scikit-learn's 1,797 digits, enlarged: the first 1,197 train, the next 200 validation, the last 400 test.
+    """scikit-learn's 1,797 digits, enlarged: the first 1,197 train, the next 200 validation, the
+    last 400 test.
 
-    Contiguous parts, because neighbouring digits were often written by the same hand: shuffled, it would be in training and test.
+    Contiguous parts, because neighbouring digits were often written by the same hand: shuffled, it
+        would be in training and test.
     """
     from sklearn.datasets import load_digits
 
     raw = load_digits()
     images = enlarge(torch.from_numpy(raw.images).to(torch.int64))
     labels = torch.from_numpy(raw.target).to(torch.uint8)
-    pieces = zip(SPLITS, images.split(list(_DIGITS_COUNTS.values())), labels.split(list(_DIGITS_COUNTS.values())), strict=True)
+    pieces = zip(
+        SPLITS,
+        images.split(list(_DIGITS_COUNTS.values())),
+        labels.split(list(_DIGITS_COUNTS.values())),
+        strict=True,
+    )
     splits = {split: Digits(some, of_them) for split, some, of_them in pieces}
     found = _fingerprint(splits)
     if found != _DIGITS_SHA256:
-        raise Problem(f"scikit-learn's digits are not the known ones (SHA-256 {found}, not {_DIGITS_SHA256}): reinstall scikit-learn")
+        raise Problem(
+            f"scikit-learn's digits are not the known ones (SHA-256 {found}, not {_DIGITS_SHA256}): reinstall scikit-learn"
+        )
     return Source("digits", splits, _DIGITS_NOTE, found)
 
 
-# ---- Survey ------------------------------------------------------------------------------------------------------------------
+# ---- Survey
+# ------------------------------------------------------------------------------------------------------------------
 
 
 def _survey_family(family: _Family, root: Path) -> Finding:
     folder = root / family.folder / "raw"
     if not any((folder / file).exists() for file in _FILES):
-        return Finding(family.name, "missing", str(folder), f"use --source {family.name} on a machine with network, which downloads it")
+        return Finding(
+            family.name,
+            "missing",
+            str(folder),
+            f"use --source {family.name} on a machine with network, which downloads it",
+        )
     try:
         for file in _FILES:
             _checked(family, folder, file)
@@ -346,7 +431,12 @@ def _survey_family(family: _Family, root: Path) -> Finding:
             return Finding(family.name, "verified", str(folder), "nothing to do")
     except Problem as problem:
         return Finding(family.name, "damaged", str(folder), str(problem))
-    return Finding(family.name, "unverified", str(folder), "well formed; its SHA-256 is noted beside it when it is first used")
+    return Finding(
+        family.name,
+        "unverified",
+        str(folder),
+        "well formed; its SHA-256 is noted beside it when it is first used",
+    )
 
 
 def _survey_binarized(root: Path) -> Finding:
@@ -354,12 +444,22 @@ def _survey_binarized(root: Path) -> Finding:
     for file, pinned in _BINARIZED.items():
         path = folder / file
         if not path.is_file():
-            return Finding("binarized_mnist", "missing", str(folder), f"download {_BINARIZED_URL}{file} to {path}")
+            return Finding(
+                "binarized_mnist",
+                "missing",
+                str(folder),
+                f"download {_BINARIZED_URL}{file} to {path}",
+            )
         try:
             with files.plain(path).open("rb") as stream:
                 found = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
-            return Finding("binarized_mnist", "damaged", str(folder), f"{path} cannot be read ({error.strerror or error})")
+            return Finding(
+                "binarized_mnist",
+                "damaged",
+                str(folder),
+                f"{path} cannot be read ({error.strerror or error})",
+            )
         if found != pinned:
             advice = f"{path} has SHA-256 {found} where {pinned} is expected: download {_BINARIZED_URL}{file} again"
             return Finding("binarized_mnist", "damaged", str(folder), advice)

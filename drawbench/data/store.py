@@ -1,13 +1,17 @@
-"""Generated data sets on disk: a folder of three npz files and a card that says how they came about.
+"""Generated data sets on disk: a folder of three npz files and a card that says how they came
+about.
 
 ::
 
-    cluttered-100x100-8-mnist/
-        train.npz  validation.npz  test.npz    images uint8 (N, H, W); labels uint8 (N,), or (N, digits) where there are several;
-                                               boxes int16 (N, digits, 4): top, left, height, width in pixels
-        card.json                              recipe, source, seed, counts, SHA-256 of each file, version
+    cluttered-100x100-8-mnist/ train.npz  validation.npz  test.npz    images uint8 (N, H, W); labels
+        uint8 (N,), or (N, digits) where there are several;
+                                               boxes int16 (N, digits, 4): top, left, height, width
+                                                   in pixels
+        card.json                              recipe, source, seed, counts, SHA-256 of each file,
+        version
 
-The card is written last and removed first, so a folder with a card is complete. Plain ``numpy.load`` reads the files.
+The card is written last and removed first, so a folder with a card is complete. Plain
+``numpy.load`` reads the files.
 """
 
 import contextlib
@@ -47,7 +51,9 @@ _CHUNK_BYTES = 1 << 28  # working memory for rendering, roughly
 
 @dataclass(frozen=True)
 class Scenes:
-    """One part of a stored data set, as arrays: see the module for shapes. ``card`` is that of the whole set."""
+    """One part of a stored data set, as arrays: see the module for shapes. ``card`` is that of the
+    whole set.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -55,12 +61,19 @@ class Scenes:
     card: dict
 
 
-def default_folder(root: str | Path, scene: Scene, dataset: str, source_name: str, seed: int) -> Path:
-    """Where a data set goes if nothing else is said, such as ``datasets/cluttered-100x100-8-mnist``; seed 0 is not named."""
+def default_folder(
+    root: str | Path, scene: Scene, dataset: str, source_name: str, seed: int
+) -> Path:
+    """Where a data set goes if nothing else is said, such as
+    ``datasets/cluttered-100x100-8-mnist``; seed 0 is not named.
+    """
     usual = Scene()
     words = [dataset, f"{scene.canvas}x{scene.canvas}"]
     if scene.clutter or dataset == "cluttered":
-        words.append(str(scene.clutter) + (f"of{scene.clutter_size}" if scene.clutter_size != usual.clutter_size else ""))
+        words.append(
+            str(scene.clutter)
+            + (f"of{scene.clutter_size}" if scene.clutter_size != usual.clutter_size else "")
+        )
     if scene.digits != (2 if dataset == "mnist2" else 1):
         words.append(f"{scene.digits}digits")
     words.append(source_name)
@@ -82,25 +95,24 @@ def write(
 ) -> dict:
     """Render a data set and store it.
 
-    Scene ``n`` of a part is ``scenes.fresh(part, scene, n, seed, "set", part_name)``. With the default counts each digit of a
-    part is the target (the first digit of its scene) exactly once, in random order; larger counts start over in another order.
+    Scene ``n`` of a part is ``scenes.fresh(part, scene, n, seed, "set", part_name)``. With the
+    default counts each digit of a part is the target (the first digit of its scene) exactly once,
+    in random order; larger counts start over in another order.
 
-    Args:
-        folder: where to. The same data set there, undamaged, is kept; anything else is refused without ``force``.
-        scene: the recipe.
-        source: the digits; train, validation and test scenes are made of its parts of these names.
-        dataset: the name of the recipe, such as ``cluttered`` or ``mnist2``, for the card.
-        seed: of all random choices.
-        counts: scenes in each part; by default, and for parts not named, as many as the source's part has digits.
-        force: replace what is in the folder. Only files with this module's names are ever deleted.
-        progress: called with the number of scenes made and to be made, over all parts.
-        say: called with one sentence if the data set was there already.
+    Args: folder: where to. The same data set there, undamaged, is kept; anything else is refused
+        without ``force``. scene: the recipe. source: the digits; train, validation and test scenes
+        are made of its parts of these names. dataset: the name of the recipe, such as ``cluttered``
+        or ``mnist2``, for the card. seed: of all random choices. counts: scenes in each part; by
+        default, and for parts not named, as many as the source's part has digits. force: replace
+        what is in the folder. Only files with this module's names are ever deleted. progress:
+        called with the number of scenes made and to be made, over all parts. say: called with one
+        sentence if the data set was there already.
 
     Returns:
         The card.
 
-    Raises:
-        Problem: bad counts; a folder that holds something else; a data set there that is damaged; a disk that cannot be written.
+    Raises: Problem: bad counts; a folder that holds something else; a data set there that is
+        damaged; a disk that cannot be written.
     """
     folder = Path(folder)
     plan = _plan(scene, source, dataset, seed, counts)
@@ -112,7 +124,9 @@ def write(
         try:
             return _write_beside(folder, scene, source, plan, progress, force)
         except OSError:
-            if not force and (there := _kept(folder, plan)):  # another process made it at the same time and was faster
+            if not force and (
+                there := _kept(folder, plan)
+            ):  # another process made it at the same time and was faster
                 return there
             raise
     except OSError as error:
@@ -132,7 +146,9 @@ def card(folder: str | Path) -> dict:
         described = files.parse_json(files.read_text(path))
         _check_card(described)
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise Problem(f"{folder} holds no data set (no {CARD}): make one with 'drawbench make-data cluttered --out {folder}'") from error
+        raise Problem(
+            f"{folder} holds no data set (no {CARD}): make one with 'drawbench make-data cluttered --out {folder}'"
+        ) from error
     except OSError as error:
         raise Problem(f"{path} cannot be read ({error.strerror or error})") from error
     except (ValueError, TypeError, KeyError, RecursionError) as error:
@@ -145,13 +161,11 @@ def card(folder: str | Path) -> dict:
 def load(folder: str | Path, split: str, verify: bool = True) -> Scenes:
     """Read one part of a stored data set.
 
-    Args:
-        folder: of the data set.
-        split: ``train``, ``validation`` or ``test``.
-        verify: compare the file's SHA-256 with the card. Types, shapes and ranges are always checked.
+    Args: folder: of the data set. split: ``train``, ``validation`` or ``test``. verify: compare the
+        file's SHA-256 with the card. Types, shapes and ranges are always checked.
 
-    Raises:
-        Problem: no such data set or part; a file that is missing, damaged, or not what the card says.
+    Raises: Problem: no such data set or part; a file that is missing, damaged, or not what the card
+        says.
     """
     if split not in SPLITS:
         raise Problem(f"a data set has no part '{split}': choose one of {', '.join(SPLITS)}")
@@ -161,24 +175,44 @@ def load(folder: str | Path, split: str, verify: bool = True) -> Scenes:
         _verify(path, described, split)
     try:
         with zipfile.ZipFile(path) as archive:
-            arrays = {name: _read_array(archive, name, *expected) for name, expected in layout.items()}
+            arrays = {
+                name: _read_array(archive, name, *expected) for name, expected in layout.items()
+            }
         _check_values(arrays, described["recipe"]["canvas"])
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
-        raise Problem(f"{path} is damaged ({reason(error)}): make the data set again with '{described['command']} --force'") from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        RuntimeError,
+        NotImplementedError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise Problem(
+            f"{path} is damaged ({reason(error)}): make the data set again with '{described['command']} --force'"
+        ) from error
     return Scenes(**arrays, card=described)
 
 
-# ---- The card ----------------------------------------------------------------------------------------------------------------
+# ---- The card
+# ----------------------------------------------------------------------------------------------------------------
 
 
-def _plan(scene: Scene, source: Source, dataset: str, seed: int, counts: dict[str, int] | None) -> dict:
-    """The part of the card that is known before rendering; two data sets with equal plans have equal pixels."""
+def _plan(
+    scene: Scene, source: Source, dataset: str, seed: int, counts: dict[str, int] | None
+) -> dict:
+    """The part of the card that is known before rendering; two data sets with equal plans have
+    equal pixels.
+    """
     counts = dict(counts or {})
     for split, count in counts.items():
         if split not in SPLITS:
             raise Problem(f"a data set has no part '{split}': choose among {', '.join(SPLITS)}")
         if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise Problem(f"the {split} part needs at least 1 scene, got {count}: use --{split} 1 or more")
+            raise Problem(
+                f"the {split} part needs at least 1 scene, got {count}: use --{split} 1 or more"
+            )
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -198,12 +232,24 @@ def _complete(plan: dict, scene: Scene, source: Source, hashes: dict[str, dict[s
         version = importlib.metadata.version("drawbench")
     except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
         version = "not installed"
-    return plan | hashes | {"rule": _rule(scene), "command": _command(plan, source), "drawbench": version, "torch": torch.__version__}
+    return (
+        plan
+        | hashes
+        | {
+            "rule": _rule(scene),
+            "command": _command(plan, source),
+            "drawbench": version,
+            "torch": torch.__version__,
+        }
+    )
 
 
 def _rule(scene: Scene) -> str:
     """The recipe in words."""
-    size, digits = scene.clutter_size, "one digit" if scene.digits == 1 else f"{scene.digits} digits"
+    size, digits = (
+        scene.clutter_size,
+        "one digit" if scene.digits == 1 else f"{scene.digits} digits",
+    )
     clutter = f"{scene.clutter} times a random {size}x{size} crop of a random digit of the same part, added at a uniform place; then "
     return (
         f"a black {scene.canvas}x{scene.canvas} canvas; {clutter if scene.clutter else ''}{digits} added at uniform places; every sum "
@@ -213,15 +259,26 @@ def _rule(scene: Scene) -> str:
 
 
 def _command(plan: dict, source: Source) -> str:
-    recipe, default = plan["recipe"], {split: len(digits) for split, digits in source.splits.items()}
-    words = [f"drawbench make-data {plan['dataset']} --source {plan['source']} --canvas {recipe['canvas']} --digits {recipe['digits']}"]
-    words.append(f"--clutter {recipe['clutter']} --clutter-size {recipe['clutter_size']} --seed {plan['seed']}")
-    words += [f"--{split} {count}" for split, count in plan["counts"].items() if count != default[split]]
+    recipe, default = (
+        plan["recipe"],
+        {split: len(digits) for split, digits in source.splits.items()},
+    )
+    words = [
+        f"drawbench make-data {plan['dataset']} --source {plan['source']} --canvas {recipe['canvas']} --digits {recipe['digits']}"
+    ]
+    words.append(
+        f"--clutter {recipe['clutter']} --clutter-size {recipe['clutter_size']} --seed {plan['seed']}"
+    )
+    words += [
+        f"--{split} {count}" for split, count in plan["counts"].items() if count != default[split]
+    ]
     return " ".join(words)
 
 
 def _check_card(described: object) -> None:
-    """Raise ValueError, TypeError or KeyError where a card lacks what reading the data set relies on."""
+    """Raise ValueError, TypeError or KeyError where a card lacks what reading the data set relies
+    on.
+    """
     if not isinstance(described, dict) or described.get("format") != FORMAT:
         raise ValueError(f"its format is not '{FORMAT}'")
     if described["version"] != VERSION:
@@ -233,24 +290,33 @@ def _check_card(described: object) -> None:
         raise ValueError("sizes and counts must be whole numbers, counts 1 or more")
     if asdict(Scene(**described["recipe"])) != described["recipe"]:
         raise ValueError("its recipe is not complete")
-    texts = [described[name] for name in ("dataset", "source", "command")] + [described["sha256"][file] for file in FILES.values()]
+    texts = [described[name] for name in ("dataset", "source", "command")] + [
+        described["sha256"][file] for file in FILES.values()
+    ]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("names, commands and hashes must be text")
 
 
-# ---- Writing -----------------------------------------------------------------------------------------------------------------
+# ---- Writing
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def _kept(folder: Path, plan: dict) -> dict | None:
-    """The card if this very data set is there and sound, None if the folder is free; refuses every other content."""
+    """The card if this very data set is there and sound, None if the folder is free; refuses every
+    other content.
+    """
     held = _held(folder)
     if held is None:
         return None
     if not (folder / CARD).is_file():
-        raise Problem(f"{folder} holds {held}: choose another folder with --out, or write there all the same with --force")
+        raise Problem(
+            f"{folder} holds {held}: choose another folder with --out, or write there all the same with --force"
+        )
     there = card(folder)
     if any(there.get(name) != value for name, value in plan.items()):
-        raise Problem(f"{folder} holds {held}: choose another folder with --out, or replace it with --force")
+        raise Problem(
+            f"{folder} holds {held}: choose another folder with --out, or replace it with --force"
+        )
     for split, file in FILES.items():
         _verify(folder / file, there, split)
     return there
@@ -274,16 +340,32 @@ def _held(folder: Path) -> str | None:
     return f"files that are not a complete data set ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})"
 
 
-def _write_beside(folder: Path, scene: Scene, source: Source, plan: dict, progress: Callable[[int, int], None] | None, force: bool) -> dict:
-    """Write into a temporary folder beside the place, then move: an interrupted write leaves nothing that looks complete."""
+def _write_beside(
+    folder: Path,
+    scene: Scene,
+    source: Source,
+    plan: dict,
+    progress: Callable[[int, int], None] | None,
+    force: bool,
+) -> dict:
+    """Write into a temporary folder beside the place, then move: an interrupted write leaves
+    nothing that looks complete.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with _beside(folder) as temporary:
         hashes: dict[str, dict[str, str]] = {"sha256": {}, "content_sha256": {}}
         done, total = 0, sum(plan["counts"].values())
         for split, file in FILES.items():
-            report = (lambda made, before=done: progress(before + made, total)) if progress else None
-            content = _write_part(temporary / file, scene, source, plan["seed"], split, plan["counts"][split], report)
-            hashes["sha256"][file], hashes["content_sha256"][split] = _sha256(temporary / file), content
+            report = (
+                (lambda made, before=done: progress(before + made, total)) if progress else None
+            )
+            content = _write_part(
+                temporary / file, scene, source, plan["seed"], split, plan["counts"][split], report
+            )
+            hashes["sha256"][file], hashes["content_sha256"][split] = (
+                _sha256(temporary / file),
+                content,
+            )
             done += plan["counts"][split]
         finished = _complete(plan, scene, source, hashes)
         (temporary / CARD).write_text(json.dumps(finished, indent=2) + "\n", encoding="utf-8")
@@ -293,9 +375,11 @@ def _write_beside(folder: Path, scene: Scene, source: Source, plan: dict, progre
 
 @contextlib.contextmanager
 def _beside(folder: Path) -> Iterator[Path]:
-    """A temporary folder beside a place, removed at the end; those of writers that were killed are removed first.
+    """A temporary folder beside a place, removed at the end; those of writers that were killed are
+    removed first.
 
-    A writer holds a lock on its own as long as it lives, so that another does not take it for a dead one's.
+    A writer holds a lock on its own as long as it lives, so that another does not take it for a
+    dead one's.
     """
     for stray in folder.parent.glob(f".{glob.escape(folder.name)}.*.partial"):
         with _locked(stray) as ours:
@@ -344,20 +428,36 @@ def _move(temporary: Path, folder: Path, force: bool) -> None:
         os.replace(temporary / name, folder / name)
 
 
-def _write_part(path: Path, scene: Scene, source: Source, seed: int, split: str, count: int, report: Callable[[int], None] | None) -> str:
-    """Render one part into an npz file, a chunk at a time, and give the SHA-256 of its content (images, labels, boxes).
+def _write_part(
+    path: Path,
+    scene: Scene,
+    source: Source,
+    seed: int,
+    split: str,
+    count: int,
+    report: Callable[[int], None] | None,
+) -> str:
+    """Render one part into an npz file, a chunk at a time, and give the SHA-256 of its content
+    (images, labels, boxes).
 
-    The file is deflated, which makes it some twenty times smaller. How well differs between versions of zlib, so the content has
+    The file is deflated, which makes it some twenty times smaller. How well differs between
+    versions of zlib, so the content has
     a hash of its own: that one is the same on every platform. No time of day is stored.
     """
     part, content = source.splits[split], hashlib.sha256()
-    cost = 4 * scene.canvas**2 + 20 * (scene.clutter * scene.clutter_size**2 + scene.digits * DIGIT**2)  # bytes for a scene, roughly
+    cost = 4 * scene.canvas**2 + 20 * (
+        scene.clutter * scene.clutter_size**2 + scene.digits * DIGIT**2
+    )  # bytes for a scene, roughly
     chunk = max(1, min(1_000, _CHUNK_BYTES // cost))
     labels, boxes = [], []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        with _member(archive, "images", np.dtype(np.uint8), (count, scene.canvas, scene.canvas)) as stream:
+        with _member(
+            archive, "images", np.dtype(np.uint8), (count, scene.canvas, scene.canvas)
+        ) as stream:
             for start in range(0, count, chunk):
-                batch: Batch = fresh(part, scene, torch.arange(start, min(start + chunk, count)), seed, "set", split)
+                batch: Batch = fresh(
+                    part, scene, torch.arange(start, min(start + chunk, count)), seed, "set", split
+                )
                 pixels = batch.images.numpy().data
                 stream.write(pixels)
                 content.update(pixels)
@@ -367,21 +467,33 @@ def _write_part(path: Path, scene: Scene, source: Source, seed: int, split: str,
                     report(min(start + chunk, count))
         # Several digits have a row of labels, one digit a plain number.
         shape = (count,) if scene.digits == 1 else (count, scene.digits)
-        for name, array in (("labels", np.concatenate(labels).reshape(shape)), ("boxes", np.concatenate(boxes).astype("<i2"))):
+        for name, array in (
+            ("labels", np.concatenate(labels).reshape(shape)),
+            ("boxes", np.concatenate(boxes).astype("<i2")),
+        ):
             content.update(array.data)
             with _member(archive, name, array.dtype, array.shape) as stream:
                 stream.write(array.data)
     return content.hexdigest()
 
 
-def _member(archive: zipfile.ZipFile, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> IO[bytes]:
-    """Open an array inside an npz file for writing its bytes, with the header written and nothing in it that varies."""
-    stream = archive.open(f"{name}.npy", "w", force_zip64=True)  # by name, so the entry gets the fixed date 1980-01-01
-    npy.write_array_header_1_0(stream, {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape})
+def _member(
+    archive: zipfile.ZipFile, name: str, dtype: np.dtype, shape: tuple[int, ...]
+) -> IO[bytes]:
+    """Open an array inside an npz file for writing its bytes, with the header written and nothing
+    in it that varies.
+    """
+    stream = archive.open(
+        f"{name}.npy", "w", force_zip64=True
+    )  # by name, so the entry gets the fixed date 1980-01-01
+    npy.write_array_header_1_0(
+        stream, {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    )
     return stream
 
 
-# ---- Reading -----------------------------------------------------------------------------------------------------------------
+# ---- Reading
+# -----------------------------------------------------------------------------------------------------------------
 
 
 def _sha256(path: Path) -> str:
@@ -392,19 +504,31 @@ def _sha256(path: Path) -> str:
 def _verify(path: Path, described: dict, split: str) -> None:
     """Raise Problem unless the file is there with the SHA-256 that the card gives."""
     expected = described["sha256"][path.name]
-    most = (1 << 20) + sum(2 * dtype.itemsize * math.prod(shape) for dtype, shape in _layout(described, split).values())
+    most = (1 << 20) + sum(
+        2 * dtype.itemsize * math.prod(shape) for dtype, shape in _layout(described, split).values()
+    )
     try:
         size = files.plain(path).stat().st_size
-        found = _sha256(path) if size <= most else f"not worth computing, of {size:,} bytes"  # which would take minutes
+        found = (
+            _sha256(path) if size <= most else f"not worth computing, of {size:,} bytes"
+        )  # which would take minutes
     except OSError as error:
-        raise Problem(f"{path} cannot be read ({error.strerror or error}): make the data set again with --force") from error
+        raise Problem(
+            f"{path} cannot be read ({error.strerror or error}): make the data set again with --force"
+        ) from error
     if found != expected:
-        raise Problem(f"{path} is damaged, its SHA-256 is {found} where the card says {expected}: make the data set again with --force")
+        raise Problem(
+            f"{path} is damaged, its SHA-256 is {found} where the card says {expected}: make the data set again with --force"
+        )
 
 
 def _layout(described: dict, split: str) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
     """Type and shape of each array, as the card promises them."""
-    count, canvas, digits = described["counts"][split], described["recipe"]["canvas"], described["recipe"]["digits"]
+    count, canvas, digits = (
+        described["counts"][split],
+        described["recipe"]["canvas"],
+        described["recipe"]["digits"],
+    )
     return {
         "images": (np.dtype(np.uint8), (count, canvas, canvas)),
         "labels": (np.dtype(np.uint8), (count,) if digits == 1 else (count, digits)),
@@ -412,12 +536,16 @@ def _layout(described: dict, split: str) -> dict[str, tuple[np.dtype, tuple[int,
     }
 
 
-def _read_array(archive: zipfile.ZipFile, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+def _read_array(
+    archive: zipfile.ZipFile, name: str, dtype: np.dtype, shape: tuple[int, ...]
+) -> np.ndarray:
     """One array, of the type and shape that the card promises."""
 
     def check(found_dtype: np.dtype, found_shape: tuple[int, ...]) -> None:
         if (found_shape, found_dtype) != (shape, dtype):
-            raise ValueError(f"{name} is {found_dtype} {found_shape}, the card says {dtype} {shape}")
+            raise ValueError(
+                f"{name} is {found_dtype} {found_shape}, the card says {dtype} {shape}"
+            )
 
     return files.read_array(archive, name, check)
 
@@ -426,5 +554,11 @@ def _check_values(arrays: dict[str, np.ndarray], canvas: int) -> None:
     labels, boxes = arrays["labels"], arrays["boxes"]
     if (worst := int(labels.max())) > 9:
         raise ValueError(f"a label is {worst}, outside 0..9")
-    if (boxes[..., 2:] != DIGIT).any() or boxes[..., :2].min() < 0 or boxes[..., :2].max() > canvas - DIGIT:
-        raise ValueError(f"a box is not a {DIGIT}x{DIGIT} digit inside the {canvas}x{canvas} canvas")
+    if (
+        (boxes[..., 2:] != DIGIT).any()
+        or boxes[..., :2].min() < 0
+        or boxes[..., :2].max() > canvas - DIGIT
+    ):
+        raise ValueError(
+            f"a box is not a {DIGIT}x{DIGIT} digit inside the {canvas}x{canvas} canvas"
+        )

@@ -1,6 +1,8 @@
-"""Figures and films. They take arrays, frames and records, and give a matplotlib ``Figure``; :func:`save` writes it.
+"""Figures and films. They take arrays, frames and records, and give a matplotlib ``Figure``;
+:func:`save` writes it.
 
-Nothing here trains, reads a run folder or touches pyplot, so a figure can be made anywhere: a test, a server, a notebook. Names are
+Nothing here trains, reads a run folder or touches pyplot, so a figure can be made anywhere: a test,
+    a server, a notebook. Names are
 imported when first used: the figures of finished runs need no torch.
 """
 

@@ -16,12 +16,14 @@ LARGEST = 1 << 24  # dots of a picture from a run folder
 
 
 @styled
-def bound_curves(metrics: Mapping[str, pd.DataFrame], references: Mapping[str, float] | None = None) -> Figure:
+def bound_curves(
+    metrics: Mapping[str, pd.DataFrame], references: Mapping[str, float] | None = None
+) -> Figure:
     """The validation bound of generators against the updates of their training.
 
-    Args:
-        metrics: name -> a row for each validation, with ``step`` and ``validation_bound`` (nats); missing values are skipped.
-        references: name -> bound in nats, drawn as horizontal lines, such as published results.
+    Args: metrics: name -> a row for each validation, with ``step`` and ``validation_bound`` (nats);
+        missing values are skipped. references: name -> bound in nats, drawn as horizontal lines,
+        such as published results.
 
     Returns:
         One panel, cut above to what came after the first fifth of training.
@@ -29,7 +31,10 @@ def bound_curves(metrics: Mapping[str, pd.DataFrame], references: Mapping[str, f
     Raises:
         ValueError: no model, or one without rows.
     """
-    curves = {name: frame.dropna(subset=["validation_bound"]).sort_values("step") for name, frame in metrics.items()}
+    curves = {
+        name: frame.dropna(subset=["validation_bound"]).sort_values("step")
+        for name, frame in metrics.items()
+    }
     if not curves or any(frame.empty for frame in curves.values()):
         raise ValueError("there is nothing to plot: each model needs at least one validation")
     divisor, unit = count_unit(max(frame["step"].max() for frame in curves.values()))
@@ -64,7 +69,12 @@ def kl_lines(kl: Mapping[str, Sequence[float]]) -> Figure:
     figure = Figure(figsize=(4.5, 2.4 + legend_height(kl)), layout="constrained")
     axes = figure.add_subplot()
     for (name, steps), line in zip(kl.items(), lines(len(kl)), strict=True):
-        axes.plot(np.arange(1, len(steps) + 1), steps, **line, label=f"{name}, {sum(steps):.1f} nats in all")
+        axes.plot(
+            np.arange(1, len(steps) + 1),
+            steps,
+            **line,
+            label=f"{name}, {sum(steps):.1f} nats in all",
+        )
     axes.set_ylim(bottom=0)
     axes.set(xlabel="step of the drawing", ylabel="KL of the step (nats)")
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
@@ -74,7 +84,8 @@ def kl_lines(kl: Mapping[str, Sequence[float]]) -> Figure:
 
 @styled
 def sheet(path: Path) -> Figure:
-    """A picture from a run folder as a figure, dot for dot, so that it can be saved in every format.
+    """A picture from a run folder as a figure, dot for dot, so that it can be saved in every
+    format.
 
     Raises:
         OSError: it cannot be read, or is not a PNG.
@@ -84,6 +95,8 @@ def sheet(path: Path) -> Figure:
         if file.width * file.height > LARGEST:
             raise ValueError(f"{path} has {file.width}x{file.height} dots, too many for a page")
         dots = np.asarray(file.convert("RGB"))
-    figure = Figure(figsize=(dots.shape[1] / STYLE["figure.dpi"], dots.shape[0] / STYLE["figure.dpi"]))
+    figure = Figure(
+        figsize=(dots.shape[1] / STYLE["figure.dpi"], dots.shape[0] / STYLE["figure.dpi"])
+    )
     bare(figure.add_axes((0, 0, 1, 1))).imshow(dots, aspect="auto", interpolation="none")
     return figure

@@ -11,7 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
 
-from drawbench.figures.style import BLUE, FILM_LIMIT, RED, WIDTH, WINDOW, array, as_pictures, bare, styled
+from drawbench.figures.style import (
+    BLUE,
+    FILM_LIMIT,
+    RED,
+    WIDTH,
+    WINDOW,
+    array,
+    as_pictures,
+    bare,
+    styled,
+)
 from drawbench.figures.windows import WindowOutline, pick, rectangle, show_image, view_of
 from drawbench.files import write_atomically
 from drawbench.models.glimpse import Glimpses
@@ -30,7 +40,9 @@ def _verdict(guess: int, label: int) -> tuple[str, str]:
 
 
 def _as_patch(patch: np.ndarray) -> np.ndarray:
-    """A glimpse (C, N, N) as a picture in [0, 1], scaled to its own brightest filter, since a wide blur reads only faint greys."""
+    """A glimpse (C, N, N) as a picture in [0, 1], scaled to its own brightest filter, since a wide
+    blur reads only faint greys.
+    """
     patch = np.clip(patch / max(patch.max(), 1e-9), 0, 1)
     return patch[0] if len(patch) == 1 else np.moveaxis(patch, 0, -1)
 
@@ -50,26 +62,48 @@ def montage(images, labels=None, rows: int = 8, columns: int = 8) -> Figure:
     for n, picture in enumerate(pictures):
         row, column = divmod(n, columns)
         gap = 0.02
-        place = ((column + gap) / columns, 1 - (row + 1 - gap) / rows, (1 - 2 * gap) / columns, (1 - 2 * gap) / rows)
+        place = (
+            (column + gap) / columns,
+            1 - (row + 1 - gap) / rows,
+            (1 - 2 * gap) / columns,
+            (1 - 2 * gap) / rows,
+        )
         axes = bare(figure.add_axes(place))
         axes.imshow(picture, vmin=0, vmax=255 if picture.dtype == np.uint8 else 1, aspect="auto")
         if labels is not None:
             name = " ".join(str(label) for label in np.atleast_1d(array(labels)[n]))
-            text = axes.text(0.05, 0.94, name, transform=axes.transAxes, ha="left", va="top", color=WINDOW, fontsize=8, weight="bold")
+            text = axes.text(
+                0.05,
+                0.94,
+                name,
+                transform=axes.transAxes,
+                ha="left",
+                va="top",
+                color=WINDOW,
+                fontsize=8,
+                weight="bold",
+            )
             text.set_path_effects([withStroke(linewidth=1.5, foreground="black")])
     return figure
 
 
 def _draw_path(axes, glimpses: Glimpses, n: int, step: int, patch: int) -> None:
-    """The windows before this one, faint. A line through their centres would cross the digit and change what one reads."""
+    """The windows before this one, faint. A line through their centres would cross the digit and
+    change what one reads.
+    """
     for earlier in range(step):
         box = rectangle(pick(glimpses.windows, n, earlier), patch)
-        corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]) * (box.width, box.height) + (box.left, box.top)
+        corners = np.array([(0, 0), (1, 0), (1, 1), (0, 1), (0, 0)]) * (box.width, box.height) + (
+            box.left,
+            box.top,
+        )
         axes.plot(*corners.T, color=WINDOW, linewidth=0.5, alpha=0.5, zorder=3)
 
 
 def _draw_chances(axes, chances: np.ndarray, label: int) -> None:
-    """Bars of the class probabilities, the true class dark with its number below, and the guess above."""
+    """Bars of the class probabilities, the true class dark with its number below, and the guess
+    above.
+    """
     classes, guess = np.arange(len(chances)), int(chances.argmax())
     mark, verdict = _verdict(guess, label)
     colours = [BLUE if c == label else verdict if c == guess else "0.72" for c in classes]
@@ -78,16 +112,25 @@ def _draw_chances(axes, chances: np.ndarray, label: int) -> None:
     axes.plot([-0.5, len(classes) - 0.5], [0, 0], color="0.3", linewidth=0.6, clip_on=False)
     axes.set(xlim=(-0.6, len(classes) - 0.4), ylim=(0, 1), yticks=[], xticks=[])
     axes.spines[:].set_visible(False)
-    axes.text(label, -0.07, str(label), ha="center", va="top", fontsize=6.5, color=BLUE, weight="bold")
-    axes.set_title(f"{guess} {mark} {100 * chances[guess]:.0f} %", fontsize=6.5, pad=1.5, color=verdict)
+    axes.text(
+        label, -0.07, str(label), ha="center", va="top", fontsize=6.5, color=BLUE, weight="bold"
+    )
+    axes.set_title(
+        f"{guess} {mark} {100 * chances[guess]:.0f} %", fontsize=6.5, pad=1.5, color=verdict
+    )
 
 
 @styled
 def _sheet(pictures: np.ndarray, labels: np.ndarray, glimpses: Glimpses, numbers: range) -> Figure:
-    """One page of paths: the images ``numbers``, a block of three rows for each, a column for each step."""
+    """One page of paths: the images ``numbers``, a block of three rows for each, a column for each
+    step.
+    """
     steps, patch = array(glimpses.logits).shape[1], array(glimpses.patches).shape[-1]
     patches, chances = array(glimpses.patches), _probabilities(glimpses.logits)
-    left, cell = 0.62, float(np.clip((WIDTH - 0.62) / steps, 0.62, 1.0))  # inches; a sheet of four fits a page
+    left, cell = (
+        0.62,
+        float(np.clip((WIDTH - 0.62) / steps, 0.62, 1.0)),
+    )  # inches; a sheet of four fits a page
     view = view_of(*pictures.shape[1:3])
     tall = cell * (view[3] - view[1]) / (view[2] - view[0])
     rows, gap, head = (0.95 * tall, 0.6 * cell, 0.34), 0.14, 0.22
@@ -97,7 +140,9 @@ def _sheet(pictures: np.ndarray, labels: np.ndarray, glimpses: Glimpses, numbers
 
     def place(x: float, y: float, width: float, height: float):
         """Axes from inches, y downwards from the top."""
-        return figure.add_axes((x / size[0], 1 - (y + height) / size[1], width / size[0], height / size[1]))
+        return figure.add_axes(
+            (x / size[0], 1 - (y + height) / size[1], width / size[0], height / size[1])
+        )
 
     for block_number, n in enumerate(numbers):
         top = head + block_number * block
@@ -111,21 +156,30 @@ def _sheet(pictures: np.ndarray, labels: np.ndarray, glimpses: Glimpses, numbers
                 axes.set_title(f"glimpse {t + 1}" if cell > 0.7 else str(t + 1), pad=3)
             axes = bare(place(x + (inner - rows[1]) / 2, top + rows[0] + 0.05, rows[1], rows[1]))
             axes.imshow(_as_patch(patches[n, t]), vmin=0, vmax=1)
-            _draw_chances(place(x, top + sum(rows[:2]) + 0.05 + gap, inner, rows[2]), chances[n, t], int(labels[n]))
+            _draw_chances(
+                place(x, top + sum(rows[:2]) + 0.05 + gap, inner, rows[2]),
+                chances[n, t],
+                int(labels[n]),
+            )
         names = (f"image,\na {labels[n]}", "glimpse", "class\nchances")
         middles = (rows[0] / 2, rows[0] + 0.05 + rows[1] / 2, sum(rows[:2]) + gap + rows[2] / 2)
         for name, y in zip(names, middles, strict=True):
-            figure.text(0.04 / size[0], 1 - (top + y) / size[1], name, ha="left", va="center", fontsize=7)
+            figure.text(
+                0.04 / size[0], 1 - (top + y) / size[1], name, ha="left", va="center", fontsize=7
+            )
     return figure
 
 
-def glimpse_paths(images, labels, glimpses: Glimpses, most: int = 16, per_sheet: int = 4) -> list[Figure]:
+def glimpse_paths(
+    images, labels, glimpses: Glimpses, most: int = 16, per_sheet: int = 4
+) -> list[Figure]:
     """Where a classifier looked, what it saw and what it thought, step by step.
 
-    For each image a row of panels, one a step. On the image the window, from the first filter centre to the last, its border the
-    thicker the sharper the filters (as in the paper's figure); earlier windows faint; a side beyond the view is dotted along its
-    edge. Below it the patch that the network saw, scaled to its own brightest filter, and the class
-    probabilities after that step, the true class dark.
+    For each image a row of panels, one a step. On the image the window, from the first filter
+    centre to the last, its border the thicker the sharper the filters (as in the paper's figure);
+    earlier windows faint; a side beyond the view is dotted along its edge. Below it the patch that
+    the network saw, scaled to its own brightest filter, and the class probabilities after that
+    step, the true class dark.
 
     Args:
         images: uint8 or [0, 1] (B, H, W), or (B, C, H, W) as given to the model.
@@ -139,13 +193,23 @@ def glimpse_paths(images, labels, glimpses: Glimpses, most: int = 16, per_sheet:
     """
     pictures, labels = as_pictures(images)[:most], array(labels).reshape(-1)
     starts = range(0, len(pictures), per_sheet)
-    return [_sheet(pictures, labels, glimpses, range(start, min(start + per_sheet, len(pictures)))) for start in starts]
+    return [
+        _sheet(pictures, labels, glimpses, range(start, min(start + per_sheet, len(pictures))))
+        for start in starts
+    ]
 
 
 class _FilmCell:
     """One image of the film: its window, the patch it shows, and the guess after the step."""
 
-    def __init__(self, figure: Figure, place: tuple[float, float, float, float], picture: np.ndarray, label: int, patch: int):
+    def __init__(
+        self,
+        figure: Figure,
+        place: tuple[float, float, float, float],
+        picture: np.ndarray,
+        label: int,
+        patch: int,
+    ):
         self.label = label
         left, bottom, width, height = place
         view = view_of(*picture.shape[:2])
@@ -153,12 +217,20 @@ class _FilmCell:
         scene.set_anchor("W")
         show_image(scene, picture, view)
         self.outline = WindowOutline(scene, patch, view, scale=0.9)
-        inset = bare(figure.add_axes((left + 0.66 * width, bottom + 0.45 * height, 0.3 * width, 0.5 * height)))
+        inset = bare(
+            figure.add_axes(
+                (left + 0.66 * width, bottom + 0.45 * height, 0.3 * width, 0.5 * height)
+            )
+        )
         inset.set_anchor("N")
         self.patch = inset.imshow(np.zeros((patch, patch)), vmin=0, vmax=1)
         middle = left + 0.81 * width
-        self.guess = figure.text(middle, bottom + 0.30 * height, "", ha="center", va="center", fontsize=13, weight="bold")
-        self.chance = figure.text(middle, bottom + 0.10 * height, "", ha="center", va="center", fontsize=7)
+        self.guess = figure.text(
+            middle, bottom + 0.30 * height, "", ha="center", va="center", fontsize=13, weight="bold"
+        )
+        self.chance = figure.text(
+            middle, bottom + 0.10 * height, "", ha="center", va="center", fontsize=7
+        )
 
     def show(self, window, patch: np.ndarray, chances: np.ndarray) -> None:
         self.outline.move(window)
@@ -170,7 +242,9 @@ class _FilmCell:
 
 
 @styled
-def _film_frames(pictures: np.ndarray, labels: np.ndarray, glimpses: Glimpses, columns: int, dpi: int) -> list[Image.Image]:
+def _film_frames(
+    pictures: np.ndarray, labels: np.ndarray, glimpses: Glimpses, columns: int, dpi: int
+) -> list[Image.Image]:
     """The pages of the film, one a step."""
     steps, patch = array(glimpses.logits).shape[1], array(glimpses.patches).shape[-1]
     patches, chances = array(glimpses.patches), _probabilities(glimpses.logits)
@@ -183,8 +257,19 @@ def _film_frames(pictures: np.ndarray, labels: np.ndarray, glimpses: Glimpses, c
     cells = []
     for n, picture in enumerate(pictures):
         row, column = divmod(n, columns)
-        place = ((0.1 + column * cell[0]) / size[0], 1 - (head + (row + 1) * cell[1] - 0.08) / size[1])
-        cells.append(_FilmCell(figure, (*place, cell[0] / size[0], (cell[1] - 0.08) / size[1]), picture, int(labels[n]), patch))
+        place = (
+            (0.1 + column * cell[0]) / size[0],
+            1 - (head + (row + 1) * cell[1] - 0.08) / size[1],
+        )
+        cells.append(
+            _FilmCell(
+                figure,
+                (*place, cell[0] / size[0], (cell[1] - 0.08) / size[1]),
+                picture,
+                int(labels[n]),
+                patch,
+            )
+        )
     frames = []
     for t in range(steps):
         right = int((chances[: len(cells), t].argmax(-1) == labels[: len(cells)]).sum())
@@ -199,11 +284,19 @@ def _film_frames(pictures: np.ndarray, labels: np.ndarray, glimpses: Glimpses, c
 def _palette(shades: int) -> Image.Image:
     """Greys, and the way from each colour to the grounds it is drawn on.
 
-    A palette fitted to the pixels would be nearly all grey, and turn the few red marks of wrong guesses into the window's orange.
+    A palette fitted to the pixels would be nearly all grey, and turn the few red marks of wrong
+    guesses into the window's orange.
     """
-    ways = [("black", "white", 2 * shades), ("black", WINDOW, shades), ("0.45", WINDOW, shades), ("white", WINDOW, shades)]
+    ways = [
+        ("black", "white", 2 * shades),
+        ("black", WINDOW, shades),
+        ("0.45", WINDOW, shades),
+        ("white", WINDOW, shades),
+    ]
     ways += [("white", BLUE, shades), ("white", RED, shades)]
-    colours = np.concatenate([np.linspace(to_rgb(ground), to_rgb(colour), count) for ground, colour, count in ways])
+    colours = np.concatenate(
+        [np.linspace(to_rgb(ground), to_rgb(colour), count) for ground, colour, count in ways]
+    )
     palette = Image.new("P", (1, 1))
     palette.putpalette(np.rint(255 * colours).astype(np.uint8).tobytes())
     return palette
@@ -214,12 +307,30 @@ def _gif(frames: Sequence[Image.Image], durations: Sequence[int], shades: int) -
     palette = _palette(shades)
     pages = [frame.quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
     buffer = io.BytesIO()
-    pages[0].save(buffer, "gif", save_all=True, append_images=pages[1:], duration=list(durations), loop=0, optimize=False, disposal=1)
+    pages[0].save(
+        buffer,
+        "gif",
+        save_all=True,
+        append_images=pages[1:],
+        duration=list(durations),
+        loop=0,
+        optimize=False,
+        disposal=1,
+    )
     return buffer.getvalue()
 
 
-def glimpse_film(images, labels, glimpses: Glimpses, path: Path | str, columns: int = 4, most: int = 16, milliseconds: int = 700) -> Path:
-    """The same as a film: each window moving step by step, the patch it shows, and the guess after the step.
+def glimpse_film(
+    images,
+    labels,
+    glimpses: Glimpses,
+    path: Path | str,
+    columns: int = 4,
+    most: int = 16,
+    milliseconds: int = 700,
+) -> Path:
+    """The same as a film: each window moving step by step, the patch it shows, and the guess after
+    the step.
 
     Args:
         images, labels, glimpses: as for :func:`glimpse_paths`.
@@ -228,14 +339,18 @@ def glimpse_film(images, labels, glimpses: Glimpses, path: Path | str, columns: 
         most: show no more images than this.
         milliseconds: a step; the last one stays four times as long.
 
-    Returns:
-        The path. The film has a frame for each glimpse and at most 500 kB: resolution and shades give way to that.
+    Returns: The path. The film has a frame for each glimpse and at most 500 kB: resolution and
+        shades give way to that.
     """
     pictures, labels, path = as_pictures(images)[:most], array(labels).reshape(-1), Path(path)
     steps = array(glimpses.logits).shape[1]
     durations = [milliseconds] * (steps - 1) + [4 * milliseconds]
     for dpi, shades in ((120, 12), (90, 10), (70, 8), (50, 6)):
-        content = _gif(_film_frames(pictures, labels, glimpses, min(columns, len(pictures)), dpi), durations, shades)
+        content = _gif(
+            _film_frames(pictures, labels, glimpses, min(columns, len(pictures)), dpi),
+            durations,
+            shades,
+        )
         if len(content) <= FILM_LIMIT:
             break
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,6 @@
-"""One style for every figure, and one way to write them: the same bytes each time, never half a file."""
+"""One style for every figure, and one way to write them: the same bytes each time, never half a
+file.
+"""
 
 import io
 from collections.abc import Iterable
@@ -13,9 +15,16 @@ from PIL import Image
 
 from drawbench.files import write_atomically
 
-# Okabe & Ito's colours: told apart under every common colour blindness. Lines differ in dash and marker too, so that they can be
-# told apart in grey.
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"
+# Okabe & Ito's colours: told apart under every common colour blindness. Lines differ in dash and
+# marker too, so that they can be told apart in grey.
+BLUE, ORANGE, GREEN, RED, PURPLE, SKY = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#D55E00",
+    "#CC79A7",
+    "#56B4E9",
+)
 LINES = (
     {"color": BLUE, "linestyle": "-", "marker": "o"},
     {"color": RED, "linestyle": "--", "marker": "s"},
@@ -27,7 +36,9 @@ LINES = (
 
 
 def lines(count: int) -> list[dict[str, Any]]:
-    """A line for each of ``count`` curves; beyond six they come again with hollow markers, beyond twelve with those of their neighbour."""
+    """A line for each of ``count`` curves; beyond six they come again with hollow markers, beyond
+    twelve with those of their neighbour.
+    """
     made = []
     for number in range(count):
         again, which = divmod(number, len(LINES))
@@ -36,10 +47,12 @@ def lines(count: int) -> list[dict[str, Any]]:
     return made
 
 
-# Light against the black of an image, and with a dark edge against the white of a digit: a window is seen on both, in grey too.
+# Light against the black of an image, and with a dark edge against the white of a digit: a window
+# is seen on both, in grey too.
 WINDOW = "#FFB81C"
 
-WIDTH = 6.75  # inches: the text width of a two-column page, so that the font sizes below are those in print
+# inches: the text width of a two-column page, so that the font sizes below are those in print
+WIDTH = 6.75
 STYLE: dict[Any, Any] = {  # matplotlib's own type for the keys is a list of every setting there is
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
     "font.size": 8,
@@ -121,25 +134,33 @@ def legend_below(figure: Figure, axes: Axes) -> None:
 
 
 def settle(figure: Figure) -> Figure:
-    """Lay the figure out once and keep it so: the layout is found by iteration, and a second run would move things by a hair."""
+    """Lay the figure out once and keep it so: the layout is found by iteration, and a second run
+    would move things by a hair.
+    """
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 
 
 def _with_fewer_colours(png: bytes) -> bytes:
-    """The same picture with a palette of 128 colours: about a third of the size, and no difference to the eye in such figures."""
+    """The same picture with a palette of 128 colours: about a third of the size, and no difference
+    to the eye in such figures.
+    """
     small = io.BytesIO()
     with Image.open(io.BytesIO(png)) as picture:
-        picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, "png", optimize=True)
+        picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
+            small, "png", optimize=True
+        )
     return small.getvalue()
 
 
-def save(figure: Figure, folder: Path | str, name: str, formats: Iterable[str] = ("png",)) -> list[Path]:
+def save(
+    figure: Figure, folder: Path | str, name: str, formats: Iterable[str] = ("png",)
+) -> list[Path]:
     """Write a figure as ``folder/name.<format>``.
 
-    The bytes depend on the figure alone (no date, no version), and a file is replaced whole or not at all. A PNG above 500 kB is
-    reduced to a palette.
+    The bytes depend on the figure alone (no date, no version), and a file is replaced whole or not
+    at all. A PNG above 500 kB is reduced to a palette.
 
     Args:
         figure: any figure of this package.
@@ -163,7 +184,8 @@ def save(figure: Figure, folder: Path | str, name: str, formats: Iterable[str] =
 
 
 def as_bytes(figure: Figure, form: str) -> bytes:
-    """A figure as the content of a file, which depends on the figure alone; a PNG above 500 kB is reduced to a palette.
+    """A figure as the content of a file, which depends on the figure alone; a PNG above 500 kB is
+    reduced to a palette.
 
     Raises:
         ValueError: an unknown format.

@@ -1,16 +1,16 @@
-"""Models, one file each. To add one: write its file, then name it here and in ``config.CLASSIFIERS`` or ``config.GENERATORS``."""
+"""Models, one file each. To add one: write its file, then name it here and in
+``config.CLASSIFIERS`` or ``config.GENERATORS``.
+"""
 
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from drawbench.config import ClassifierModel, GeneratorModel
 from drawbench.models.affine import AffineGlimpseClassifier
 from drawbench.models.conv2 import TwoLayerConv
 from drawbench.models.conv6 import SixLayerConv
-from drawbench.models.draw import Draw, Drawing
-from drawbench.models.draw_fast import fast_drawing
+from drawbench.models.draw import Draw
 from drawbench.models.fc import FullyConnected
 from drawbench.models.fixed_glimpses import FixedGlimpseClassifier
 from drawbench.models.glimpse import GlimpseClassifier
@@ -22,23 +22,36 @@ from drawbench.models.vae import VAE
 Generator = Draw | VAE  # what :func:`build_generator` gives
 
 
-def build_classifier(settings: ClassifierModel, size: tuple[int, int], classes: int = 10) -> nn.Module:
-    """The classifier that settings ask for, for images of ``size`` (height, width), with random initial weights (seed them from outside).
+def build_classifier(
+    settings: ClassifierModel, size: tuple[int, int], classes: int = 10
+) -> nn.Module:
+    """The classifier that settings ask for, for images of ``size`` (height, width), with random
+    initial weights (seed them from outside).
 
-    Every classifier maps images (B, 1, H, W) in [0, 1] to a record with ``logits`` (B, T, classes), the last of them its answer. Beyond
-    that it may have
+    Every classifier maps images (B, 1, H, W) in [0, 1] to a record with ``logits`` (B, T, classes),
+    the last of them its answer. Beyond that it may have
 
-    * ``glimpses``, how often it looks; then forward takes ``glimpses`` too, to look more or less often;
+    * ``glimpses``, how often it looks; then forward takes ``glimpses`` too, to look more or less
+      often;
     * ``pixels_read``, how many numbers it takes from an image, if not all;
-    * ``noise``, how many standard normal numbers each image wants in training; then forward takes ``noise`` (B, that many), and without it
-      does what it holds best;
-    * ``added_loss``, from its record and the labels (B,) to what it descends beside the cross-entropy of its answers.
+    * ``noise``, how many standard normal numbers each image wants in training; then forward takes
+      ``noise`` (B, that many), and without it does what it holds best;
+    * ``added_loss``, from its record and the labels (B,) to what it descends beside the
+      cross-entropy of its answers.
 
     Raises:
         ValueError: the model cannot be made for images so small.
     """
-    glimpsing: dict[str, Any] = {"glimpses": settings.glimpses, "patch": settings.patch, "hidden": settings.hidden, "classes": classes}
-    windows: dict[str, Any] = {"window_map": settings.window_map, "window_clip": settings.window_clip}
+    glimpsing: dict[str, Any] = {
+        "glimpses": settings.glimpses,
+        "patch": settings.patch,
+        "hidden": settings.hidden,
+        "classes": classes,
+    }
+    windows: dict[str, Any] = {
+        "window_map": settings.window_map,
+        "window_clip": settings.window_clip,
+    }
     match settings.model:
         case "draw":
             return GlimpseClassifier(**glimpsing, **windows)
@@ -49,9 +62,16 @@ def build_classifier(settings: ClassifierModel, size: tuple[int, int], classes: 
         case "fixed":
             return FixedGlimpseClassifier(**glimpsing)
         case "ram":
-            return RecurrentAttention(**glimpsing, scales=settings.scales, deviation=settings.deviation, weight=settings.reinforce)
+            return RecurrentAttention(
+                **glimpsing,
+                scales=settings.scales,
+                deviation=settings.deviation,
+                weight=settings.reinforce,
+            )
         case "stn":
-            return SpatialTransformer(size, patch=settings.patch, hidden=settings.hidden, classes=classes)
+            return SpatialTransformer(
+                size, patch=settings.patch, hidden=settings.hidden, classes=classes
+            )
         case "fc":
             return FullyConnected(size, hidden=settings.hidden, classes=classes)
         case "conv2":
@@ -63,10 +83,12 @@ def build_classifier(settings: ClassifierModel, size: tuple[int, int], classes: 
 
 
 def build_generator(settings: GeneratorModel, size: tuple[int, int, int]) -> Generator:
-    """The generator that settings ask for, for images of ``size`` (channels, height, width), with random initial weights.
+    """The generator that settings ask for, for images of ``size`` (channels, height, width), with
+    random initial weights.
 
-    Every generator maps images (B, C, H, W) in [0, 1] and noise (B, ``steps``, ``latent``) to a :class:`Drawing`, and has a method
-    ``sample`` from noise to a :class:`drawbench.models.draw.Sample`.
+    Every generator maps images (B, C, H, W) in [0, 1] and noise (B, ``steps``, ``latent``) to a
+    :class:`Drawing`, and has a method ``sample`` from noise to a
+    :class:`drawbench.models.draw.Sample`.
     """
     channels, height, width = size
     match settings.model:
@@ -79,16 +101,19 @@ def build_generator(settings: GeneratorModel, size: tuple[int, int, int]) -> Gen
                 hidden=settings.hidden,
                 latent=settings.latent,
                 read_patch=settings.read_patch if settings.attention in ("both", "read") else None,
-                write_patch=settings.write_patch if settings.attention in ("both", "write") else None,
+                write_patch=settings.write_patch
+                if settings.attention in ("both", "write")
+                else None,
                 window_map=settings.window_map,
                 window_clip=settings.window_clip,
             )
         case "vae":
-            return VAE(height=height, width=width, channels=channels, hidden=settings.hidden, latent=settings.latent)
+            return VAE(
+                height=height,
+                width=width,
+                channels=channels,
+                hidden=settings.hidden,
+                latent=settings.latent,
+            )
         case name:
             raise ValueError(f"unknown generator {name!r}")
-
-
-def drawing(model: Generator, images: Tensor, noise: Tensor, products: torch.dtype = torch.float32, segment: int | None = None) -> Drawing:
-    """``model(images, noise)``, by the fast path where the model has one; arguments as :func:`fast_drawing`."""
-    return fast_drawing(model, images, noise, products, segment) if isinstance(model, Draw) else model(images, noise)

@@ -1,7 +1,9 @@
-"""The glimpse classifier with the affine glimpse of a spatial transformer in place of the Gaussian grid.
+"""The glimpse classifier with the affine glimpse of a spatial transformer in place of the Gaussian
+grid.
 
-Jaderberg et al. 2015 (Spatial Transformer Networks) read through six numbers by bilinear interpolation; everything else is as in
-:mod:`drawbench.models.glimpse`: the same LSTM, as many glimpses of as many numbers. The difference in error is what the grid is worth.
+Jaderberg et al. 2015 (Spatial Transformer Networks) read through six numbers by bilinear
+interpolation; everything else is as in :mod:`drawbench.models.glimpse`: the same LSTM, as many
+glimpses of as many numbers. The difference in error is what the grid is worth.
 """
 
 from typing import NamedTuple
@@ -14,8 +16,9 @@ from drawbench.models.checks import check_counts
 from drawbench.models.glimpse import WINDOW_MAPS
 from drawbench.models.recurrence import new_cell, numbers_of, recur
 
-# Of the numbers (a, b, x, c, d, y) of the map [[a, b, x], [c, d, y]]: what raw zeros stand for, the identity, which reads the whole image,
-# and how far the squashed map lets each go from there. The centre may leave the image by a tenth of its side, as a Gaussian window's.
+# Of the numbers (a, b, x, c, d, y) of the map [[a, b, x], [c, d, y]]: what raw zeros stand for, the
+# identity, which reads the whole image, and how far the squashed map lets each go from there. The
+# centre may leave the image by a tenth of its side, as a Gaussian window's.
 MIDDLE = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 RADIUS = (0.9, 0.5, 1.2, 0.5, 0.9, 1.2)
 
@@ -46,10 +49,17 @@ class AffineGlimpseClassifier(nn.Module):
         window_clip: float | None = None,
     ):
         super().__init__()
-        check_counts(glimpses=glimpses, patch=patch, hidden=hidden, classes=classes, channels=channels)
+        check_counts(
+            glimpses=glimpses, patch=patch, hidden=hidden, classes=classes, channels=channels
+        )
         if window_map not in WINDOW_MAPS:
             raise ValueError(f"window_map must be one of {WINDOW_MAPS}, got {window_map!r}")
-        self.glimpses, self.patch, self.window_map, self.window_clip = glimpses, patch, window_map, window_clip
+        self.glimpses, self.patch, self.window_map, self.window_clip = (
+            glimpses,
+            patch,
+            window_map,
+            window_clip,
+        )
         self.cell = new_cell(channels * patch**2, hidden)
         self.to_transform = nn.Linear(hidden, 6)
         self.classify = nn.Linear(hidden, classes)
@@ -69,12 +79,16 @@ class AffineGlimpseClassifier(nn.Module):
         return (middle + numbers).view(-1, 2, 3)
 
     def forward(self, images: Tensor, glimpses: int | None = None) -> AffineGlimpses:
-        """Look at a batch (B, C, H, W) in [0, 1], of any size; ``glimpses`` times, if not as in training."""
+        """Look at a batch (B, C, H, W) in [0, 1], of any size; ``glimpses`` times, if not as in
+        training.
+        """
 
         def look(_: int, hidden: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
             transforms = self.look(hidden)
             patch = spatial.affine_read(images, transforms, self.patch)
             return patch.flatten(1), (transforms, patch)
 
-        states, (transforms, patches) = recur(self.cell, self.start, len(images), glimpses or self.glimpses, look)
+        states, (transforms, patches) = recur(
+            self.cell, self.start, len(images), glimpses or self.glimpses, look
+        )
         return AffineGlimpses(self.classify(states), transforms, patches)

@@ -8,4 +8,6 @@ def check_counts(**counts: int) -> None:
         ValueError: one is not; the message tells them all by name.
     """
     if min(counts.values()) < 1:
-        raise ValueError(f"every count must be at least 1, got {', '.join(f'{name} {count}' for name, count in counts.items())}")
+        raise ValueError(
+            f"every count must be at least 1, got {', '.join(f'{name} {count}' for name, count in counts.items())}"
+        )

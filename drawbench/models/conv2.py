@@ -1,6 +1,8 @@
-"""A convolution and a fully connected layer: Mnih et al. 2014 (Recurrent Models of Visual Attention), the row "Convolutional, 2 layers".
+"""A convolution and a fully connected layer: Mnih et al. 2014 (Recurrent Models of Visual
+Attention), the row "Convolutional, 2 layers".
 
-Eight filters of 10x10 at a stride of 5, then 256 units, both rectified. DRAW's Table 1 has its error on 100x100: 14.35 %.
+Eight filters of 10x10 at a stride of 5, then 256 units, both rectified. DRAW's Table 1 has its
+error on 100x100: 14.35 %.
 """
 
 from torch import Tensor, nn
@@ -24,11 +26,15 @@ class TwoLayerConv(nn.Module):
         ValueError: a count below 1, or an image smaller than a filter.
     """
 
-    def __init__(self, size: tuple[int, int], hidden: int = 256, classes: int = 10, channels: int = 1):
+    def __init__(
+        self, size: tuple[int, int], hidden: int = 256, classes: int = 10, channels: int = 1
+    ):
         super().__init__()
         check_counts(hidden=hidden, classes=classes, channels=channels)
         if min(size) < SIDE:
-            raise ValueError(f"filters of {SIDE}x{SIDE} need an image at least as large, got {size[0]}x{size[1]}")
+            raise ValueError(
+                f"filters of {SIDE}x{SIDE} need an image at least as large, got {size[0]}x{size[1]}"
+            )
         self.size = size
         rows, columns = ((side - SIDE) // STRIDE + 1 for side in size)
         self.layers = nn.Sequential(

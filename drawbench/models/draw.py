@@ -1,9 +1,12 @@
-"""DRAW: a recurrent network that draws an image step by step on a canvas, looking at what it must draw and at what is still missing.
+"""DRAW: a recurrent network that draws an image step by step on a canvas, looking at what it must
+draw and at what is still missing.
 
-Gregor et al. 2015, sections 2 and 3. With attention it reads and writes through Gaussian windows; without, it reads the whole image
-and writes the whole canvas at every step, which makes it a recurrent variational autoencoder. Either side can go without the other.
+Gregor et al. 2015, sections 2 and 3. With attention it reads and writes through Gaussian windows;
+without, it reads the whole image and writes the whole canvas at every step, which makes it a
+recurrent variational autoencoder. Either side can go without the other.
 
-Symbols: B images, C channels, H rows, W columns, T steps, Z latents in a step, N the side of a patch.
+Symbols: B images, C channels, H rows, W columns, T steps, Z latents in a step, N the side of a
+    patch.
 """
 
 from typing import Any, NamedTuple
@@ -27,8 +30,12 @@ class Drawing(NamedTuple):
     logits: Tensor  #: (B, C, H, W), the last canvas c_T; its sigmoid is the picture
     mu: Tensor  #: (B, T, Z), mean of the posterior of each step
     log_sigma: Tensor  #: (B, T, Z), log of its standard deviation
-    read_windows: Window | None = None  #: fields of shape (B, T); None where it reads without attention
-    write_windows: Window | None = None  #: fields of shape (B, T); None where it writes without attention
+    read_windows: Window | None = (
+        None  #: fields of shape (B, T); None where it reads without attention
+    )
+    write_windows: Window | None = (
+        None  #: fields of shape (B, T); None where it writes without attention
+    )
     canvases: Tensor | None = None  #: (B, T, C, H, W), c_1 .. c_T, where they were asked for
 
 
@@ -41,19 +48,27 @@ class Sample(NamedTuple):
 
 
 def check_noise(noise: Tensor, steps: int, latent: int) -> None:
-    """Raise ValueError unless ``noise`` is (B, steps, latent): one tensor for all steps is the fault that gives a bound near 65."""
+    """Raise ValueError unless ``noise`` is (B, steps, latent): one tensor for all steps is the
+    fault that gives a bound near 65.
+    """
     if noise.dim() != 3 or noise.shape[1:] != (steps, latent):
-        raise ValueError(f"noise must be (images, {steps} steps, {latent} latents), fresh for every step, got {tuple(noise.shape)}")
+        raise ValueError(
+            f"noise must be (images, {steps} steps, {latent} latents), fresh for every step, got {tuple(noise.shape)}"
+        )
 
 
 def check_images(images: Tensor, noise: Tensor, size: tuple[int, int, int]) -> None:
     """Raise ValueError unless ``images`` is (B, *size) for the B of ``noise``."""
     if images.shape != (len(noise), *size):
-        raise ValueError(f"images must be {(len(noise), *size)} for this model and {len(noise)} rows of noise, got {tuple(images.shape)}")
+        raise ValueError(
+            f"images must be {(len(noise), *size)} for this model and {len(noise)} rows of noise, got {tuple(images.shape)}"
+        )
 
 
 def _join(pieces: tuple[Any, ...]) -> Any:
-    """Tensors or windows (B, some steps, ...) one after the other along the steps; None where there are none."""
+    """Tensors or windows (B, some steps, ...) one after the other along the steps; None where there
+    are none.
+    """
     if pieces[0] is None:
         return None
     if isinstance(pieces[0], Window):
@@ -63,24 +78,26 @@ def _join(pieces: tuple[Any, ...]) -> Any:
 
 def _stack(windows: list[Window]) -> Window | None:
     """T windows with fields (B,) as one with fields (B, T)."""
-    return Window(*(torch.stack(field, dim=1) for field in zip(*windows, strict=True))) if windows else None
+    return (
+        Window(*(torch.stack(field, dim=1) for field in zip(*windows, strict=True)))
+        if windows
+        else None
+    )
 
 
 class Draw(nn.Module):
     """The DRAW network.
 
-    Args:
-        height, width: of the images, pixels.
-        channels: of the images; one window serves them all (section 4.4).
-        steps: T, how often it reads and writes.
-        hidden: LSTM units, of the encoder and of the decoder.
-        latent: Z, latents in a step.
-        read_patch: side of the patch that is read, or None to read the whole image at every step (equation 17).
-        write_patch: side of the patch that is written, or None to write the whole canvas (equation 18).
-        window_map: ``"linear"`` takes the five numbers of a window as they are, as the paper does; ``"bounded"`` squashes them
+    Args: height, width: of the images, pixels. channels: of the images; one window serves them all
+        (section 4.4). steps: T, how often it reads and writes. hidden: LSTM units, of the encoder
+        and of the decoder. latent: Z, latents in a step. read_patch: side of the patch that is
+        read, or None to read the whole image at every step (equation 17). write_patch: side of the
+        patch that is written, or None to write the whole canvas (equation 18). window_map:
+        ``"linear"`` takes the five numbers of a window as they are, as the paper does;
+        ``"bounded"`` squashes them
             smoothly (:func:`drawbench.attention.bound`).
-        window_clip: largest gradient that one image sends back through one window (:func:`drawbench.attention.clip_gradient`), or
-            None for the plain gradient.
+        window_clip: largest gradient that one image sends back through one window
+            (:func:`drawbench.attention.clip_gradient`), or None for the plain gradient.
 
     Raises:
         ValueError: a count below 1, or an unknown map.
@@ -127,7 +144,8 @@ class Draw(nn.Module):
         # Reading and writing have a map each: the paper marks the second set of numbers with a hat.
         self.to_read_window = None if read_patch is None else self._window_map(hidden)
         self.to_write_window = None if write_patch is None else self._window_map(hidden)
-        # All that is there before the first step is learned: a drawing that starts from zeros starts from grey.
+        # All that is there before the first step is learned: a drawing that starts from zeros
+        # starts from grey.
         self.start_canvas = nn.Parameter(torch.zeros(self.size))
         self.start_encoder_hidden = nn.Parameter(torch.zeros(hidden))
         self.start_encoder_cell = nn.Parameter(torch.zeros(hidden))
@@ -136,7 +154,9 @@ class Draw(nn.Module):
 
     @staticmethod
     def _window_map(hidden: int) -> nn.Linear:
-        """``W(h)`` of equation 21. Small weights, so that training starts from a window over the whole image, whatever h is."""
+        """``W(h)`` of equation 21. Small weights, so that training starts from a window over the
+        whole image, whatever h is.
+        """
         layer = nn.Linear(hidden, len(attention.PARAMETERS))
         nn.init.normal_(layer.weight, std=0.01)
         nn.init.zeros_(layer.bias)
@@ -144,8 +164,14 @@ class Draw(nn.Module):
 
     def _start(self, batch: int) -> tuple[Tensor, State, State]:
         """``c_0``, ``h_enc_0`` and ``h_dec_0``, the last two with their cells."""
-        encoder = (self.start_encoder_hidden.expand(batch, -1), self.start_encoder_cell.expand(batch, -1))
-        decoder = (self.start_decoder_hidden.expand(batch, -1), self.start_decoder_cell.expand(batch, -1))
+        encoder = (
+            self.start_encoder_hidden.expand(batch, -1),
+            self.start_encoder_cell.expand(batch, -1),
+        )
+        decoder = (
+            self.start_decoder_hidden.expand(batch, -1),
+            self.start_decoder_cell.expand(batch, -1),
+        )
         return self.start_canvas.expand(batch, -1, -1, -1), encoder, decoder
 
     def _window(self, to_window: nn.Linear, hidden: Tensor, patch: int) -> Window:
@@ -159,7 +185,9 @@ class Draw(nn.Module):
         return attention.window(numbers, *self.size[1:], patch)
 
     def _read(self, images: Tensor, error: Tensor, hidden: Tensor) -> tuple[Tensor, Window | None]:
-        """``r_t = read(x, x^_t, h_dec[t-1])``, flat, and the window (equations 17 and 27): first the image, then the error."""
+        """``r_t = read(x, x^_t, h_dec[t-1])``, flat, and the window (equations 17 and 27): first
+        the image, then the error.
+        """
         both = torch.cat([images, error], dim=1)
         if self.to_read_window is None or self.read_patch is None:
             return both.flatten(1), None
@@ -173,16 +201,20 @@ class Draw(nn.Module):
         if self.to_write_window is None or self.write_patch is None:
             return patch.view(-1, channels, height, width), None
         window = self._window(self.to_write_window, hidden, self.write_patch)
-        return attention.write(patch.view(-1, channels, self.write_patch, self.write_patch), window, height, width), window
+        return attention.write(
+            patch.view(-1, channels, self.write_patch, self.write_patch), window, height, width
+        ), window
 
-    def forward(self, images: Tensor, noise: Tensor, keep_canvases: bool = False, segment: int | None = None) -> Drawing:
-        """Look at images and draw them again (equations 1-8). What it gives is a reconstruction, never a sample.
+    def forward(
+        self, images: Tensor, noise: Tensor, keep_canvases: bool = False, segment: int | None = None
+    ) -> Drawing:
+        """Look at images and draw them again (equations 1-8). What it gives is a reconstruction,
+        never a sample.
 
-        Args:
-            images: (B, C, H, W) in [0, 1].
-            noise: (B, T, Z), standard normal, independent for every image, step and latent.
-            keep_canvases: return the canvas of every step too.
-            segment: steps whose intermediate values are kept at a time for the gradient; those of the others are computed again.
+        Args: images: (B, C, H, W) in [0, 1]. noise: (B, T, Z), standard normal, independent for
+            every image, step and latent. keep_canvases: return the canvas of every step too.
+            segment: steps whose intermediate values are kept at a time for the gradient; those of
+            the others are computed again.
 
         Raises:
             ValueError: images or noise have another shape.
@@ -192,16 +224,26 @@ class Draw(nn.Module):
         state, parts = self._start(len(images)), []
         for some in noise.split(segment or self.steps, dim=1):
             if len(some[0]) < self.steps and torch.is_grad_enabled():
-                state, part = checkpoint(self._draw, images, some, *state, keep_canvases, use_reentrant=False)
+                state, part = checkpoint(
+                    self._draw, images, some, *state, keep_canvases, use_reentrant=False
+                )
             else:
                 state, part = self._draw(images, some, *state, keep_canvases)
             parts.append(part)
         return Drawing(state[0], *(_join(pieces) for pieces in zip(*parts, strict=True)))
 
     def _draw(
-        self, images: Tensor, noise: Tensor, canvas: Tensor, encoder: State, decoder: State, keep_canvases: bool
+        self,
+        images: Tensor,
+        noise: Tensor,
+        canvas: Tensor,
+        encoder: State,
+        decoder: State,
+        keep_canvases: bool,
     ) -> tuple[tuple[Tensor, State, State], tuple[Any, ...]]:
-        """Some steps from a canvas and states: those after the last of them, and the other fields of a :class:`Drawing`."""
+        """Some steps from a canvas and states: those after the last of them, and the other fields
+        of a :class:`Drawing`.
+        """
         mus, log_sigmas, read_windows, write_windows, canvases = [], [], [], [], []
         for t in range(noise.shape[1]):
             error = images - torch.sigmoid(canvas)
@@ -221,11 +263,18 @@ class Draw(nn.Module):
             if keep_canvases:
                 canvases.append(canvas)
         kept = torch.stack(canvases, dim=1) if keep_canvases else None
-        made = (torch.stack(mus, dim=1), torch.stack(log_sigmas, dim=1), _stack(read_windows), _stack(write_windows), kept)
+        made = (
+            torch.stack(mus, dim=1),
+            torch.stack(log_sigmas, dim=1),
+            _stack(read_windows),
+            _stack(write_windows),
+            kept,
+        )
         return (canvas, encoder, decoder), made
 
     def sample(self, noise: Tensor, keep_canvases: bool = False) -> Sample:
-        """Draw from nothing: ``z_t ~ N(0, I)``, decoder only (equations 13-15). There is no image to look at.
+        """Draw from nothing: ``z_t ~ N(0, I)``, decoder only (equations 13-15). There is no image
+        to look at.
 
         Args:
             noise: (B, T, Z), standard normal: the latents themselves.
@@ -245,4 +294,6 @@ class Draw(nn.Module):
                 windows.append(window)
             if keep_canvases:
                 canvases.append(canvas)
-        return Sample(canvas, _stack(windows), torch.stack(canvases, dim=1) if keep_canvases else None)
+        return Sample(
+            canvas, _stack(windows), torch.stack(canvases, dim=1) if keep_canvases else None
+        )

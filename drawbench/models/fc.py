@@ -1,4 +1,6 @@
-"""Two fully connected layers: Mnih et al. 2014 (Recurrent Models of Visual Attention), the row "FC, 2 layers (256 hiddens each)"."""
+"""Two fully connected layers: Mnih et al. 2014 (Recurrent Models of Visual Attention), the row "FC,
+2 layers (256 hiddens each)".
+"""
 
 from torch import Tensor, nn
 
@@ -19,7 +21,9 @@ class FullyConnected(nn.Module):
         ValueError: a count below 1.
     """
 
-    def __init__(self, size: tuple[int, int], hidden: int = 256, classes: int = 10, channels: int = 1):
+    def __init__(
+        self, size: tuple[int, int], hidden: int = 256, classes: int = 10, channels: int = 1
+    ):
         super().__init__()
         height, width = self.size = size
         check_counts(height=height, width=width, hidden=hidden, classes=classes, channels=channels)

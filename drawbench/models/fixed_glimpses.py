@@ -1,7 +1,8 @@
 """A control: the glimpse classifier that looks at every image through the same windows.
 
-The windows are learned, each on its own, but they do not depend on the image: the best that can be had without attention from as many
-numbers. The difference in error to :mod:`drawbench.models.glimpse` is what looking where it is worth looking gains.
+The windows are learned, each on its own, but they do not depend on the image: the best that can be
+had without attention from as many numbers. The difference in error to
+:mod:`drawbench.models.glimpse` is what looking where it is worth looking gains.
 """
 
 import math
@@ -17,16 +18,21 @@ from drawbench.models.recurrence import new_cell, recur
 
 
 def grid(glimpses: int) -> Tensor:
-    """Raw numbers (T, 5) of windows that share the image out among them: the first ones to learn from.
+    """Raw numbers (T, 5) of windows that share the image out among them: the first ones to learn
+    from.
 
-    The cells of a grid with as many columns as rows, or one more, row by row; with fewer windows than cells the last cells stay empty.
+    The cells of a grid with as many columns as rows, or one more, row by row; with fewer windows
+    than cells the last cells stay empty.
     """
     columns = math.ceil(math.sqrt(glimpses))
     rows = math.ceil(glimpses / columns)
     numbers = torch.zeros(glimpses, len(attention.PARAMETERS))
     for step in range(glimpses):
         row, column = divmod(step, columns)
-        numbers[step, 0], numbers[step, 1] = (2 * column + 1) / columns - 1, (2 * row + 1) / rows - 1
+        numbers[step, 0], numbers[step, 1] = (
+            (2 * column + 1) / columns - 1,
+            (2 * row + 1) / rows - 1,
+        )
     numbers[:, 3] = -math.log(rows)
     return numbers
 
@@ -45,9 +51,18 @@ class FixedGlimpseClassifier(nn.Module):
         ValueError: a count below 1.
     """
 
-    def __init__(self, glimpses: int = 8, patch: int = 12, hidden: int = 256, classes: int = 10, channels: int = 1):
+    def __init__(
+        self,
+        glimpses: int = 8,
+        patch: int = 12,
+        hidden: int = 256,
+        classes: int = 10,
+        channels: int = 1,
+    ):
         super().__init__()
-        check_counts(glimpses=glimpses, patch=patch, hidden=hidden, classes=classes, channels=channels)
+        check_counts(
+            glimpses=glimpses, patch=patch, hidden=hidden, classes=classes, channels=channels
+        )
         self.glimpses, self.patch = glimpses, patch
         self.cell = new_cell(channels * patch**2, hidden)
         self.numbers = nn.Parameter(grid(glimpses))
@@ -60,8 +75,9 @@ class FixedGlimpseClassifier(nn.Module):
         return self.glimpses * self.patch**2
 
     def forward(self, images: Tensor, glimpses: int | None = None) -> Glimpses:
-        """Look at a batch (B, C, H, W) in [0, 1], of any size; ``glimpses`` times, if not as in training: after the last window the first
-        follows again."""
+        """Look at a batch (B, C, H, W) in [0, 1], of any size; ``glimpses`` times, if not as in
+        training: after the last window the first follows again.
+        """
         height, width = images.shape[-2:]
 
         def look(step: int, _: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -70,5 +86,7 @@ class FixedGlimpseClassifier(nn.Module):
             patch = attention.read(images, window, self.patch)
             return patch.flatten(1), (*(field.expand(len(images)) for field in window), patch)
 
-        states, (*windows, patches) = recur(self.cell, self.start, len(images), glimpses or self.glimpses, look)
+        states, (*windows, patches) = recur(
+            self.cell, self.start, len(images), glimpses or self.glimpses, look
+        )
         return Glimpses(self.classify(states), Window(*windows), patches)

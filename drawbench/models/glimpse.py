@@ -1,8 +1,10 @@
-"""The glimpse classifier ("Differentiable RAM"): an LSTM that looks at an image through a few small windows, then says what it saw.
+"""The glimpse classifier ("Differentiable RAM"): an LSTM that looks at an image through a few small
+windows, then says what it saw.
 
-Gregor et al. 2015 (DRAW), section 4.1: one LSTM of 256 units; at each step one 12x12 glimpse of the image, read through the Gaussian
-grid; after a fixed number of glimpses a softmax layer classifies. What the paper leaves open is settled here so: the window of
-step t is a map of h[t-1], by analogy with DRAW's decoder, and the start state is learned, so the first window is a learned constant.
+Gregor et al. 2015 (DRAW), section 4.1: one LSTM of 256 units; at each step one 12x12 glimpse of the
+image, read through the Gaussian grid; after a fixed number of glimpses a softmax layer classifies.
+What the paper leaves open is settled here so: the window of step t is a map of h[t-1], by analogy
+with DRAW's decoder, and the start state is learned, so the first window is a learned constant.
 """
 
 from typing import NamedTuple
@@ -29,16 +31,13 @@ class Glimpses(NamedTuple):
 class GlimpseClassifier(nn.Module):
     """LSTM over Gaussian glimpses.
 
-    Args:
-        glimpses: T, how often the network looks.
-        patch: N, the side of a glimpse, in filters.
-        hidden: LSTM units.
-        classes: labels to choose from.
-        channels: of the image; one window reads them all.
-        window_map: ``"bounded"`` squashes the five numbers of a window smoothly (:func:`drawbench.attention.bound`), which trains
+    Args: glimpses: T, how often the network looks. patch: N, the side of a glimpse, in filters.
+        hidden: LSTM units. classes: labels to choose from. channels: of the image; one window reads
+        them all. window_map: ``"bounded"`` squashes the five numbers of a window smoothly
+        (:func:`drawbench.attention.bound`), which trains
             calmly; ``"linear"`` takes them as they are, as the paper does.
-        window_clip: largest gradient that one image sends back through one window (:func:`drawbench.attention.clip_gradient`), or
-            None for the plain gradient.
+        window_clip: largest gradient that one image sends back through one window
+            (:func:`drawbench.attention.clip_gradient`), or None for the plain gradient.
 
     Raises:
         ValueError: a count below 1, or an unknown map.
@@ -55,10 +54,17 @@ class GlimpseClassifier(nn.Module):
         window_clip: float | None = None,
     ):
         super().__init__()
-        check_counts(glimpses=glimpses, patch=patch, hidden=hidden, classes=classes, channels=channels)
+        check_counts(
+            glimpses=glimpses, patch=patch, hidden=hidden, classes=classes, channels=channels
+        )
         if window_map not in WINDOW_MAPS:
             raise ValueError(f"window_map must be one of {WINDOW_MAPS}, got {window_map!r}")
-        self.glimpses, self.patch, self.window_map, self.window_clip = glimpses, patch, window_map, window_clip
+        self.glimpses, self.patch, self.window_map, self.window_clip = (
+            glimpses,
+            patch,
+            window_map,
+            window_clip,
+        )
         self.cell = new_cell(channels * patch**2, hidden)
         self.to_window = nn.Linear(hidden, len(attention.PARAMETERS))
         self.classify = nn.Linear(hidden, classes)
@@ -92,5 +98,7 @@ class GlimpseClassifier(nn.Module):
             return patch.flatten(1), (*window, patch)
 
         start = torch.cat([self.start_hidden, self.start_cell])
-        states, (*windows, patches) = recur(self.cell, start, len(images), glimpses or self.glimpses, look)
+        states, (*windows, patches) = recur(
+            self.cell, start, len(images), glimpses or self.glimpses, look
+        )
         return Glimpses(self.classify(states), Window(*windows), patches)

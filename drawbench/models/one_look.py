@@ -14,11 +14,14 @@ class Answer(NamedTuple):
 
 
 def check_size(images: Tensor, size: tuple[int, int]) -> None:
-    """Nothing, if images (B, C, H, W) are of the one size (H, W) that a network with fully connected layers is made for.
+    """Nothing, if images (B, C, H, W) are of the one size (H, W) that a network with fully
+    connected layers is made for.
 
     Raises:
         Problem: they are not.
     """
     if tuple(images.shape[-2:]) != size:
         height, width = images.shape[-2:]
-        raise Problem(f"this network is made for images of {size[0]}x{size[1]} pixels, not of {height}x{width}; train one for that canvas")
+        raise Problem(
+            f"this network is made for images of {size[0]}x{size[1]} pixels, not of {height}x{width}; train one for that canvas"
+        )

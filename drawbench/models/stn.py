@@ -1,7 +1,9 @@
-"""A spatial transformer in front of a convolutional network: Jaderberg et al. 2015 (Spatial Transformer Networks).
+"""A spatial transformer in front of a convolutional network: Jaderberg et al. 2015 (Spatial
+Transformer Networks).
 
-A small network sees the whole image at half size and gives the six numbers of an affine map; through it a patch is read, which an ordinary
-network classifies. One look, chosen from the whole image, where the glimpse classifier has several, each chosen from those before.
+A small network sees the whole image at half size and gives the six numbers of an affine map;
+through it a patch is read, which an ordinary network classifies. One look, chosen from the whole
+image, where the glimpse classifier has several, each chosen from those before.
 """
 
 from typing import NamedTuple
@@ -38,7 +40,14 @@ class SpatialTransformer(nn.Module):
         ValueError: a count below 1, a patch below 4, or an image too small to be localised in.
     """
 
-    def __init__(self, size: tuple[int, int], patch: int = 28, hidden: int = 256, classes: int = 10, channels: int = 1):
+    def __init__(
+        self,
+        size: tuple[int, int],
+        patch: int = 28,
+        hidden: int = 256,
+        classes: int = 10,
+        channels: int = 1,
+    ):
         super().__init__()
         check_counts(hidden=hidden, classes=classes, channels=channels)
         if min(size) < 32 or patch < 4:

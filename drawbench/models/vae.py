@@ -1,7 +1,9 @@
-"""The plain variational autoencoder: one look, one latent vector, one picture. What DRAW is explained from.
+"""The plain variational autoencoder: one look, one latent vector, one picture. What DRAW is
+explained from.
 
-Kingma & Welling 2014, appendix C: one hidden layer of tanh units in the encoder, one in the decoder, Bernoulli pixels. It returns the
-record of DRAW with T = 1, so everything that measures or draws one takes the other.
+Kingma & Welling 2014, appendix C: one hidden layer of tanh units in the encoder, one in the
+decoder, Bernoulli pixels. It returns the record of DRAW with T = 1, so everything that measures or
+draws one takes the other.
 """
 
 import math
@@ -29,7 +31,9 @@ class VAE(nn.Module):
 
     steps = 1
 
-    def __init__(self, height: int, width: int, channels: int = 1, hidden: int = 500, latent: int = 20):
+    def __init__(
+        self, height: int, width: int, channels: int = 1, hidden: int = 500, latent: int = 20
+    ):
         super().__init__()
         check_counts(height=height, width=width, channels=channels, hidden=hidden, latent=latent)
         self.size, self.latent = (channels, height, width), latent
@@ -59,7 +63,12 @@ class VAE(nn.Module):
         hidden = torch.tanh(self.encoder(images.flatten(1)))
         mu, log_sigma = widen(self.to_mu(hidden)), widen(self.to_log_sigma(hidden))
         logits = self._decode(mu + log_sigma.exp() * noise[:, 0])
-        return Drawing(logits, mu[:, None], log_sigma[:, None], canvases=logits[:, None] if keep_canvases else None)
+        return Drawing(
+            logits,
+            mu[:, None],
+            log_sigma[:, None],
+            canvases=logits[:, None] if keep_canvases else None,
+        )
 
     def sample(self, noise: Tensor, keep_canvases: bool = False) -> Sample:
         """Draw from the prior, ``z = noise`` (B, 1, Z); raises ValueError for another shape."""

@@ -1,7 +1,8 @@
-"""One page with everything that finished runs tell: tables, figures, films. A single file that needs no network.
+"""One page with everything that finished runs tell: tables, figures, films. A single file that
+needs no network.
 
-Names of runs, models and files are chosen by users: the template escapes every one of them, and the page's own policy allows no script
-but the one whose hash it states.
+Names of runs, models and files are chosen by users: the template escapes every one of them, and the
+page's own policy allows no script but the one whose hash it states.
 """
 
 import base64
@@ -49,7 +50,11 @@ def page(records: list[Record], say: Callable[[str], object]) -> str:
         say: is told of pictures that cannot be read and of films that find no room.
     """
     environment = Environment(
-        loader=FileSystemLoader(HERE), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(HERE),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     css, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return environment.get_template("page.html").render(
@@ -57,7 +62,9 @@ def page(records: list[Record], say: Callable[[str], object]) -> str:
         script=script,
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         tables=[_table(table) for table in tables.make(records)],
-        figures=[(drawn.name, drawn.caption, _figure(drawn)) for drawn in results.make(records, say)],
+        figures=[
+            (drawn.name, drawn.caption, _figure(drawn)) for drawn in results.make(records, say)
+        ],
         films=films(records, say),
         runs=[_run(record) for record in records],
     )
@@ -66,8 +73,18 @@ def page(records: list[Record], say: Callable[[str], object]) -> str:
 def _table(table: Table) -> dict[str, Any]:
     """What the template shows of a table."""
     shown = table.shown()
-    about = {"name": table.name, "title": table.title, "note": table.note, "columns": list(shown), "numeric": table.numeric()}
-    return {**about, "rows": shown.to_numpy().tolist(), "ours": [row.get("whose") != "published" for row in table.wide or table.rows]}
+    about = {
+        "name": table.name,
+        "title": table.title,
+        "note": table.note,
+        "columns": list(shown),
+        "numeric": table.numeric(),
+    }
+    return {
+        **about,
+        "rows": shown.to_numpy().tolist(),
+        "ours": [row.get("whose") != "published" for row in table.wide or table.rows],
+    }
 
 
 def _figure(drawn: Drawn) -> str:
@@ -83,14 +100,18 @@ def films(records: list[Record], say: Callable[[str], object]) -> list[Film]:
     """The films of the runs, the best runs first, as far as there is room."""
     found: list[Film] = []
     room = FILM_BYTES
-    for record in sorted(records, key=lambda record: (record.result["task"], record.result["value"], record.pointer)):
+    for record in sorted(
+        records, key=lambda record: (record.result["task"], record.result["value"], record.pointer)
+    ):
         for file, words in FILMS.items():
             if (path := record.picture(file)) is None:
                 continue
             try:
                 film = decode(path, f"{words}: {record.pointer}")
             except Exception as error:  # a broken file makes Pillow raise nearly anything
-                say(f"Left out: {one_line(str(path))} is not a film that can be read ({type(error).__name__}).")
+                say(
+                    f"Left out: {one_line(str(path))} is not a film that can be read ({type(error).__name__})."
+                )
                 continue
             taken = sum(map(len, film.frames))
             if taken > room:
@@ -107,16 +128,24 @@ def decode(path: Path, title: str) -> Film:
     Raises:
         OSError, ValueError: it cannot be read.
     """
-    with Image.open(path, formats=("GIF",)) as film:  # Pillow knows formats by content, and one (EPS) starts another program
+    with Image.open(
+        path, formats=("GIF",)
+    ) as film:  # Pillow knows formats by content, and one (EPS) starts another program
         count = getattr(film, "n_frames", 1)
         if film.width * film.height > LARGEST or count > MOST_FRAMES:
             raise ValueError(f"{film.width}x{film.height} dots and {count} frames are too many")
-        shown = {round(k * (count - 1) / max(1, FRAMES - 1)) for k in range(FRAMES)} if count > FRAMES else set(range(count))
+        shown = (
+            {round(k * (count - 1) / max(1, FRAMES - 1)) for k in range(FRAMES)}
+            if count > FRAMES
+            else set(range(count))
+        )
         frames = []
         for number, frame in enumerate(ImageSequence.Iterator(film)):
             if number in shown:
                 png = io.BytesIO()
-                frame.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(png, "png", optimize=True)
+                frame.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(
+                    png, "png", optimize=True
+                )
                 frames.append(_uri(png.getvalue()))
         return Film(title, frames, film.size)
 

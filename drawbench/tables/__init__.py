@@ -1,4 +1,6 @@
-"""Tables from run folders. To add one: write its file, with ``tables(records) -> list[Table]``, then name it here."""
+"""Tables from run folders. To add one: write its file, with ``tables(records) -> list[Table]``,
+then name it here.
+"""
 
 from drawbench.records import Record
 from drawbench.tables import classification, cost, likelihood, robustness, settings, two_digits

@@ -1,4 +1,6 @@
-"""Table 1 of the paper, test errors in clutter, and its like for every other data set that a classifier was run on."""
+"""Table 1 of the paper, test errors in clutter, and its like for every other data set that a
+classifier was run on.
+"""
 
 from typing import Any
 
@@ -18,12 +20,19 @@ def tables(records: list[Record]) -> list[Table]:
     """Table 1 first, then one for each other data set, so that no two protocols share a column."""
     ours = [record for record in records if record.result["task"] == "classify"]
     others = sorted({record.result["dataset"] for record in ours} - {PAPER})
-    return [_table(name, [record for record in ours if record.result["dataset"] == name]) for name in [PAPER, *others]]
+    return [
+        _table(name, [record for record in ours if record.result["dataset"] == name])
+        for name in [PAPER, *others]
+    ]
 
 
 def _table(dataset: str, records: list[Record]) -> Table:
     name = "table1_cluttered" if dataset == PAPER else f"classification_{dataset}"
-    title = "Table 1: 100x100 cluttered translated MNIST" if dataset == PAPER else f"Classification of {dataset}"
+    title = (
+        "Table 1: 100x100 cluttered translated MNIST"
+        if dataset == PAPER
+        else f"Classification of {dataset}"
+    )
     note = f"Test error in percent. {INTERVAL} {COST} {SOURCES if published.results(dataset) else ''}".strip()
     if any(record.result["source"] != "mnist" for record in records):
         note += f" {NOT_MNIST}"
@@ -31,7 +40,8 @@ def _table(dataset: str, records: list[Record]) -> Table:
         name,
         f"{title}, test error",
         note,
-        [_published(entry) for entry in published.results(dataset)] + [_own(row) for row in rows(records)],
+        [_published(entry) for entry in published.results(dataset)]
+        + [_own(row) for row in rows(records)],
         {"minutes": 0},
     )
 

@@ -1,6 +1,8 @@
-"""Table 2 of the paper, likelihoods of binarised MNIST, and its like for every other data set that a generator was run on.
+"""Table 2 of the paper, likelihoods of binarised MNIST, and its like for every other data set that
+a generator was run on.
 
-Another rule for the pixels is another data set (``mnist-static``, ``mnist-dynamic``, ``mnist2-fixed``): no two share a table.
+Another rule for the pixels is another data set (``mnist-static``, ``mnist-dynamic``,
+    ``mnist2-fixed``): no two share a table.
 """
 
 from typing import Any
@@ -12,16 +14,31 @@ from drawbench.tables.rows import Row, rows
 from drawbench.tables.table import Table
 
 PAPER = "mnist-static"
-DIGITS = ("mnist", "fashion", "kmnist", "digits")  # sources; others are photographs, under their own name
+DIGITS = (
+    "mnist",
+    "fashion",
+    "kmnist",
+    "digits",
+)  # sources; others are photographs, under their own name
 INTERVAL = "Interval: 95 %, of the bound; of one run over the test images (normal), of several seeds the t-interval over them."
 
 
 def tables(records: list[Record]) -> list[Table]:
     """Table 2 first, then one for each other data set; two digits have a file of their own."""
-    ours = [record for record in records if record.result["task"] == "generate" and not record.result["dataset"].startswith("mnist2")]
+    ours = [
+        record
+        for record in records
+        if record.result["task"] == "generate" and not record.result["dataset"].startswith("mnist2")
+    ]
     others = sorted({record.result["dataset"] for record in ours} - {PAPER})
     title = "Table 2: MNIST, static binarisation (Salakhutdinov & Murray 2008)"
-    first = table("table2_binarised_mnist", title, "", [record for record in ours if record.result["dataset"] == PAPER], PAPER)
+    first = table(
+        "table2_binarised_mnist",
+        title,
+        "",
+        [record for record in ours if record.result["dataset"] == PAPER],
+        PAPER,
+    )
     return [first, *(of_dataset(f"likelihood_{name}", ours, name) for name in others)]
 
 
@@ -30,7 +47,10 @@ def of_dataset(name: str, records: list[Record], dataset: str) -> Table:
     chosen = [record for record in records if record.result["dataset"] == dataset]
     rule = sorted({str(record.result.get("pixels", dataset)) for record in chosen})
     note = f"Pixels: {'; '.join(rule)}."
-    if any(record.result["source"] in DIGITS and record.result["source"] != "mnist" for record in chosen):
+    if any(
+        record.result["source"] in DIGITS and record.result["source"] != "mnist"
+        for record in chosen
+    ):
         note += f" {NOT_MNIST}"
     if any("entropy_floor" in record.result for record in chosen):
         note += " The pixels are not binary: the bound is a cross-entropy above its floor, not a likelihood."
@@ -44,12 +64,23 @@ def table(name: str, title: str, note: str, records: list[Record], protocol: str
         note: what to say beyond units, intervals and marks.
     """
     theirs = _published(protocol)
-    notes = [note, f"Nats per test image, lower is better; the bounds are upper bounds on -log p. {INTERVAL}", SOURCES if theirs else ""]
-    return Table(name, title, " ".join(note for note in notes if note), theirs + [_own(row) for row in rows(records)])
+    notes = [
+        note,
+        f"Nats per test image, lower is better; the bounds are upper bounds on -log p. {INTERVAL}",
+        SOURCES if theirs else "",
+    ]
+    return Table(
+        name,
+        title,
+        " ".join(note for note in notes if note),
+        theirs + [_own(row) for row in rows(records)],
+    )
 
 
 def _published(protocol: str) -> list[dict[str, Any]]:
-    """A row for each model, whatever of -log p, bound and importance-weighted bound is published of it."""
+    """A row for each model, whatever of -log p, bound and importance-weighted bound is published of
+    it.
+    """
     columns = {"nll": "-log p", "bound": "bound", "iw_bound": "importance-weighted"}
     models: dict[tuple[str, str], dict[str, Any]] = {}
     for entry in published.results(protocol):
@@ -57,7 +88,18 @@ def _published(protocol: str) -> list[dict[str, Any]]:
             "model": entry["model"],
             "whose": "published",
             "steps": entry.get("glimpses"),
-            **dict.fromkeys(("-log p", "bound", "low", "high", "importance-weighted", "samples", "KL", "entropy floor")),
+            **dict.fromkeys(
+                (
+                    "-log p",
+                    "bound",
+                    "low",
+                    "high",
+                    "importance-weighted",
+                    "samples",
+                    "KL",
+                    "entropy floor",
+                )
+            ),
             **dict.fromkeys(("interval over", "seeds", "updates")),
             "notes": None,
             "runs or source": f"{entry['source']} ({entry['mark']})",

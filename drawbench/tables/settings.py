@@ -13,9 +13,19 @@ NOTE = "The paper trains with Adam and states nothing else about optimisation. P
 def tables(records: list[Record]) -> list[Table]:
     """The paper's settings, then those of our DRAW networks, classifier and generator."""
     theirs = [_published(entry) for entry in published.settings()]
-    ours = [_own(row) for row in rows(record for record in records if record.result["model"] == "draw")]
+    ours = [
+        _own(row) for row in rows(record for record in records if record.result["model"] == "draw")
+    ]
     decimals = {"rate": 4, "weight decay": 3}
-    return [Table("table3_settings", "Table 3: settings, the paper's and ours", NOTE, theirs + ours, decimals)]
+    return [
+        Table(
+            "table3_settings",
+            "Table 3: settings, the paper's and ours",
+            NOTE,
+            theirs + ours,
+            decimals,
+        )
+    ]
 
 
 def _published(entry: dict[str, Any]) -> dict[str, Any]:
@@ -27,7 +37,9 @@ def _published(entry: dict[str, Any]) -> dict[str, Any]:
         "z": entry.get("latent"),
         "read": entry.get("read"),
         "write": entry.get("write"),
-        **dict.fromkeys(("window map", "batch", "rate", "weight decay", "updates", "seeds", "notes")),
+        **dict.fromkeys(
+            ("window map", "batch", "rate", "weight decay", "updates", "seeds", "notes")
+        ),
         "runs or source": f"{entry['source']} ({entry['mark']})",
     }
 
@@ -35,7 +47,9 @@ def _published(entry: dict[str, Any]) -> dict[str, Any]:
 def _own(row: Row) -> dict[str, Any]:
     settings = row.first.settings
     attends = settings.get("attention", "read")
-    read = settings.get("patch") or (settings.get("read_patch") if attends in ("both", "read") else None)
+    read = settings.get("patch") or (
+        settings.get("read_patch") if attends in ("both", "read") else None
+    )
     write = settings.get("write_patch") if attends in ("both", "write") else None
     return {
         "data": row.first.result["dataset"],

@@ -23,10 +23,9 @@ _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasci
 class Table:
     """Rows with what a reader must know of them.
 
-    Attributes:
-        name: file name without ending.
-        title, note: what it is, and how to read it.
-        rows: values by column; None, or a column left out, where there is none. ``low`` and ``high`` are shown as one interval. A
+    Attributes: name: file name without ending. title, note: what it is, and how to read it. rows:
+        values by column; None, or a column left out, where there is none. ``low`` and ``high`` are
+        shown as one interval. A
             ``Decimal`` is shown with the digits that it has, as numbers of others are.
         decimals: of the numbers of a column as they are shown; 2 if not given.
         wide: the rows as a person reads them, where those of the CSV are too many.
@@ -42,9 +41,17 @@ class Table:
     def shown(self) -> pd.DataFrame:
         """Text as a person reads it."""
         frame = _frame(self.wide or self.rows)
-        text = pd.DataFrame({name: [_shown(value, self.decimals.get(str(name), 2)) for value in frame[name]] for name in frame})
+        text = pd.DataFrame(
+            {
+                name: [_shown(value, self.decimals.get(str(name), 2)) for value in frame[name]]
+                for name in frame
+            }
+        )
         if "low" in text:
-            both = [f"{low} - {high}" if low != NOTHING else NOTHING for low, high in zip(text["low"], text["high"], strict=True)]
+            both = [
+                f"{low} - {high}" if low != NOTHING else NOTHING
+                for low, high in zip(text["low"], text["high"], strict=True)
+            ]
             text = text.assign(low=both).rename(columns={"low": INTERVAL}).drop(columns="high")
         return text
 
@@ -52,13 +59,18 @@ class Table:
         """For each column of :meth:`shown`, whether it holds numbers."""
         frame = _frame(self.wide or self.rows)
         return [
-            name == INTERVAL or all(isinstance(value, int | float | Decimal) for value in frame[name].dropna()) for name in self.shown()
+            name == INTERVAL
+            or all(isinstance(value, int | float | Decimal) for value in frame[name].dropna())
+            for name in self.shown()
         ]
 
     def csv(self) -> str:
         """Numbers with six decimals at most; empty where there is none."""
         frame = _frame(self.rows)
-        rounded = {name: [round(value, 6) if isinstance(value, float) else value for value in frame[name]] for name in frame}
+        rounded = {
+            name: [round(value, 6) if isinstance(value, float) else value for value in frame[name]]
+            for name in frame
+        }
         return pd.DataFrame(rounded, dtype=object).to_csv(index=False, lineterminator="\n")
 
     def markdown(self) -> str:
@@ -66,15 +78,33 @@ class Table:
         shown = self.shown().map(_plain)
         rules = ["--:" if right else "---" for right in self.numeric()]
         lines = [[str(name) for name in shown], rules, *shown.to_numpy().tolist()]
-        return "\n".join([f"## {_plain(self.title)}", "", *(f"| {' | '.join(line)} |" for line in lines), "", _plain(self.note), ""])
+        return "\n".join(
+            [
+                f"## {_plain(self.title)}",
+                "",
+                *(f"| {' | '.join(line)} |" for line in lines),
+                "",
+                _plain(self.note),
+                "",
+            ]
+        )
 
     def latex(self) -> str:
         """A ``table`` as wide as the text, with the rules of booktabs."""
         places = "".join("r" if right else "l" for right in self.numeric())
         body = self.shown().rename(columns=_latex).map(_latex)
-        title = re.sub(r"^(Table \d+): (.*)", r"\2 (\1 of the paper)", self.title)  # LaTeX counts its own tables
-        made = body.to_latex(index=False, column_format=places, caption=_latex(f"{title}. {self.note}"), label=f"tab:{self.name}")
-        made = made.replace("\\begin{tabular}", "\\resizebox{\\linewidth}{!}{\\begin{tabular}").replace("\\end{tabular}", "\\end{tabular}}")
+        title = re.sub(
+            r"^(Table \d+): (.*)", r"\2 (\1 of the paper)", self.title
+        )  # LaTeX counts its own tables
+        made = body.to_latex(
+            index=False,
+            column_format=places,
+            caption=_latex(f"{title}. {self.note}"),
+            label=f"tab:{self.name}",
+        )
+        made = made.replace(
+            "\\begin{tabular}", "\\resizebox{\\linewidth}{!}{\\begin{tabular}"
+        ).replace("\\end{tabular}", "\\end{tabular}}")
         return "% needs booktabs and graphicx\n" + made
 
     def save(self, folder: Path) -> list[Path]:
@@ -89,7 +119,9 @@ class Table:
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """A column for each name, in the order in which they first appear; columns without any value are left out."""
+    """A column for each name, in the order in which they first appear; columns without any value
+    are left out.
+    """
     names = dict.fromkeys(name for row in rows for name in row)
     held = [name for name in names if any(row.get(name) is not None for row in rows)]
     return pd.DataFrame({name: [row.get(name) for row in rows] for name in held}, dtype=object)
@@ -98,7 +130,13 @@ def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
 def _shown(value: Any, decimals: int) -> str:
     if value is None:
         return NOTHING
-    return f"{value:,.{decimals}f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)
+    return (
+        f"{value:,.{decimals}f}"
+        if isinstance(value, float)
+        else f"{value:,}"
+        if isinstance(value, int)
+        else str(value)
+    )
 
 
 def _latex(text: str) -> str:
@@ -107,5 +145,13 @@ def _latex(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Text that stays in its cell and is nothing but text: names of runs and models are chosen by users."""
-    return " ".join(text.split()).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("`", "\\`")
+    """Text that stays in its cell and is nothing but text: names of runs and models are chosen by
+    users.
+    """
+    return (
+        " ".join(text.split())
+        .replace("\\", "\\\\")
+        .replace("|", "\\|")
+        .replace("<", "&lt;")
+        .replace("`", "\\`")
+    )

@@ -1,4 +1,6 @@
-"""Checkpoints: the states to go on from and the best weights, also made anew with a right hash by somebody who means ill."""
+"""Checkpoints: the states to go on from and the best weights, also made anew with a right hash by
+somebody who means ill.
+"""
 
 import json
 import struct
@@ -10,7 +12,7 @@ import torch
 from hypothesis import strategies as st
 
 from drawbench import config, runs
-from drawbench.experiments import classify, generate
+from drawbench.tasks import classify, generate
 from drawbench.training import Quiet, Trainer
 
 from .damage import DAMAGES, HUGE, NODES, Payload, altered, as_json, hurt
@@ -74,20 +76,39 @@ CASES = st.one_of(
         TASK,
         FILE,
         st.just("facts text"),
-        st.sampled_from(["", "{", "[]", "7", "null", "[" * 5000, '"\\ud800"']) | st.text(max_size=5),
+        st.sampled_from(["", "{", "[]", "7", "null", "[" * 5000, '"\\ud800"'])
+        | st.text(max_size=5),
     ),
-    st.builds(Case, TASK, FILE, st.just("tensor"), st.tuples(st.integers(0, 60), st.sampled_from(TENSORS))),
+    st.builds(
+        Case, TASK, FILE, st.just("tensor"), st.tuples(st.integers(0, 60), st.sampled_from(TENSORS))
+    ),
     st.builds(Case, TASK, FILE, st.just("config"), NODES),
     st.builds(
-        Case, TASK, FILE, st.just("header"), st.tuples(st.sampled_from([None, *LENGTHS]), st.sampled_from(HEADERS) | st.binary(max_size=9))
+        Case,
+        TASK,
+        FILE,
+        st.just("header"),
+        st.tuples(
+            st.sampled_from([None, *LENGTHS]), st.sampled_from(HEADERS) | st.binary(max_size=9)
+        ),
     ),
-    st.builds(Case, TASK, FILE, st.sampled_from(["pickle", "missing", "folder", "loop", "pipe", "endless"]), st.none()),
+    st.builds(
+        Case,
+        TASK,
+        FILE,
+        st.sampled_from(["pickle", "missing", "folder", "loop", "pipe", "endless"]),
+        st.none(),
+    ),
 )
 
 
 def task_of(settings: Any) -> Any:
     """As much of a task as taking up a state needs."""
-    model = classify.build(settings) if settings.task == "classify" else generate.build(settings, (1, 6, 5))
+    model = (
+        classify.build(settings)
+        if settings.task == "classify"
+        else generate.build(settings, (1, 6, 5))
+    )
     return SimpleNamespace(model=model, about={"size": [1, 6, 5]}, selected_by="validation_error")
 
 
@@ -101,11 +122,19 @@ def prepare(kept: Path, patch) -> dict[str, dict[str, tuple[dict, dict, bytes]]]
             parameter.grad = torch.ones_like(parameter)
         trainer.optimizer.step()
         trainer.step, trainer.count, trainer.sums, trainer.best = 12, 2, {"loss": 3.5}, 7.5
-        trainer.rows = [{"step": 10, "images_seen": 1280, "train_loss": 2.0, "validation_error": 7.5}]
+        trainer.rows = [
+            {"step": 10, "images_seen": 1280, "train_loss": 2.0, "validation_error": 7.5}
+        ]
         trainer.save()
-        run.save_best(trainer.average.state_dict(), {"step": 10, "validation": {"validation_error": 7.5}, **trainer.task.about})
+        run.save_best(
+            trainer.average.state_dict(),
+            {"step": 10, "validation": {"validation_error": 7.5}, **trainer.task.about},
+        )
         files = (runs.BEST, runs.LAST)
-        made[name] = {file: (*runs.load_checkpoint(run.folder / file), (run.folder / file).read_bytes()) for file in files}
+        made[name] = {
+            file: (*runs.load_checkpoint(run.folder / file), (run.folder / file).read_bytes())
+            for file in files
+        }
     return made
 
 
@@ -113,7 +142,9 @@ def attempt(made: dict[str, dict[str, tuple[dict, dict, bytes]]], folder: Path, 
     settings, place, what = CONFIGS[case.task], folder / "run", case.with_what
     place.mkdir()
     written = config.to_dict(settings)
-    (place / "config.json").write_bytes(as_json(altered(written, what) if case.how == "config" else written))  # type: ignore[arg-type]
+    (place / "config.json").write_bytes(
+        as_json(altered(written, what) if case.how == "config" else written)
+    )  # type: ignore[arg-type]
     for file, (tensors, facts, content) in made[case.task].items():
         path = place / file
         if file != case.file or case.how == "config":
@@ -125,7 +156,11 @@ def attempt(made: dict[str, dict[str, tuple[dict, dict, bytes]]], folder: Path, 
             path.write_bytes(signed(with_tensor(tensors, *what), json.dumps(facts)))  # type: ignore[misc]
         elif case.how == "header":
             length, header = what  # type: ignore[misc]
-            path.write_bytes(struct.pack("<Q", len(header) if length is None else length) + header + b"\x01\x02\x03\x04")
+            path.write_bytes(
+                struct.pack("<Q", len(header) if length is None else length)
+                + header
+                + b"\x01\x02\x03\x04"
+            )
         elif case.how == "pickle":
             torch.save(Payload(str(payload_marker(folder))), path)
         elif case.how == "bytes":
@@ -154,7 +189,9 @@ def attempt(made: dict[str, dict[str, tuple[dict, dict, bytes]]], folder: Path, 
         model = (classify if run.config.task == "classify" else generate).load_model(run)
         if case.how == "bytes":  # what is accepted is what was saved
             saved = made[case.task][case.file][0]
-            assert all(torch.equal(value, saved[name]) for name, value in model.state_dict().items())
+            assert all(
+                torch.equal(value, saved[name]) for name, value in model.state_dict().items()
+            )
 
 
 def signed(tensors: dict, text: str) -> bytes:
@@ -172,7 +209,12 @@ def with_tensor(tensors: dict, where: int, how: str) -> dict:
     if how == "renamed":
         changed["module." + name] = tensor
     elif how == "extra":
-        changed |= {name: tensor, "": torch.ones(2), "adam.x": torch.ones(1), "a.b.c.": torch.ones(0)}
+        changed |= {
+            name: tensor,
+            "": torch.ones(2),
+            "adam.x": torch.ones(1),
+            "a.b.c.": torch.ones(0),
+        }
     elif how == "nan":
         changed[name] = torch.full_like(tensor, float("nan"))
     elif how == "shape":

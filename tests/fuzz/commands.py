@@ -1,4 +1,6 @@
-"""The command line itself: options of click's own tree with values of every kind, in any order, stopped before any long work."""
+"""The command line itself: options of click's own tree with values of every kind, in any order,
+stopped before any long work.
+"""
 
 import functools
 import json
@@ -12,14 +14,15 @@ import torch
 from click.testing import CliRunner
 from hypothesis import strategies as st
 
-from drawbench import bench, bounds, config, distributed, evaluation, runs, training
+from drawbench import bench, config, distributed, runs, training
 from drawbench.cli import cli
 from drawbench.data import network, sources, store
 from drawbench.data.scenes import Scene
 from drawbench.errors import Problem
-from drawbench.experiments import classify, generate
+from drawbench.evaluation import bounds
 from drawbench.figures import results
 from drawbench.figures import run as run_figures
+from drawbench.tasks import classify, generate
 
 from .engine import LONGEST, Kind
 
@@ -49,29 +52,83 @@ class Stopped(Exception):
     """The command came as far as the work."""
 
 
-# --------------------------------------------------------------------------------------------------------------- the tree
+# ----------------------------------------------------------------------------------------- the tree
 
 
-def _commands(group: click.Group, words: tuple[str, ...] = ()) -> dict[tuple[str, ...], click.Command]:
+def _commands(
+    group: click.Group, words: tuple[str, ...] = ()
+) -> dict[tuple[str, ...], click.Command]:
     """All commands by the words that call them."""
     context, found = click.Context(group), {}
     for name in group.list_commands(context):
         command = group.get_command(context, name)
         assert command is not None
-        found |= _commands(command, (*words, name)) if isinstance(command, click.Group) else {(*words, name): command}
+        found |= (
+            _commands(command, (*words, name))
+            if isinstance(command, click.Group)
+            else {(*words, name): command}
+        )
     return found
 
 
 COMMANDS = _commands(cli)  # type: ignore[arg-type]
 WHOLE = st.sampled_from(
-    ["1", "2", "3", "0", "-1", "28", "40", str(2**31), str(2**63), str(10**30), "9" * 5000, "1e3", "0x10", "", " 4", "٣", "1.5", "nan"]
+    [
+        "1",
+        "2",
+        "3",
+        "0",
+        "-1",
+        "28",
+        "40",
+        str(2**31),
+        str(2**63),
+        str(10**30),
+        "9" * 5000,
+        "1e3",
+        "0x10",
+        "",
+        " 4",
+        "٣",
+        "1.5",
+        "nan",
+    ]
 )
-REAL = st.sampled_from(["0.5", "1", "0", "-1", "nan", "inf", "-inf", "1e400", "1e-300", "x", "", "1_0"])
+REAL = st.sampled_from(
+    ["0.5", "1", "0", "-1", "nan", "inf", "-inf", "1e400", "1e-300", "x", "", "1_0"]
+)
 NUMBERS = st.sampled_from(
-    ["1,2", "0..8..4", "8", "..", "3..1", "0..9999999999", "1..2..3..4", "x", "", "-1", "1,,2", str(10**30), "0..8..0"]
+    [
+        "1,2",
+        "0..8..4",
+        "8",
+        "..",
+        "3..1",
+        "0..9999999999",
+        "1..2..3..4",
+        "x",
+        "",
+        "-1",
+        "1,,2",
+        str(10**30),
+        "0..8..0",
+    ]
 )
 PATHS = st.sampled_from(
-    [*RUNS, "new", "new/deep", "a" * 300, "runs/../runs/table", "file/below", "x\udcff", "<script>", "$x$", "/dev/null", "mine.png", "."]
+    [
+        *RUNS,
+        "new",
+        "new/deep",
+        "a" * 300,
+        "runs/../runs/table",
+        "file/below",
+        "x\udcff",
+        "<script>",
+        "$x$",
+        "/dev/null",
+        "mine.png",
+        ".",
+    ]
 )
 TEXT = st.one_of(
     st.sampled_from(
@@ -105,7 +162,9 @@ TEXT = st.one_of(
 
 def _value(kind: Any, name: str) -> st.SearchStrategy[str]:
     if isinstance(kind, click.Choice):
-        return st.sampled_from([*map(str, kind.choices), str(next(iter(kind.choices))).upper(), "", "none-such"])
+        return st.sampled_from(
+            [*map(str, kind.choices), str(next(iter(kind.choices))).upper(), "", "none-such"]
+        )
     if isinstance(kind, click.Path):
         return PATHS
     if kind.name.startswith("integer") or kind is click.INT:
@@ -115,45 +174,83 @@ def _value(kind: Any, name: str) -> st.SearchStrategy[str]:
     if kind.name == "numbers":
         return NUMBERS
     if kind.name == "five numbers":
-        return st.sampled_from(["0,0,3,0,0", "1e30,0,0,0,0", "0,0,99999,0,0", "0,0,-99999,99999,99999", "nan,0,0,0,0", "1,2", ""])
+        return st.sampled_from(
+            [
+                "0,0,3,0,0",
+                "1e30,0,0,0,0",
+                "0,0,99999,0,0",
+                "0,0,-99999,99999,99999",
+                "nan,0,0,0,0",
+                "1,2",
+                "",
+            ]
+        )
     return PATHS | TEXT if name in ("start", "images", "weights") else TEXT
 
 
 def _option(option: click.Parameter) -> st.SearchStrategy[tuple[str, ...]]:
     if isinstance(option, click.Argument):
-        some = st.lists(_value(option.type, option.name or ""), min_size=1, max_size=2 if option.nargs == -1 else 1)
+        some = st.lists(
+            _value(option.type, option.name or ""),
+            min_size=1,
+            max_size=2 if option.nargs == -1 else 1,
+        )
         return some.map(tuple)
     words = st.sampled_from([*option.opts, *option.secondary_opts])
     if option.is_flag or option.count:  # type: ignore[attr-defined]
         return words.map(lambda word: (word,))
     value = _value(option.type, option.name or "")
-    return st.one_of(st.tuples(words, value), st.tuples(words, value).map(lambda pair: (f"{pair[0]}={pair[1]}",)))
+    return st.one_of(
+        st.tuples(words, value), st.tuples(words, value).map(lambda pair: (f"{pair[0]}={pair[1]}",))
+    )
 
 
 def _words(path: tuple[str, ...], command: click.Command) -> st.SearchStrategy[Case]:
-    options = [option for option in command.params if option.name not in ("help", "debug", "processes")]
+    options = [
+        option for option in command.params if option.name not in ("help", "debug", "processes")
+    ]
     required = [option for option in options if isinstance(option, click.Argument)]
     sane = st.tuples(*(_option(option) for option in required))
     more = st.lists(st.sampled_from(options).flatmap(_option), max_size=4)
     strays = st.lists(
-        st.sampled_from(["--", "-", "--no-such", "--json", "--help", "-h", "--version", "-1", "--json=1"]).map(lambda word: (word,)),
+        st.sampled_from(
+            ["--", "-", "--no-such", "--json", "--help", "-h", "--version", "-1", "--json=1"]
+        ).map(lambda word: (word,)),
         max_size=1,
     )
-    orders = st.tuples(sane, more, strays).map(lambda parts: [*parts[0], *parts[1], *parts[2]]).flatmap(st.permutations)
-    names = [f"DRAWBENCH_{'_'.join(path).upper().replace('-', '_')}_{(option.name or '').upper()}" for option in options]
-    environment = st.lists(st.tuples(st.sampled_from(names), WHOLE | REAL | TEXT.filter(lambda text: "\x00" not in text)), max_size=1).map(
-        tuple
+    orders = (
+        st.tuples(sane, more, strays)
+        .map(lambda parts: [*parts[0], *parts[1], *parts[2]])
+        .flatmap(st.permutations)
     )
-    return st.builds(lambda groups, settings: Case((*path, *(word for group in groups for word in group)), settings), orders, environment)
+    names = [
+        f"DRAWBENCH_{'_'.join(path).upper().replace('-', '_')}_{(option.name or '').upper()}"
+        for option in options
+    ]
+    environment = st.lists(
+        st.tuples(
+            st.sampled_from(names), WHOLE | REAL | TEXT.filter(lambda text: "\x00" not in text)
+        ),
+        max_size=1,
+    ).map(tuple)
+    return st.builds(
+        lambda groups, settings: Case(
+            (*path, *(word for group in groups for word in group)), settings
+        ),
+        orders,
+        environment,
+    )
 
 
 CASES = st.one_of(
     st.sampled_from(sorted(COMMANDS)).flatmap(lambda path: _words(path, COMMANDS[path])),
     st.sampled_from(sorted(COMMANDS)).flatmap(lambda path: _words(path, COMMANDS[path])),
-    st.lists(st.sampled_from([word for path in COMMANDS for word in path]) | TEXT, max_size=4).map(lambda words: Case(tuple(words), ())),
+    st.lists(st.sampled_from([word for path in COMMANDS for word in path]) | TEXT, max_size=4).map(
+        lambda words: Case(tuple(words), ())
+    ),
 )
 
-# ------------------------------------------------------------------------------------------------------------ no long work
+# ------------------------------------------------------------------------------------- no long work
 
 
 def _stop(*_: Any, **__: Any) -> None:
@@ -163,12 +260,22 @@ def _stop(*_: Any, **__: Any) -> None:
 def prepare(kept: Path, patch) -> Path:
     template = kept / "template"
     for name, settings, size in (
-        ("classifier", config.merge(config.Classify, {}, SMALL | {"canvas": 28, "clutter": 1, "patch": 3}), None),
-        ("generator", config.merge(config.Generate, {}, SMALL | {"latent": 2, "pixels": "fixed"}), (1, 28, 28)),
+        (
+            "classifier",
+            config.merge(config.Classify, {}, SMALL | {"canvas": 28, "clutter": 1, "patch": 3}),
+            None,
+        ),
+        (
+            "generator",
+            config.merge(config.Generate, {}, SMALL | {"latent": 2, "pixels": "fixed"}),
+            (1, 28, 28),
+        ),
     ):
         run = runs.Run.create(template / "runs" / name, settings)
         model = classify.build(settings) if size is None else generate.build(settings, size)
-        run.save_best(model.state_dict(), {"step": 4, **({} if size is None else {"size": list(size)})})
+        run.save_best(
+            model.state_dict(), {"step": 4, **({} if size is None else {"size": list(size)})}
+        )
         run.write_result(made_runs.CLASSIFIER if size is None else made_runs.GENERATOR)
         made_runs.outcomes(run.folder, [0, 1, 1])
     made_runs.made(template / "runs" / "table")
@@ -178,15 +285,24 @@ def prepare(kept: Path, patch) -> Path:
     made_runs.Image.new("RGB", (6, 5)).save(template / "mine.png")
     data = kept / "data"
     patch.setattr(sources, "_embedded_digits", functools.cache(sources._embedded_digits))
-    store.write(data, SCENE, sources.load("digits", Path()), "cluttered", 0, {"train": 3, "validation": 2, "test": 3})
+    store.write(
+        data,
+        SCENE,
+        sources.load("digits", Path()),
+        "cluttered",
+        0,
+        {"train": 3, "validation": 2, "test": 3},
+    )
     patch.setattr(network, "answers", lambda urls: False)
     patch.delenv("DRAWBENCH_SOURCES", raising=False)
-    patch.setattr(classify, "prepare_data", lambda settings, *_: classify.scene_of(settings) and data)
+    patch.setattr(
+        classify, "prepare_data", lambda settings, *_: classify.scene_of(settings) and data
+    )
     patch.setattr(store, "write", _stop)
     for module, name in [
         (training.Trainer, "fit"),
         (training, "_steps_in"),
-        (evaluation, "predict"),
+        (error_rate, "predict"),
         (bounds, "bound"),
         (bounds, "importance_weighted"),
         (bench, "measure"),
@@ -207,7 +323,9 @@ def attempt(template: Path, folder: Path, case: Case) -> None:
     shutil.copytree(template, folder, dirs_exist_ok=True)
     threads = torch.get_num_threads()
     try:
-        done = CliRunner().invoke(cli, list(case.words), prog_name="drawbench", env=dict(case.environment))
+        done = CliRunner().invoke(
+            cli, list(case.words), prog_name="drawbench", env=dict(case.environment)
+        )
     finally:
         torch.set_num_threads(threads)
     if isinstance(done.exception, Stopped):

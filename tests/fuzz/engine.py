@@ -1,7 +1,8 @@
 """What may come of a damaged input, and a campaign of many.
 
-Of every case is asked: a valid result, or a :class:`drawbench.errors.Problem` of one line; within :data:`SECONDS`; with no more than
-:data:`MEMORY` beyond what was held before; nothing written outside the folder of the case; nothing in a file run.
+Of every case is asked: a valid result, or a :class:`drawbench.errors.Problem` of one line; within
+:data:`SECONDS`; with no more than :data:`MEMORY` beyond what was held before; nothing written
+outside the folder of the case; nothing in a file run.
 """
 
 import contextlib
@@ -28,7 +29,8 @@ from drawbench.errors import Problem
 
 SECONDS = 10.0  # of computing; a busy machine gets WAITING of them by the clock
 WAITING = 30.0
-STUCK = 60  # seconds after which a campaign's process ends itself: it hangs where Python's signals do not reach
+# seconds after which a campaign's process ends itself: it hangs where Python's signals do not reach
+STUCK = 60
 MEMORY = 1 << 30  # bytes
 LONGEST = 3000  # letters of a clear sentence
 
@@ -37,11 +39,11 @@ LONGEST = 3000  # letters of a clear sentence
 class Kind:
     """A kind of input.
 
-    Attributes:
-        share: of the cases of a campaign, relative to the others.
-        cases: what is done to a valid input; plain data, so that a failure prints what it was.
-        prepare: called once with an empty folder and a MonkeyPatch; makes the valid inputs and gives what ``attempt`` needs.
-        attempt: called with that, the empty folder of the case, and the case: writes the damaged input there and reads it. Raises
+    Attributes: share: of the cases of a campaign, relative to the others. cases: what is done to a
+        valid input; plain data, so that a failure prints what it was. prepare: called once with an
+        empty folder and a MonkeyPatch; makes the valid inputs and gives what ``attempt`` needs.
+        attempt: called with that, the empty folder of the case, and the case: writes the damaged
+        input there and reads it. Raises
             Problem where it is refused, AssertionError where what was read is not valid.
     """
 
@@ -71,7 +73,7 @@ class Hang(Exception):
     """A case took longer than it may."""
 
 
-# ------------------------------------------------------------------------------------------------------------------ limits
+# ------------------------------------------------------------------------------------------- limits
 
 
 def _status(name: str) -> int | None:
@@ -85,7 +87,9 @@ def _status(name: str) -> int | None:
 
 @contextlib.contextmanager
 def limited_memory() -> Iterator[None]:
-    """Inside, no more than :data:`MEMORY` can be had beyond what is held, touched or not: asking for more raises."""
+    """Inside, no more than :data:`MEMORY` can be had beyond what is held, touched or not: asking
+    for more raises.
+    """
     held, (soft, hard) = _status("VmSize"), resource.getrlimit(resource.RLIMIT_AS)
     if held is None:
         yield
@@ -99,12 +103,17 @@ def limited_memory() -> Iterator[None]:
 
 @contextlib.contextmanager
 def limited_time() -> Iterator[None]:
-    """Inside, a case that takes too long raises :class:`Hang`, or does so at its end if that was caught."""
+    """Inside, a case that takes too long raises :class:`Hang`, or does so at its end if that was
+    caught.
+    """
 
     def stop(*_) -> None:
         raise Hang(f"it took longer than {SECONDS:g} s")
 
-    timers = {signal.SIGPROF: (signal.ITIMER_PROF, SECONDS), signal.SIGALRM: (signal.ITIMER_REAL, WAITING)}
+    timers = {
+        signal.SIGPROF: (signal.ITIMER_PROF, SECONDS),
+        signal.SIGALRM: (signal.ITIMER_REAL, WAITING),
+    }
     before = {number: signal.signal(number, stop) for number in timers}
     began = time.process_time()
     for timer, seconds in timers.values():
@@ -122,10 +131,12 @@ def limited_time() -> Iterator[None]:
 def check_sentence(text: str) -> None:
     """One line that a person can read."""
     assert text.strip() and "\n" not in text and "\r" not in text, f"not one line: {text[:500]!r}"
-    assert "Traceback" not in text and len(text) <= LONGEST, f"not a clear sentence: {len(text)} letters, {text[:500]!r}"
+    assert "Traceback" not in text and len(text) <= LONGEST, (
+        f"not a clear sentence: {len(text)} letters, {text[:500]!r}"
+    )
 
 
-# ---------------------------------------------------------------------------------------------------------------- campaign
+# ----------------------------------------------------------------------------------------- campaign
 
 
 MARKER = "executed"  # what every payload that is run makes, beside the folder of the case
@@ -137,15 +148,19 @@ def payload_marker(case: Path) -> Path:
 
 
 def campaign(
-    kind: Kind, cases: int, root: Path, number: int | None = 0, watch: bool = False, lead: Callable[[Callable, int], object] | None = None
+    kind: Kind,
+    cases: int,
+    root: Path,
+    number: int | None = 0,
+    watch: bool = False,
+    lead: Callable[[Callable, int], object] | None = None,
 ) -> Tally:
     """Run so many cases of a kind.
 
-    Args:
-        root: an empty folder.
-        number: the seed; None takes the same cases always, whatever the version of Python hashes.
-        watch: end the process if a case hangs outside of Python; only for a process of its own.
-        lead: called with what makes a case of bytes and tries it, and with how many; without it Hypothesis chooses.
+    Args: root: an empty folder. number: the seed; None takes the same cases always, whatever the
+        version of Python hashes. watch: end the process if a case hangs outside of Python; only for
+        a process of its own. lead: called with what makes a case of bytes and tries it, and with
+        how many; without it Hypothesis chooses.
     """
     tally, here, began = Tally(kind.name), Path.cwd(), time.perf_counter()
     kept, case_folder = root / "kept", root / "case"
@@ -263,7 +278,9 @@ def report(tallies: list[Tally]) -> str:
         total.peak = max(total.peak, tally.peak)
     for tally in [*tallies, total]:
         counts = f"{tally.cases:>7,}  {tally.refused:>7,}  {tally.accepted:>8,}  {tally.tracebacks:>10}  {tally.hangs:>5}"
-        lines.append(f"{tally.kind:<11}{counts}  {tally.peak / 2**20:>8,.0f}  {tally.seconds:>7.0f}")
+        lines.append(
+            f"{tally.kind:<11}{counts}  {tally.peak / 2**20:>8,.0f}  {tally.seconds:>7.0f}"
+        )
     return "\n".join(lines)
 
 

@@ -1,4 +1,5 @@
-"""The same kinds of cases, but made of bytes that atheris (libFuzzer) chooses for the branches of drawbench that they reach.
+"""The same kinds of cases, but made of bytes that atheris (libFuzzer) chooses for the branches of
+drawbench that they reach.
 
 atheris is not among the packages that the tests need: ``pip install atheris``.
 """
@@ -20,7 +21,8 @@ def instrumented() -> Iterator[None]:
 
 
 def lead(attempt: Callable[[bytes], bytes | None], cases: int, number: int = 0) -> None:
-    """Try so many cases. When the process ends libFuzzer complains of it, so end it with ``os._exit``.
+    """Try so many cases. When the process ends libFuzzer complains of it, so end it with
+    ``os._exit``.
 
     Raises:
         Exception: what a case raised that may not.
@@ -48,7 +50,10 @@ def lead(attempt: Callable[[bytes], bytes | None], cases: int, number: int = 0) 
         "-verbosity=0",
         "-print_final_stats=0",
     ]
-    flags += [f"-handle_{signal}=0" for signal in ("abrt", "bus", "fpe", "ill", "int", "segv", "term", "xfsz", "usr1", "usr2")]
+    flags += [
+        f"-handle_{signal}=0"
+        for signal in ("abrt", "bus", "fpe", "ill", "int", "segv", "term", "xfsz", "usr1", "usr2")
+    ]
     atheris.Setup([sys.argv[0], *flags], one)
     with contextlib.suppress(SystemExit):
         atheris.Fuzz()

@@ -1,4 +1,6 @@
-"""MNIST's format, with a known SHA-256 (mnist) and without one (fashion), and the list of hashes beside it."""
+"""MNIST's format, with a known SHA-256 (mnist) and without one (fashion), and the list of hashes
+beside it.
+"""
 
 import functools
 import hashlib
@@ -16,7 +18,12 @@ from drawbench.data import network, sources
 from .damage import DAMAGES, hurt
 from .engine import Kind
 
-FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+FILES = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
 COUNTS = dict(zip(FILES, (20, 20, 6, 6), strict=True))
 SUMS = "SHA256SUMS"
 
@@ -28,13 +35,34 @@ class Case(NamedTuple):
     with_what: object
 
 
-HEADER = st.tuples(st.sampled_from([2051, 2049, 2050, 0, -1, 1 << 30]), st.sampled_from([0, -1, 6, 20, 21, (1 << 31) - 1, -(1 << 31)]))
+HEADER = st.tuples(
+    st.sampled_from([2051, 2049, 2050, 0, -1, 1 << 30]),
+    st.sampled_from([0, -1, 6, 20, 21, (1 << 31) - 1, -(1 << 31)]),
+)
 CASES = st.one_of(
-    st.builds(Case, st.sampled_from(["mnist", "fashion", "auto"]), st.sampled_from(FILES), st.just("bytes"), DAMAGES),
+    st.builds(
+        Case,
+        st.sampled_from(["mnist", "fashion", "auto"]),
+        st.sampled_from(FILES),
+        st.just("bytes"),
+        DAMAGES,
+    ),
     st.builds(Case, st.just("fashion"), st.just(SUMS), st.just("bytes"), DAMAGES),
     st.builds(Case, st.just("fashion"), st.just(SUMS), st.just("text"), st.text(max_size=60)),
-    st.builds(Case, st.sampled_from(["mnist", "fashion"]), st.sampled_from(FILES), st.just("header"), HEADER),
-    st.builds(Case, st.sampled_from(["mnist", "fashion"]), st.sampled_from(FILES), st.just("other"), st.sampled_from(FILES)),
+    st.builds(
+        Case,
+        st.sampled_from(["mnist", "fashion"]),
+        st.sampled_from(FILES),
+        st.just("header"),
+        HEADER,
+    ),
+    st.builds(
+        Case,
+        st.sampled_from(["mnist", "fashion"]),
+        st.sampled_from(FILES),
+        st.just("other"),
+        st.sampled_from(FILES),
+    ),
     st.builds(
         Case,
         st.sampled_from(["mnist", "fashion", "auto"]),
@@ -48,8 +76,14 @@ CASES = st.one_of(
 def idx(file: str) -> bytes:
     count, random = COUNTS[file], np.random.default_rng(FILES.index(file))
     if "images" in file:
-        return struct.pack(">4i", 2051, count, 28, 28) + random.integers(0, 256, count * 784, dtype=np.uint8).tobytes()
-    return struct.pack(">2i", 2049, count) + (random.permutation(count) % 10).astype(np.uint8).tobytes()
+        return (
+            struct.pack(">4i", 2051, count, 28, 28)
+            + random.integers(0, 256, count * 784, dtype=np.uint8).tobytes()
+        )
+    return (
+        struct.pack(">2i", 2049, count)
+        + (random.permutation(count) % 10).astype(np.uint8).tobytes()
+    )
 
 
 def prepare(kept: Path, patch) -> dict[str, bytes]:
@@ -109,7 +143,10 @@ def attempt(files: dict[str, bytes], folder: Path, case: Case) -> None:
     if case.family != "fashion":  # what has a known hash is accepted only as it was
         images = np.frombuffer(files[FILES[2]], np.uint8, offset=16).reshape(-1, 28, 28)
         assert np.array_equal(found.splits["test"].images, images)
-    assert all(int(part.labels.max()) <= 9 and part.images.dtype == torch.uint8 for part in found.splits.values())
+    assert all(
+        int(part.labels.max()) <= 9 and part.images.dtype == torch.uint8
+        for part in found.splits.values()
+    )
 
 
 KIND = Kind("idx", 10, CASES, prepare, attempt)

@@ -1,4 +1,6 @@
-"""A folder of images to learn, a film of a run for the page, and the picture that ``plot attention`` is given."""
+"""A folder of images to learn, a film of a run for the page, and the picture that ``plot
+attention`` is given.
+"""
 
 import functools
 import io
@@ -37,7 +39,9 @@ def encoded(form: str, mode: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     dots = np.random.default_rng(0).integers(0, 256, (9, 11, 4), dtype=np.uint8)
     image = (
-        Image.fromarray((dots[..., 0].astype(np.int32) * 257).astype(np.uint16)) if mode == "I;16" else Image.fromarray(dots).convert(mode)
+        Image.fromarray((dots[..., 0].astype(np.int32) * 257).astype(np.uint16))
+        if mode == "I;16"
+        else Image.fromarray(dots).convert(mode)
     )
     image.save(buffer, form, **options)  # type: ignore[arg-type]
     return buffer.getvalue()
@@ -68,10 +72,21 @@ def png(width: int, height: int, depth: int, colour: int, body: bytes, extra: by
     """A PNG with any header, its checksums right."""
 
     def chunk(name: bytes, content: bytes) -> bytes:
-        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        return (
+            struct.pack(">I", len(content))
+            + name
+            + content
+            + struct.pack(">I", zlib.crc32(name + content))
+        )
 
     header = struct.pack(">2I5B", width & 0xFFFFFFFF, height & 0xFFFFFFFF, depth, colour, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + extra
+        + chunk(b"IDAT", body)
+        + chunk(b"IEND", b"")
+    )
 
 
 @functools.cache
@@ -94,7 +109,10 @@ OTHERS = {
 }
 SIZES = [0, 1, 2, 100, 8193, 65_535, 1 << 16, (1 << 31) - 1, (1 << 32) - 1]
 NAMES = list(valid())
-READER, BROKEN = st.sampled_from(["folder", "folder", "folder", "film", "picture"]), st.sampled_from(["stop", "skip"])
+READER, BROKEN = (
+    st.sampled_from(["folder", "folder", "folder", "film", "picture"]),
+    st.sampled_from(["stop", "skip"]),
+)
 CASES = st.one_of(
     st.builds(Case, READER, st.sampled_from(NAMES), st.just("bytes"), DAMAGES, BROKEN),
     st.builds(Case, READER, st.just("film.gif"), st.just("bytes"), DAMAGES, BROKEN),
@@ -103,7 +121,12 @@ CASES = st.one_of(
         READER,
         st.just("rgb.png"),
         st.just("png"),
-        st.tuples(st.sampled_from(SIZES), st.sampled_from(SIZES), st.sampled_from([1, 8, 16, 7]), st.integers(0, 7)),
+        st.tuples(
+            st.sampled_from(SIZES),
+            st.sampled_from(SIZES),
+            st.sampled_from([1, 8, 16, 7]),
+            st.integers(0, 7),
+        ),
         BROKEN,
     ),
     st.builds(
@@ -114,7 +137,14 @@ CASES = st.one_of(
         st.tuples(st.sampled_from(SIZES), st.sampled_from(SIZES)),
         BROKEN,
     ),
-    st.builds(Case, READER, st.sampled_from(NAMES), st.just("content"), st.sampled_from(list(OTHERS)), BROKEN),
+    st.builds(
+        Case,
+        READER,
+        st.sampled_from(NAMES),
+        st.just("content"),
+        st.sampled_from(list(OTHERS)),
+        BROKEN,
+    ),
     st.builds(
         Case,
         READER,
@@ -136,7 +166,15 @@ CASES = st.one_of(
         st.just("folder"),
         st.sampled_from(NAMES),
         st.just("name"),
-        st.sampled_from([b"\xff\xfe.png", b"a\nb.png", b"x" * 200 + b".png", b"<b>.png", "漢\u202e.png".encode()]),
+        st.sampled_from(
+            [
+                b"\xff\xfe.png",
+                b"a\nb.png",
+                b"x" * 200 + b".png",
+                b"<b>.png",
+                "漢\u202e.png".encode(),
+            ]
+        ),
         BROKEN,
     ),
 )
@@ -162,7 +200,9 @@ def attempt(ready: tuple[dict[str, bytes], Path], folder: Path, case: Case) -> N
         width, height, depth, colour = what  # type: ignore[misc]
         path.write_bytes(png(width, height, depth, colour, zlib.compress(bytes(100_000))))
     elif case.how == "size":
-        offset, form = {"film.gif": (6, "<2H"), "old.bmp": (18, "<2I"), "new.webp": (26, "<2H")}[case.image]
+        offset, form = {"film.gif": (6, "<2H"), "old.bmp": (18, "<2I"), "new.webp": (26, "<2H")}[
+            case.image
+        ]
         most = 0xFFFF if form == "<2H" else 0xFFFFFFFF
         numbers = struct.pack(form, *(min(number, most) for number in what))  # type: ignore[union-attr]
         path.write_bytes(content[:offset] + numbers + content[offset + len(numbers) :])
@@ -170,8 +210,18 @@ def attempt(ready: tuple[dict[str, bytes], Path], folder: Path, case: Case) -> N
         path.write_bytes(OTHERS[str(what)])
     elif case.how == "chunk":
         bomb = packed_zeros() if what in (b"zTXt", b"iCCP", b"iTXt") else bytes(7)
-        words = {b"zTXt": b"k\x00\x00", b"iCCP": b"k\x00\x00", b"iTXt": b"k\x00\x01\x00\x00\x00"}.get(what, b"")  # type: ignore[call-overload]
-        extra = struct.pack(">I", len(words + bomb)) + what + words + bomb + struct.pack(">I", zlib.crc32(what + words + bomb))  # type: ignore[operator]
+        words = {
+            b"zTXt": b"k\x00\x00",
+            b"iCCP": b"k\x00\x00",
+            b"iTXt": b"k\x00\x01\x00\x00\x00",
+        }.get(what, b"")  # type: ignore[call-overload]
+        extra = (
+            struct.pack(">I", len(words + bomb))
+            + what
+            + words
+            + bomb
+            + struct.pack(">I", zlib.crc32(what + words + bomb))
+        )  # type: ignore[operator]
         path.write_bytes(png(11, 9, 8, 2, zlib.compress(bytes(1000)), extra))
     elif case.how == "outside":
         path.symlink_to(secret)
@@ -188,10 +238,14 @@ def attempt(ready: tuple[dict[str, bytes], Path], folder: Path, case: Case) -> N
         assert plot._picture(path).ndim == 3
     else:
         run: Any = SimpleNamespace(
-            result={"task": "classify", "value": 1.0}, pointer="runs/run", picture=lambda name: path if path.is_file() else None
+            result={"task": "classify", "value": 1.0},
+            pointer="runs/run",
+            picture=lambda name: path if path.is_file() else None,
         )
         films = report.films([run], said.append)
-        assert all(len(film.frames) <= report.FRAMES for film in films) and (films or said or not path.is_file())
+        assert all(len(film.frames) <= report.FRAMES for film in films) and (
+            films or said or not path.is_file()
+        )
     for sentence in said:
         check_sentence(sentence)
     if case.reader == "film" and any(sentence.startswith("Left out") for sentence in said):

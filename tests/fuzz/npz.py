@@ -24,7 +24,9 @@ ARRAYS = ("images", "labels", "boxes")
 
 
 class Case(NamedTuple):
-    """``signed``: the card's SHA-256 is that of the damaged file, as a stranger who makes both would have it."""
+    """``signed``: the card's SHA-256 is that of the damaged file, as a stranger who makes both
+    would have it.
+    """
 
     how: str
     array: str
@@ -32,8 +34,32 @@ class Case(NamedTuple):
     signed: bool
 
 
-DTYPES = ["<i2", ">i2", "|u1", "<f4", "<f8", "<c16", "|O", "|S3", "<U2", "<M8[s]", "|V4", "|b1", "<i8"]
-SHAPES = [(), (0,), (4,), (1 << 40,), (1 << 62, 4), (4, 30, 30), (4, 1, 4), (-1, 4), (1 << 31, 1 << 31)]
+DTYPES = [
+    "<i2",
+    ">i2",
+    "|u1",
+    "<f4",
+    "<f8",
+    "<c16",
+    "|O",
+    "|S3",
+    "<U2",
+    "<M8[s]",
+    "|V4",
+    "|b1",
+    "<i8",
+]
+SHAPES = [
+    (),
+    (0,),
+    (4,),
+    (1 << 40,),
+    (1 << 62, 4),
+    (4, 30, 30),
+    (4, 1, 4),
+    (-1, 4),
+    (1 << 31, 1 << 31),
+]
 HEADERS = [
     "",
     "{",
@@ -58,16 +84,42 @@ HEADERS = [
     "{'descr': ('|u1', -1), 'fortran_order': False, 'shape': (4,), }",
     "  {\n 1:\n\t2}",
 ]
-MEMBERS = ["../../../x", "/tmp/drawbench-escaped", "images.npy", "a/../../images.npy", "\\\\x\\y", "con.npy", "n" * 500]
+MEMBERS = [
+    "../../../x",
+    "/tmp/drawbench-escaped",
+    "images.npy",
+    "a/../../images.npy",
+    "\\\\x\\y",
+    "con.npy",
+    "n" * 500,
+]
 NAME = st.sampled_from(ARRAYS)
 CASES = st.one_of(
     st.builds(Case, st.just("bytes"), NAME, DAMAGES, st.booleans()),
     st.builds(Case, st.just("inside"), NAME, DAMAGES, st.just(True)),
     st.builds(Case, st.just("cast"), NAME, st.sampled_from(DTYPES), st.just(True)),
-    st.builds(Case, st.just("promise"), NAME, st.tuples(st.sampled_from(DTYPES), st.sampled_from(SHAPES)), st.just(True)),
-    st.builds(Case, st.just("header"), NAME, st.sampled_from(HEADERS) | st.text(max_size=30), st.just(True)),
     st.builds(
-        Case, st.sampled_from(["pickle", "missing", "twice", "bomb", "encrypted", "method", "lie", "worst"]), NAME, st.none(), st.just(True)
+        Case,
+        st.just("promise"),
+        NAME,
+        st.tuples(st.sampled_from(DTYPES), st.sampled_from(SHAPES)),
+        st.just(True),
+    ),
+    st.builds(
+        Case,
+        st.just("header"),
+        NAME,
+        st.sampled_from(HEADERS) | st.text(max_size=30),
+        st.just(True),
+    ),
+    st.builds(
+        Case,
+        st.sampled_from(
+            ["pickle", "missing", "twice", "bomb", "encrypted", "method", "lie", "worst"]
+        ),
+        NAME,
+        st.none(),
+        st.just(True),
     ),
     st.builds(Case, st.just("member"), NAME, st.sampled_from(MEMBERS), st.just(True)),
     st.builds(Case, st.just("card"), NAME, NODES, st.booleans()),
@@ -91,7 +143,9 @@ def prepare(kept: Path, patch) -> tuple[dict[str, bytes], dict, sources.Source]:
 
 def array_bytes(array: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    npy.write_array(buffer, array, version=(1, 0), allow_pickle=True)  # it writes the trap; nothing is read with it
+    npy.write_array(
+        buffer, array, version=(1, 0), allow_pickle=True
+    )  # it writes the trap; nothing is read with it
     return buffer.getvalue()
 
 
@@ -110,7 +164,9 @@ def packed(members: list[tuple[str, bytes]], method: int = zipfile.ZIP_DEFLATED)
 
 
 def rewritten(content: bytes, case: Case) -> bytes:
-    """An npz file with one of its arrays changed in a way that a damaged disk does not, but a person might."""
+    """An npz file with one of its arrays changed in a way that a damaged disk does not, but a
+    person might.
+    """
     with np.load(io.BytesIO(content)) as found:
         arrays = {name: found[name] for name in found.files}
     name, how, what = case.array, case.how, case.with_what
@@ -123,13 +179,18 @@ def rewritten(content: bytes, case: Case) -> bytes:
             parts[own] = array_bytes(arrays[name].astype(str(what)))
     elif how == "promise":
         dtype, shape = what  # type: ignore[misc]
-        parts[own] = headed(f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n", b"\x00" * 100)
+        parts[own] = headed(
+            f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n", b"\x00" * 100
+        )
     elif how == "header":
         parts[own] = headed(str(what))
     elif how == "pickle":
         payload = np.empty(len(arrays[name]), object)
         payload[:] = [Payload(f"../{MARKER}")] * len(payload)
-        parts[own] = headed(f"{{'descr': '|O', 'fortran_order': False, 'shape': {payload.shape}, }}\n", pickle.dumps(payload))
+        parts[own] = headed(
+            f"{{'descr': '|O', 'fortran_order': False, 'shape': {payload.shape}, }}\n",
+            pickle.dumps(payload),
+        )
     elif how == "missing":
         del parts[own]
     elif how == "worst":
@@ -137,7 +198,8 @@ def rewritten(content: bytes, case: Case) -> bytes:
     elif how == "bomb":
         array = arrays[name]
         parts[own] = headed(
-            f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {(1 << 24, *array.shape[1:])}, }}\n", bytes(1 << 24)
+            f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {(1 << 24, *array.shape[1:])}, }}\n",
+            bytes(1 << 24),
         )
     members = list(parts.items())
     if how == "twice":
@@ -163,7 +225,10 @@ def attempt(ready: tuple[dict[str, bytes], dict, sources.Source], folder: Path, 
     elif not case.how.startswith(("card", "place")):
         files[target] = rewritten(files[target], case)
     if case.signed:
-        card = {**card, "sha256": {**card["sha256"], target: hashlib.sha256(files[target]).hexdigest()}}
+        card = {
+            **card,
+            "sha256": {**card["sha256"], target: hashlib.sha256(files[target]).hexdigest()},
+        }
     files[store.CARD] = as_json(altered(card, case.with_what) if case.how == "card" else card)  # type: ignore[arg-type]
     if case.how == "card bytes":
         files[store.CARD] = hurt(files[store.CARD], case.with_what)  # type: ignore[arg-type]
@@ -176,9 +241,14 @@ def attempt(ready: tuple[dict[str, bytes], dict, sources.Source], folder: Path, 
     with np.errstate(all="ignore"):
         found = store.load(place, "test")
         count = found.card["counts"]["test"]
-        assert found.images.dtype == np.uint8 and len(found.images) == len(found.labels) == len(found.boxes) == count
+        assert (
+            found.images.dtype == np.uint8
+            and len(found.images) == len(found.labels) == len(found.boxes) == count
+        )
         assert found.labels.max() <= 9 and found.boxes[..., 2:].min() == 28
-        assert store.write(place, SCENE, source, "cluttered", 0, COUNTS)["counts"] == COUNTS  # kept, if it is what is asked for
+        assert (
+            store.write(place, SCENE, source, "cluttered", 0, COUNTS)["counts"] == COUNTS
+        )  # kept, if it is what is asked for
 
 
 KIND = Kind("npz", 16, CASES, prepare, attempt)

@@ -1,4 +1,6 @@
-"""Finished runs as tables, figures and the page read them: config, result, environment, metrics, curves, test.npz, pictures."""
+"""Finished runs as tables, figures and the page read them: config, result, environment, metrics,
+curves, test.npz, pictures.
+"""
 
 import contextlib
 import functools
@@ -14,8 +16,9 @@ import numpy as np
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
 
-from drawbench import paired, records, report, tables
+from drawbench import records, report, tables
 from drawbench.errors import Problem
+from drawbench.evaluation import paired
 from drawbench.figures import results
 from drawbench.files import hashed
 
@@ -59,8 +62,21 @@ CASES = st.one_of(
     st.builds(Case, RUN, st.sampled_from(JSON), st.just("nodes"), NODES, DRAWN),
     st.builds(Case, RUN, st.sampled_from(JSON), st.just("nodes"), NODES, DRAWN),
     st.builds(Case, RUN, ANY, st.just("bytes"), DAMAGES, DRAWN),
-    st.builds(Case, RUN, ANY, st.sampled_from(["missing", "folder", "loop", "pipe", "endless", "sparse"]), st.none()),
-    st.builds(Case, RUN, st.sampled_from(TABLES), st.just("rows"), st.lists(st.sampled_from(ROWS), min_size=1, max_size=3), DRAWN),
+    st.builds(
+        Case,
+        RUN,
+        ANY,
+        st.sampled_from(["missing", "folder", "loop", "pipe", "endless", "sparse"]),
+        st.none(),
+    ),
+    st.builds(
+        Case,
+        RUN,
+        st.sampled_from(TABLES),
+        st.just("rows"),
+        st.lists(st.sampled_from(ROWS), min_size=1, max_size=3),
+        DRAWN,
+    ),
     st.builds(
         Case,
         RUN,
@@ -79,9 +95,15 @@ def prepare(kept: Path, patch) -> tuple[dict[str, dict[str, bytes]], Path]:
         made_runs.curve(folder, "clutter", {0: 1.0, 8: 4.0})
         made_runs.film(folder, frames=2)
         made_runs.outcomes(folder, [0, 1, 0], metric=paired.BOUND if result else paired.ERROR)
-        (folder / "metrics.csv").write_text("step,validation_bound,validation_error\n10,95.5,9\n20,91.5,4\n")
+        (folder / "metrics.csv").write_text(
+            "step,validation_bound,validation_error\n10,95.5,9\n20,91.5,4\n"
+        )
         made_runs.Image.new("L", (30, 20)).save(folder / "figures" / "glimpses_1.png")
-        folders[name] = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        folders[name] = {
+            str(path.relative_to(folder)): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
     return folders, kept / "classifier"
 
 
@@ -105,7 +127,14 @@ def attempt(ready: tuple[dict[str, dict[str, bytes]], Path], folder: Path, case:
     elif case.how == "losses":
         dtype, shape = what  # type: ignore[misc]
         path.write_bytes(
-            with_member(content, "losses.npy", headed(f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n", bytes(9)))
+            with_member(
+                content,
+                "losses.npy",
+                headed(
+                    f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}\n",
+                    bytes(9),
+                ),
+            )
         )
     elif case.how == "words":
         path.write_bytes(with_member(content, "metric.npy", array_bytes(np.array(str(what)))))
@@ -122,7 +151,9 @@ def attempt(ready: tuple[dict[str, dict[str, bytes]], Path], folder: Path, case:
         report.films(found, said.append)
     for sentence in said:
         check_sentence(sentence)
-    assert len(found) + sum(word.startswith("Left out: ") and "run" in word for word in said) >= 2, "a run is used, or it is said why not"
+    assert (
+        len(found) + sum(word.startswith("Left out: ") and "run" in word for word in said) >= 2
+    ), "a run is used, or it is said why not"
     if said:
         raise Problem(said[0])  # a run or a table of it is left out
     if case.file == "test.npz":
@@ -132,13 +163,15 @@ def attempt(ready: tuple[dict[str, dict[str, bytes]], Path], folder: Path, case:
 def with_member(content: bytes, name: str, member: bytes) -> bytes:
     """An npz file with one array in another's place."""
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        return packed([(one, member if one == name else archive.read(one)) for one in archive.namelist()])
+        return packed(
+            [(one, member if one == name else archive.read(one)) for one in archive.namelist()]
+        )
 
 
 KIND = Kind("records", 12, CASES, prepare, attempt)
 
 
-# ---------------------------------------------------------------------------------------------- names that try to be script
+# ---------------------------------------------------------------------- names that try to be script
 
 TRICKS = [
     "<script>alert(1)</script>",
@@ -167,12 +200,26 @@ TRICKS = [
     "<b",
 ]
 WORD = st.lists(st.sampled_from(TRICKS) | st.text(max_size=5), min_size=1, max_size=3).map("".join)
-FIELDS = ("model", "dataset", "command", "clutter", "commit", "processor", "threads", "torch", "start", "folder", "pixels")
+FIELDS = (
+    "model",
+    "dataset",
+    "command",
+    "clutter",
+    "commit",
+    "processor",
+    "threads",
+    "torch",
+    "start",
+    "folder",
+    "pixels",
+)
 NAMED = st.fixed_dictionaries({}, optional={field: WORD for field in FIELDS}).filter(bool)
 
 
 class Elements(HTMLParser):
-    """Every element of a page with its attributes, but for the words in attributes that hold words, and the text of scripts."""
+    """Every element of a page with its attributes, but for the words in attributes that hold words,
+    and the text of scripts.
+    """
 
     FREE = ("id", "aria-labelledby", "aria-label", "alt", "src", "width", "height")
 
@@ -185,8 +232,21 @@ class Elements(HTMLParser):
         self.close()
 
     def handle_starttag(self, tag, attributes):
-        self.found.append((tag, *((name, None if name in self.FREE else value) for name, value in attributes if name != "class")))
-        assert all((value or "").startswith("data:image/png;base64,") for name, value in attributes if name == "src")
+        self.found.append(
+            (
+                tag,
+                *(
+                    (name, None if name in self.FREE else value)
+                    for name, value in attributes
+                    if name != "class"
+                ),
+            )
+        )
+        assert all(
+            (value or "").startswith("data:image/png;base64,")
+            for name, value in attributes
+            if name == "src"
+        )
         self.inside = tag
 
     def handle_data(self, data):
@@ -201,7 +261,11 @@ class Elements(HTMLParser):
 
 
 def prepare_page(kept: Path, patch) -> Elements:
-    patch.setattr(results, "_errors", lambda rows: iter([results.Drawn("errors", "caption", Figure())]) if rows else iter(()))
+    patch.setattr(
+        results,
+        "_errors",
+        lambda rows: iter([results.Drawn("errors", "caption", Figure())]) if rows else iter(()),
+    )
     patch.setattr(results.comparisons, "sheet", lambda path: Figure())
     patch.setattr(report, "_figure", functools.cache(lambda drawn: "data:image/png;base64,"))
     return Elements(_page(kept, {"model": "plain", "dataset": "plain", "folder": "plain"}))
@@ -212,18 +276,39 @@ def attempt_page(plain: Elements, folder: Path, names: dict[str, str]) -> None:
     made = Elements(page)
     page.encode()
     assert made.scripts == plain.scripts, "the script and the style are ours, and no more"
-    assert made.found == plain.found, f"elements of another page: {set(made.found) ^ set(plain.found)}"
+    assert made.found == plain.found, (
+        f"elements of another page: {set(made.found) ^ set(plain.found)}"
+    )
 
 
 def _page(place: Path, names: dict[str, str]) -> str:
     """The page of a run with hostile names among good ones."""
-    word = names["folder"].replace("/", "|").replace("\x00", "|").encode()[:90].decode("utf-8", "ignore").strip(".") or "x"
-    folder = made_runs.made(place / "runs" / f"r{word}", {"value": 10.5, "low": 10.0, "high": 11.0}, seed=1)
+    word = (
+        names["folder"]
+        .replace("/", "|")
+        .replace("\x00", "|")
+        .encode()[:90]
+        .decode("utf-8", "ignore")
+        .strip(".")
+        or "x"
+    )
+    folder = made_runs.made(
+        place / "runs" / f"r{word}", {"value": 10.5, "low": 10.0, "high": 11.0}, seed=1
+    )
     made_runs.film(folder, frames=2)
-    fields = {name: names[name] for name in ("model", "dataset", "command", "clutter", "pixels") if name in names}
+    fields = {
+        name: names[name]
+        for name in ("model", "dataset", "command", "clutter", "pixels")
+        if name in names
+    }
     made_runs.change(folder / "result.json", **fields)
     made_runs.change(
-        folder / "environment.json", **{name: names[name] for name in ("commit", "processor", "threads", "torch") if name in names}
+        folder / "environment.json",
+        **{
+            name: names[name]
+            for name in ("commit", "processor", "threads", "torch")
+            if name in names
+        },
     )
     settings = json.loads((folder / "config.json").read_text())
     settings["training"]["start"] = names.get("start", "plain")

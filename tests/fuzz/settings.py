@@ -101,7 +101,12 @@ LINES = st.one_of(
 CASES = st.one_of(
     st.builds(Json, st.integers(0, 3), st.just("nodes"), NODES),
     st.builds(Json, st.integers(0, 3), st.just("bytes"), DAMAGES),
-    st.builds(Json, st.integers(0, 3), st.just("place"), st.sampled_from(["missing", "folder", "loop", "pipe", "endless", "sparse"])),
+    st.builds(
+        Json,
+        st.integers(0, 3),
+        st.just("place"),
+        st.sampled_from(["missing", "folder", "loop", "pipe", "endless", "sparse"]),
+    ),
     st.builds(
         Toml,
         st.sampled_from(config.recipes()),
@@ -121,7 +126,9 @@ def prepare(kept: Path, patch) -> dict[str, str]:
 def attempt(recipes: dict[str, str], folder: Path, case: Json | Toml) -> None:
     made = _from_json(folder, case) if isinstance(case, Json) else _from_toml(recipes, folder, case)
     text = json.dumps(config.to_dict(made), allow_nan=False)
-    assert config.from_dict(json.loads(text)) == made, "what is accepted can be written and read again"
+    assert config.from_dict(json.loads(text)) == made, (
+        "what is accepted can be written and read again"
+    )
 
 
 def _from_json(folder: Path, case: Json) -> object:

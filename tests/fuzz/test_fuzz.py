@@ -1,4 +1,6 @@
-"""The short version of the campaign, always the same cases; and traps that must be among them, whatever is drawn."""
+"""The short version of the campaign, always the same cases; and traps that must be among them,
+whatever is drawn.
+"""
 
 import http.server
 import io
@@ -35,7 +37,7 @@ def test_what_is_damaged_is_refused_in_a_sentence(kind, tmp_path):
     assert tally.accepted or kind.name == "amat", report([tally])
 
 
-# --------------------------------------------------------------------------------- what would be seen if a promise were broken
+# ------------------------------------------------------ what would be seen if a promise were broken
 
 
 def kind_of(attempt) -> Kind:
@@ -83,7 +85,9 @@ def test_coverage_can_lead():
     pytest.importorskip("atheris")
     command = [sys.executable, "-m", "tests.fuzz", "--guided", "--only", "idx", "--cases", "5"]
     done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
-    assert done.returncode == 0 and done.stdout.splitlines()[-1].split()[:2] == ["all", "5"], done.stdout + done.stderr
+    assert done.returncode == 0 and done.stdout.splitlines()[-1].split()[:2] == ["all", "5"], (
+        done.stdout + done.stderr
+    )
 
 
 def test_counts_add_up():
@@ -92,20 +96,27 @@ def test_counts_add_up():
 
 
 def test_damage_is_what_it_says():
-    assert hurt(b"abcdef", [Bytes("cut", 3, 0), Bytes("append", 0, b"x"), Bytes("flip", 0, 0)]) == b"`bcx"
-    assert hurt(b"abcdef", [Bytes("drop", -3, 2), Bytes("insert", 1, b"--")]) == b"a--bcd"  # places go round
+    assert (
+        hurt(b"abcdef", [Bytes("cut", 3, 0), Bytes("append", 0, b"x"), Bytes("flip", 0, 0)])
+        == b"`bcx"
+    )
+    assert (
+        hurt(b"abcdef", [Bytes("drop", -3, 2), Bytes("insert", 1, b"--")]) == b"a--bcd"
+    )  # places go round
     assert altered({"a": [1, 2]}, [Node("replace", 2, 5), Node("rename", 1, "b")]) == {"b": [5, 2]}
     text = as_json([HUGE, DEEP, SURROGATE])
     assert b"7" * 5000 in text and b"[" * 5000 in text and b"\\ud800" in text
 
 
-@pytest.mark.parametrize("text", ["", " \n", "one\ntwo", "x" * 5000, "Traceback (most recent call last)"])
+@pytest.mark.parametrize(
+    "text", ["", " \n", "one\ntwo", "x" * 5000, "Traceback (most recent call last)"]
+)
 def test_what_is_no_sentence(text):
     with pytest.raises(AssertionError):
         check_sentence(text)
 
 
-# ------------------------------------------------------------------------------------------------------------------- traps
+# -------------------------------------------------------------------------------------------- traps
 
 TRAPS = {
     "settings": [settings.Toml("quickstart", 1, 0, ["a." * 60_000 + "a = 1"], [])],
@@ -144,16 +155,28 @@ TRAPS = {
 BY_NAME = {kind.name: kind for kind in KINDS}
 
 
-@pytest.mark.parametrize(("name", "case"), [(name, case) for name, cases in TRAPS.items() for case in cases], ids=str)
+@pytest.mark.parametrize(
+    ("name", "case"), [(name, case) for name, cases in TRAPS.items() for case in cases], ids=str
+)
 def test_a_trap_is_refused(name, case, tmp_path):
     kind = BY_NAME[name]
-    tally = campaign(Kind(name, 1, st.just(case), kind.prepare, kind.attempt), 1, tmp_path / "campaign", None)
+    tally = campaign(
+        Kind(name, 1, st.just(case), kind.prepare, kind.attempt), 1, tmp_path / "campaign", None
+    )
     assert tally.refused == 1 and not tally.failures, tally.failures
 
 
 def test_a_table_with_columns_without_end_is_left_out(tmp_path):
-    case, kind = records.Case("classifier", "metrics.csv", "bytes", [Bytes("insert", 0, b"," * 2_000_000)]), BY_NAME["records"]
-    tally = campaign(Kind("records", 1, st.just(case), kind.prepare, kind.attempt), 1, tmp_path / "campaign", None)
+    case, kind = (
+        records.Case("classifier", "metrics.csv", "bytes", [Bytes("insert", 0, b"," * 2_000_000)]),
+        BY_NAME["records"],
+    )
+    tally = campaign(
+        Kind("records", 1, st.just(case), kind.prepare, kind.attempt),
+        1,
+        tmp_path / "campaign",
+        None,
+    )
     assert tally.refused == 1 and not tally.failures, tally.failures
 
 
@@ -164,16 +187,34 @@ def place_of(value, name: str) -> int:
 
 def test_a_name_that_looks_like_mathematics_is_drawn_as_it_stands(tmp_path):
     node = Node("replace", place_of(CLASSIFIER | {"seed": 0}, "model"), "$\\frac{$")
-    case, kind = records.Case("classifier", "result.json", "nodes", [node], drawn=True), BY_NAME["records"]
-    tally = campaign(Kind("records", 1, st.just(case), kind.prepare, kind.attempt), 1, tmp_path / "campaign", None)
+    case, kind = (
+        records.Case("classifier", "result.json", "nodes", [node], drawn=True),
+        BY_NAME["records"],
+    )
+    tally = campaign(
+        Kind("records", 1, st.just(case), kind.prepare, kind.attempt),
+        1,
+        tmp_path / "campaign",
+        None,
+    )
     assert tally.accepted == 1 and not tally.failures, tally.failures
 
 
 def test_weights_of_another_size_take_no_memory(tmp_path):
     """The settings of a stranger promise a network of 68 GB; the weights beside them are small."""
-    node = Node("replace", place_of(config.to_dict(checkpoints.CONFIGS["classify"]), "hidden"), 65_536)
-    case, kind = checkpoints.Case("classify", "best.safetensors", "config", [node]), BY_NAME["checkpoints"]
-    tally = campaign(Kind("checkpoints", 1, st.just(case), kind.prepare, kind.attempt), 1, tmp_path / "campaign", None)
+    node = Node(
+        "replace", place_of(config.to_dict(checkpoints.CONFIGS["classify"]), "hidden"), 65_536
+    )
+    case, kind = (
+        checkpoints.Case("classify", "best.safetensors", "config", [node]),
+        BY_NAME["checkpoints"],
+    )
+    tally = campaign(
+        Kind("checkpoints", 1, st.just(case), kind.prepare, kind.attempt),
+        1,
+        tmp_path / "campaign",
+        None,
+    )
     assert tally.refused == 1 and not tally.failures, tally.failures
 
 
@@ -189,22 +230,33 @@ def test_the_largest_image_that_is_read_takes_less_than_a_gigabyte(size, tmp_pat
         (folder / "large.png").write_bytes(images.png(width, height, depth, colour, body))
         assert photographs._picture(folder / "large.png", 8).size == (width, height)
 
-    tally = campaign(Kind("large", 1, st.just(0), lambda kept, patch: None, attempt), 1, tmp_path / "campaign", None)
+    tally = campaign(
+        Kind("large", 1, st.just(0), lambda kept, patch: None, attempt),
+        1,
+        tmp_path / "campaign",
+        None,
+    )
     assert tally.accepted == 1, tally.failures
 
 
-# --------------------------------------------------------------------------------------------------------------- downloads
+# ---------------------------------------------------------------------------------------- downloads
 
 
 @pytest.fixture
 def hostile_server(tmp_path, monkeypatch):
-    """A server that gives, as CIFAR-10, an archive whose names lead out of the folder it is unpacked in."""
+    """A server that gives, as CIFAR-10, an archive whose names lead out of the folder it is
+    unpacked in.
+    """
     from torchvision.datasets import CIFAR10
 
     archive = tmp_path / "server" / CIFAR10.filename
     archive.parent.mkdir()
     with tarfile.open(archive, "w:gz") as packed:
-        for name in ("../../../escaped", str(tmp_path / "escaped"), f"{CIFAR10.base_folder}/../../escaped"):
+        for name in (
+            "../../../escaped",
+            str(tmp_path / "escaped"),
+            f"{CIFAR10.base_folder}/../../escaped",
+        ):
             entry = tarfile.TarInfo(name)
             entry.size = 4
             packed.addfile(entry, io.BytesIO(b"evil"))

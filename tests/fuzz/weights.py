@@ -1,4 +1,6 @@
-"""The weights of a stranger's network: safetensors, and what ``torch.save`` writes in its new and its old form."""
+"""The weights of a stranger's network: safetensors, and what ``torch.save`` writes in its new and
+its old form.
+"""
 
 import io
 import pickle
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import nn
 
-from drawbench.experiments import own
+from drawbench.tasks import user_model as own
 
 from .checkpoints import HEADERS, LENGTHS
 from .damage import DAMAGES, Payload, hurt, noise
@@ -70,18 +72,47 @@ PICKLES = [
     b"t.",
     b"0.",
 ]
-FORM, NAME = st.sampled_from(["zip", "old", "safetensors"]), st.sampled_from(["w.pt", "w.safetensors", "w.bin", "w"])
+FORM, NAME = (
+    st.sampled_from(["zip", "old", "safetensors"]),
+    st.sampled_from(["w.pt", "w.safetensors", "w.bin", "w"]),
+)
 CASES = st.one_of(
     st.builds(Case, FORM, NAME, st.just("bytes"), DAMAGES),
     st.builds(Case, FORM, NAME, st.just("bytes"), DAMAGES),
     st.builds(Case, st.just("zip"), NAME, st.just("member"), st.tuples(st.integers(0, 8), DAMAGES)),
-    st.builds(Case, st.just("zip"), NAME, st.just("data.pkl"), st.sampled_from(PICKLES) | st.binary(max_size=12)),
+    st.builds(
+        Case,
+        st.just("zip"),
+        NAME,
+        st.just("data.pkl"),
+        st.sampled_from(PICKLES) | st.binary(max_size=12),
+    ),
     st.builds(Case, st.just("old"), NAME, st.just("pickle"), st.sampled_from(PICKLES)),
-    st.builds(Case, st.sampled_from(["zip", "old"]), NAME, st.just("value"), st.sampled_from(list(VALUES))),
+    st.builds(
+        Case, st.sampled_from(["zip", "old"]), NAME, st.just("value"), st.sampled_from(list(VALUES))
+    ),
     st.builds(Case, FORM, NAME, st.just("payload"), st.sampled_from(["whole", "inside", "plain"])),
-    st.builds(Case, st.just("zip"), NAME, st.sampled_from(["bomb", "overlap", "escape", "twice", "tar", "encrypted", "script"]), st.none()),
-    st.builds(Case, FORM, NAME, st.just("header"), st.tuples(st.sampled_from([None, *LENGTHS]), st.sampled_from(HEADERS))),
-    st.builds(Case, FORM, NAME, st.sampled_from(["missing", "folder", "loop", "pipe", "endless"]), st.none()),
+    st.builds(
+        Case,
+        st.just("zip"),
+        NAME,
+        st.sampled_from(["bomb", "overlap", "escape", "twice", "tar", "encrypted", "script"]),
+        st.none(),
+    ),
+    st.builds(
+        Case,
+        FORM,
+        NAME,
+        st.just("header"),
+        st.tuples(st.sampled_from([None, *LENGTHS]), st.sampled_from(HEADERS)),
+    ),
+    st.builds(
+        Case,
+        FORM,
+        NAME,
+        st.sampled_from(["missing", "folder", "loop", "pipe", "endless"]),
+        st.none(),
+    ),
 )
 
 
@@ -112,11 +143,21 @@ def attempt(files: dict[str, bytes], folder: Path, case: Case) -> None:
     elif case.how == "value":
         path.write_bytes(saved(VALUES[str(what)], case.form))
     elif case.how == "payload":
-        harmful: object = Payload(marker) if what != "inside" else {**NETWORK, "0.bias": Payload(marker)}
-        path.write_bytes(pickle.dumps(harmful) if what == "plain" or case.form == "safetensors" else saved(harmful, case.form))
+        harmful: object = (
+            Payload(marker) if what != "inside" else {**NETWORK, "0.bias": Payload(marker)}
+        )
+        path.write_bytes(
+            pickle.dumps(harmful)
+            if what == "plain" or case.form == "safetensors"
+            else saved(harmful, case.form)
+        )
     elif case.how == "header":
         length, header = what  # type: ignore[misc]
-        path.write_bytes(struct.pack("<Q", len(header) if length is None else length) + header + b"\x01\x02\x03\x04")
+        path.write_bytes(
+            struct.pack("<Q", len(header) if length is None else length)
+            + header
+            + b"\x01\x02\x03\x04"
+        )
     elif case.how == "pickle":
         path.write_bytes(what + content[len(what) :])  # type: ignore[arg-type, operator]
     elif case.how in ("missing", "folder", "loop", "pipe", "endless"):

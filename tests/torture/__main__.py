@@ -40,17 +40,29 @@ HEADS = {
 }
 
 
-# ------------------------------------------------------------------------------------------------------------------ what is told
+# ------------------------------------------------------------------------------------- what is told
 
 
 def facts(seed: int) -> dict[str, str | int]:
     """Where and of what the figures are."""
-    asked = ["git", "-C", str(harness.ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    asked = [
+        "git",
+        "-C",
+        str(harness.ROOT),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+        "--exclude=*",
+    ]
     commit = subprocess.run(asked, capture_output=True, text=True).stdout.strip()
-    machine = (
-        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {version('torch')}"
-    )
-    return {"date": time.strftime("%Y-%m-%d"), "commit": commit or "unknown", "machine": machine, "seed": seed}
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, torch {version('torch')}"
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": commit or "unknown",
+        "machine": machine,
+        "seed": seed,
+    }
 
 
 def table(record: dict[str, dict]) -> str:
@@ -60,13 +72,22 @@ def table(record: dict[str, dict]) -> str:
     rows["**all**"] = {name: sum(found[name] for found in record.values()) for name in HEADS}
     for title, found in rows.items():
         lines.append(f"| {title} | " + " | ".join(f"{found[name]:,}" for name in HEADS) + " |")
-    whens = {f"commit {found['commit']}, {found['date']}, seed {found['seed']}; {found['machine']}" for found in record.values()}
-    notes = [f"- {TITLES[harm]}: {note}" for harm, found in record.items() for note in sorted(set(found["notes"]))]
+    whens = {
+        f"commit {found['commit']}, {found['date']}, seed {found['seed']}; {found['machine']}"
+        for found in record.values()
+    }
+    notes = [
+        f"- {TITLES[harm]}: {note}"
+        for harm, found in record.items()
+        for note in sorted(set(found["notes"]))
+    ]
     return "\n".join([*lines, "", *sorted(whens), *([""] if notes else []), *notes])
 
 
 def remember(tallies: dict[str, Tally], seed: int, file: Path, page: Path) -> None:
-    """Put the figures of these harms in place of older ones: in the JSON file, and in the page between two marks."""
+    """Put the figures of these harms in place of older ones: in the JSON file, and in the page
+    between two marks.
+    """
     record = json.loads(file.read_text()) if file.exists() else {}
     record |= {harm: {**_plain(tally), **facts(seed)} for harm, tally in tallies.items()}
     record = {harm: record[harm] for harm in HARMS if harm in record}
@@ -79,16 +100,28 @@ def _plain(tally: Tally) -> dict:
     return {name: value for name, value in asdict(tally).items() if name != "about"}
 
 
-@click.command(epilog="A fault prints its case, the command that repeats it, and leaves its folder for inspection.")
+@click.command(
+    epilog="A fault prints its case, the command that repeats it, and leaves its folder for inspection."
+)
 @click.option("--only", help=f"Some harms: {','.join(HARMS)}.  [default: all]")
 @click.option("--kills", default=200, show_default=True, help="How many times to kill.")
 @click.option("--share", default=1.0, show_default=True, help="Of all cases: 0.05 is a quick look.")
 @click.option("--seed", default=0, show_default=True, help="Of all that is random.")
 @click.option("--case", "number", type=int, help="One case of the harm of --only, again.")
 @click.option("--workers", default=2, show_default=True, help="Cases at a time.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write the counts here: .md, else JSON.")
-@click.option("--record", is_flag=True, help="Put the counts into results/torture.json and docs/reliability.md.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Where to work.  [default: a temporary folder]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Write the counts here: .md, else JSON."
+)
+@click.option(
+    "--record",
+    is_flag=True,
+    help="Put the counts into results/torture.json and docs/reliability.md.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="Where to work.  [default: a temporary folder]",
+)
 def main(
     only: str | None,
     kills: int,
@@ -121,7 +154,12 @@ def main(
     if out is not None:
         out.write_text((table(told) if out.suffix == ".md" else json.dumps(told, indent=2)) + "\n")
     if record:
-        remember(tallies, seed, harness.ROOT / "results" / "torture.json", harness.ROOT / "docs" / "reliability.md")
+        remember(
+            tallies,
+            seed,
+            harness.ROOT / "results" / "torture.json",
+            harness.ROOT / "docs" / "reliability.md",
+        )
     faults = [fault for tally in tallies.values() for fault in tally.faults]
     for fault in faults:
         click.echo(f"FAULT {fault}", err=True)

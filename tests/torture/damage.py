@@ -1,7 +1,8 @@
-"""Every file that is read again, cut short at each 2 % of its length, and with single bytes changed.
+"""Every file that is read again, cut short at each 2 % of its length, and with single bytes
+changed.
 
-What comes of it must be a sentence, or exactly what was in the file before. Each way of reading is the product's own; a few cases of
-each file go through the real ``resume`` to the end.
+What comes of it must be a sentence, or exactly what was in the file before. Each way of reading is
+the product's own; a few cases of each file go through the real ``resume`` to the end.
 """
 
 import contextlib
@@ -16,15 +17,36 @@ from . import harness
 from .harness import RUN, Case, Place, Reference, Tally
 
 FLIPS, CUTS, RESUMED = 300, 50, 2
-RUN_FILES = ("last", "previous", "best", "config.json", "environment.json", "result.json", "metrics.csv", "test.npz")
+RUN_FILES = (
+    "last",
+    "previous",
+    "best",
+    "config.json",
+    "environment.json",
+    "result.json",
+    "metrics.csv",
+    "test.npz",
+)
 DATA_FILES = ("train.npz", "validation.npz", "test.npz", "card.json")
-FILES = [(task, name) for task in harness.TASKS for name in RUN_FILES] + [("data", name) for name in DATA_FILES]
+FILES = [(task, name) for task in harness.TASKS for name in RUN_FILES] + [
+    ("data", name) for name in DATA_FILES
+]
 COUNT = len(FILES)
-UNREAD = ("previous", "environment.json", "test.npz")  # by resume, but for the command in environment.json, without which it goes on
+UNREAD = (
+    "previous",
+    "environment.json",
+    "test.npz",
+)  # by resume, but for the command in environment.json, without which it goes on
 
 
 def run(
-    case: Case, place: Place, references: dict[str, Reference], tally: Tally, flips: int = FLIPS, cuts: int = CUTS, resumed: int = RESUMED
+    case: Case,
+    place: Place,
+    references: dict[str, Reference],
+    tally: Tally,
+    flips: int = FLIPS,
+    cuts: int = CUTS,
+    resumed: int = RESUMED,
 ) -> None:
     task, name = FILES[case.number % COUNT]
     reference = references["classify" if task == "data" else task]
@@ -35,7 +57,9 @@ def run(
     changes = list(_changed(case.chance(), whole, flips, cuts))
     tally.about = f"{case.again} ({task}, {name})"
     tally.tried += len(changes)
-    for kind, what in place.apart(lambda: _read_all(path, whole, changes, lambda: read(path), name)):
+    for kind, what in place.apart(
+        lambda: _read_all(path, whole, changes, lambda: read(path), name)
+    ):
         tally.about = f"{case.again} ({task}, {name} {what.partition(': ')[0]})"
         tally.fault(what.partition(": ")[2], kind)
     if name in UNREAD:
@@ -57,15 +81,22 @@ def where(folder: Path, task: str, name: str) -> Path:
     return RUN / (name if "." in name else f"{name}.safetensors")
 
 
-def _changed(chance: random.Random, whole: bytes, flips: int, cuts: int) -> Iterator[tuple[str, bytes]]:
+def _changed(
+    chance: random.Random, whole: bytes, flips: int, cuts: int
+) -> Iterator[tuple[str, bytes]]:
     for cut in range(cuts):
         yield f"cut short at {100 * cut // cuts} %", whole[: len(whole) * cut // cuts]
     for _ in range(flips):
         position, change = chance.randrange(len(whole)), chance.randrange(1, 256)
-        yield f"byte {position} changed by {change}", whole[:position] + bytes([whole[position] ^ change]) + whole[position + 1 :]
+        yield (
+            f"byte {position} changed by {change}",
+            whole[:position] + bytes([whole[position] ^ change]) + whole[position + 1 :],
+        )
 
 
-def _read_all(path: Path, whole: bytes, changes: list[tuple[str, bytes]], read: Callable[[], Any], name: str) -> list[tuple[str, str]]:
+def _read_all(
+    path: Path, whole: bytes, changes: list[tuple[str, bytes]], read: Callable[[], Any], name: str
+) -> list[tuple[str, str]]:
     """The kind of each fault, and a sentence."""
     from drawbench.errors import Problem
 
@@ -88,7 +119,7 @@ def _read_all(path: Path, whole: bytes, changes: list[tuple[str, bytes]], read: 
     return found
 
 
-# ------------------------------------------------------------------------------------------------------------ ways of reading
+# ---------------------------------------------------------------------------------- ways of reading
 
 
 def _state(path: Path) -> Any:
@@ -130,7 +161,9 @@ def _checkpoint(path: Path) -> Any:
 
 
 def _exported(path: Path) -> Any:
-    """The weights, settings and result that ``drawbench export`` gives away; a Problem if it refuses in a sentence."""
+    """The weights, settings and result that ``drawbench export`` gives away; a Problem if it
+    refuses in a sentence.
+    """
     from click.testing import CliRunner
 
     from drawbench.cli import cli
@@ -142,14 +175,20 @@ def _exported(path: Path) -> Any:
     told = CliRunner().invoke(cli, ["export", str(RUN), str(out)], prog_name="drawbench")
     if told.exit_code:
         if told.exit_code not in (1, 2) or told.stderr.count("Error: ") != 1:
-            raise RuntimeError(f"export ended with {told.exit_code}: {told.exception!r} {told.output}")
+            raise RuntimeError(
+                f"export ended with {told.exit_code}: {told.exception!r} {told.output}"
+            )
         raise Problem(told.stderr.strip().splitlines()[-1])
-    settings, result = (json.loads((out / name).read_text()) for name in ("config.json", "result.json"))
+    settings, result = (
+        json.loads((out / name).read_text()) for name in ("config.json", "result.json")
+    )
     return _checkpoint(out / BEST), settings, result
 
 
 def _record(path: Path) -> Any:
-    """What tables, figures and reports read; numbers in ``metrics.csv`` carry no hash, so it may be read in another way there."""
+    """What tables, figures and reports read; numbers in ``metrics.csv`` carry no hash, so it may be
+    read in another way there.
+    """
     from drawbench import records
 
     found = records.read(RUN, lambda text: None)
@@ -157,7 +196,7 @@ def _record(path: Path) -> Any:
 
 
 def _outcomes(path: Path) -> Any:
-    from drawbench import paired
+    from drawbench.evaluation import paired
 
     found = paired.load(RUN)
     return found.metric, found.test_sha256, found.losses.tobytes()

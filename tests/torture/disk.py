@@ -1,4 +1,6 @@
-"""A disk that is full from some moment on, fails one write half way, cannot be written, or loses the run folder."""
+"""A disk that is full from some moment on, fails one write half way, cannot be written, or loses
+the run folder.
+"""
 
 import os
 import resource
@@ -19,7 +21,9 @@ def run(case: Case, place: Place, references: dict[str, Reference], tally: Tally
     harms[(case.number // 2) % len(harms)](case, place, task, references[task], tally)
 
 
-def _held_to(tally: Tally, place: Place, ended: harness.Ended, words: list[str], reference: Reference) -> None:
+def _held_to(
+    tally: Tally, place: Place, ended: harness.Ended, words: list[str], reference: Reference
+) -> None:
     """An error, said once; nothing lost; and once the disk works again, it goes on."""
     tally.tried += 1
     harness.said_once(tally, ended)
@@ -28,7 +32,9 @@ def _held_to(tally: Tally, place: Place, ended: harness.Ended, words: list[str],
 
 
 def _limit(size: int) -> None:
-    """No file of this process may grow beyond ``size`` bytes: a write gets as far as that, and the next one fails."""
+    """No file of this process may grow beyond ``size`` bytes: a write gets as far as that, and the
+    next one fails.
+    """
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
@@ -44,9 +50,15 @@ def full(case: Case, place: Place, task: str, reference: Reference, tally: Tally
 def fails_once(case: Case, place: Place, task: str, reference: Reference, tally: Tally) -> None:
     """One file cannot be written further than a part of it; the next ones can."""
     chance, words = case.chance(), harness.command(task)
-    writes = [number for number, operation in enumerate(reference.operations, start=1) if operation.startswith("write")]
+    writes = [
+        number
+        for number, operation in enumerate(reference.operations, start=1)
+        if operation.startswith("write")
+    ]
     nth, size = (
-        chance.choice([number for number in writes if ".lock" not in reference.operations[number - 1]]),
+        chance.choice(
+            [number for number in writes if ".lock" not in reference.operations[number - 1]]
+        ),
         chance.choice(SOME),
     )
     tally.about = f"{case.again} ({task}, file operation {nth} fails after {size} bytes)"
@@ -66,13 +78,19 @@ def small_disk(case: Case, place: Place, task: str, reference: Reference, tally:
     size = case.chance().randrange(16, 84, 4)  # a run takes 92 at least
     tally.about = f"{case.again} ({task}, {size} kB of disk)"
     room.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(room)], capture_output=True)
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(room)], capture_output=True
+    )
     if mounted.returncode:
-        tally.notes.append("a small file system of its own was left out: to mount one takes the rights of root")
+        tally.notes.append(
+            "a small file system of its own was left out: to mount one takes the rights of root"
+        )
         return
     try:
         ended = place.call(words)
-        subprocess.run(["mount", "-o", "remount,size=64m", str(room)], check=True, capture_output=True)
+        subprocess.run(
+            ["mount", "-o", "remount,size=64m", str(room)], check=True, capture_output=True
+        )
         _held_to(tally, place, ended, words, reference)
         shutil.copytree(room, place.folder / "copy")  # what is mounted is gone with it
     finally:
@@ -80,11 +98,18 @@ def small_disk(case: Case, place: Place, task: str, reference: Reference, tally:
 
 
 def _seal(folder: Path, close: bool) -> bool:
-    """Let nobody make, remove or rename files in a folder, or let them again; whether that can be done here."""
+    """Let nobody make, remove or rename files in a folder, or let them again; whether that can be
+    done here.
+    """
     if os.geteuid():
         folder.chmod(0o555 if close else 0o755)
         return True
-    return subprocess.run(["chattr", "+i" if close else "-i", str(folder)], capture_output=True).returncode == 0  # root may write anywhere
+    return (
+        subprocess.run(
+            ["chattr", "+i" if close else "-i", str(folder)], capture_output=True
+        ).returncode
+        == 0
+    )  # root may write anywhere
 
 
 def sealed(case: Case, place: Place, task: str, reference: Reference, tally: Tally) -> None:
@@ -95,21 +120,29 @@ def sealed(case: Case, place: Place, task: str, reference: Reference, tally: Tal
     before = harness.at_operation(nth, lambda kind, path: _seal(Path(RUN), True))
     ended = place.call(words, before=before)
     if not _seal(place.run, False):
-        tally.notes.append("folders that become read-only were left out: this file system cannot seal a folder against root")
+        tally.notes.append(
+            "folders that become read-only were left out: this file system cannot seal a folder against root"
+        )
         return
     _held_to(tally, place, ended, words, reference)
 
 
-def sealed_from_the_start(case: Case, place: Place, task: str, reference: Reference, tally: Tally) -> None:
+def sealed_from_the_start(
+    case: Case, place: Place, task: str, reference: Reference, tally: Tally
+) -> None:
     """Nothing can be written at all, or no run folder made."""
     words = harness.command(task)
-    folder = case.chance().choice((place.folder, place.folder / "results", place.folder / "datasets"))
+    folder = case.chance().choice(
+        (place.folder, place.folder / "results", place.folder / "datasets")
+    )
     if folder.name == "datasets" and task == "generate":
         folder = place.folder  # this one makes no data set
     tally.about = f"{case.again} ({task}, {folder.name} is read-only)"
     folder.mkdir(exist_ok=True)
     if not _seal(folder, True):
-        tally.notes.append("read-only folders were left out: this file system cannot seal a folder against root")
+        tally.notes.append(
+            "read-only folders were left out: this file system cannot seal a folder against root"
+        )
         return
     ended = place.call(words)
     _seal(folder, False)
@@ -122,7 +155,9 @@ def gone(case: Case, place: Place, task: str, reference: Reference, tally: Tally
     words, nth = harness.command(task), case.chance().randint(first, last)
     tally.about = f"{case.again} ({task}, the run folder is gone from file operation {nth} on)"
     away = place.folder / "away"
-    ended = place.call(words, before=harness.at_operation(nth, lambda kind, path: os.rename(RUN, away)))
+    ended = place.call(
+        words, before=harness.at_operation(nth, lambda kind, path: os.rename(RUN, away))
+    )
     harness.said_once(tally, place.call(harness.RESUME))
     shutil.rmtree(place.run, ignore_errors=True)
     if away.exists():
@@ -131,8 +166,14 @@ def gone(case: Case, place: Place, task: str, reference: Reference, tally: Tally
 
 
 def _while_there(reference: Reference) -> tuple[int, int]:
-    """The first and the last operation between which a process works in its run folder, figures left out."""
-    inside = [number for number, operation in enumerate(reference.operations, start=1) if f"/{RUN}/" in operation]
+    """The first and the last operation between which a process works in its run folder, figures
+    left out.
+    """
+    inside = [
+        number
+        for number, operation in enumerate(reference.operations, start=1)
+        if f"/{RUN}/" in operation
+    ]
     made = next(number for number in inside if "/.config.json" in reference.operations[number - 1])
     drawn = (number for number in inside if "/figures/" in reference.operations[number - 1])
     return made + 2, next(drawn, len(reference.operations) + 1) - 1

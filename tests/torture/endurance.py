@@ -1,6 +1,8 @@
-"""20,000 updates with a save after each 50: memory, open files and speed at the end are as at the start.
+"""20,000 updates with a save after each 50: memory, open files and speed at the end are as at the
+start.
 
-Speed is that in CPU time; the clock's is noted beside it. Machines grow slower by themselves, when they get hot or others work beside
+Speed is that in CPU time; the clock's is noted beside it. Machines grow slower by themselves, when
+they get hot or others work beside
 them: a training that slowed is done again, and one that wears out slows every time.
 """
 
@@ -20,10 +22,14 @@ PATIENCE = 3600  # seconds
 MEMORY, SPEED = 0.05, 0.10  # how much they may change
 TRIES = 3
 FEWEST = 10  # samples, two in each fifth
-Samples = list[tuple[int, float, float, int, int]]  # updates, clock and CPU seconds so far, bytes, open files
+Samples = list[
+    tuple[int, float, float, int, int]
+]  # updates, clock and CPU seconds so far, bytes, open files
 
 
-def run(case: Case, place: Place, references: dict[str, Reference], tally: Tally, steps: int = STEPS) -> None:
+def run(
+    case: Case, place: Place, references: dict[str, Reference], tally: Tally, steps: int = STEPS
+) -> None:
     tally.about = f"{case.again} ({steps:,} updates)"
     tally.tried += 1
     words = harness.command("classify", steps=steps, save_every=SAVE, evaluate_every=MEASURE)
@@ -38,7 +44,9 @@ def run(case: Case, place: Place, references: dict[str, Reference], tally: Tally
 
 
 def watched(place: Place, words: list[str], tally: Tally) -> Samples:
-    """The samples of a training, one at every validation; what is wrong with its end goes into the tally."""
+    """The samples of a training, one at every validation; what is wrong with its end goes into the
+    tally.
+    """
     process = place.start(words, cold=True)
     metrics, rows = place.run / "metrics.csv", 0
     samples: Samples = []
@@ -60,7 +68,11 @@ def watched(place: Place, words: list[str], tally: Tally) -> Samples:
     ended = process.ended()
     harness.no_traceback(tally, ended)
     tally.check(ended.status == 0, f"exit status {ended.status}: {ended.err[-600:]}")
-    tally.check(not harness.unsound(place.run) and not harness.strays(place), "it left something behind", "strays")
+    tally.check(
+        not harness.unsound(place.run) and not harness.strays(place),
+        "it left something behind",
+        "strays",
+    )
     return samples
 
 
@@ -78,7 +90,10 @@ def parts(samples: Samples) -> tuple[Samples, Samples]:
 
 def speeds(samples: Samples, clock: int) -> tuple[float, float]:
     """Updates in a second, early and at the end, by the clock in that column of the samples."""
-    early, late = (MEASURE * (part[-1][0] - part[0][0]) / (part[-1][clock] - part[0][clock]) for part in parts(samples))
+    early, late = (
+        MEASURE * (part[-1][0] - part[0][0]) / (part[-1][clock] - part[0][clock])
+        for part in parts(samples)
+    )
     return early, late
 
 
@@ -103,12 +118,17 @@ def judged(tally: Tally, samples: Samples) -> None:
     memory = [statistics.median(sample[3] for sample in part) for part in (start, end)]
     files = [statistics.median(sample[4] for sample in part) for part in (start, end)]
     (early, late), clock = speeds(samples, 2), speeds(samples, 1)
-    megabytes = ", ".join(f"{sample[3] / 1e6:.0f}" for sample in samples[:: max(1, len(samples) // 10)])
+    megabytes = ", ".join(
+        f"{sample[3] / 1e6:.0f}" for sample in samples[:: max(1, len(samples) // 10)]
+    )
     tally.notes += [
         f"memory {memory[0] / 1e6:.1f} MB early, {memory[1] / 1e6:.1f} MB at the end ({megabytes})",
         f"open files {files[0]:g} early, {files[1]:g} at the end",
         f"updates in a second of CPU time {early:.0f} early, {late:.0f} at the end; by the clock {clock[0]:.0f} and {clock[1]:.0f}",
     ]
-    tally.check(memory[1] <= (1 + MEMORY) * memory[0], f"memory rose from {memory[0] / 1e6:.1f} to {memory[1] / 1e6:.1f} MB")
+    tally.check(
+        memory[1] <= (1 + MEMORY) * memory[0],
+        f"memory rose from {memory[0] / 1e6:.1f} to {memory[1] / 1e6:.1f} MB",
+    )
     tally.check(files[0] == files[1], f"open files went from {files[0]:g} to {files[1]:g}")
     tally.check(not slowed(samples), f"it slowed from {rates(samples)}")

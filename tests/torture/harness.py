@@ -1,4 +1,6 @@
-"""What all harms share: commands in processes of their own, blows that strike them, and the comparison of run folders."""
+"""What all harms share: commands in processes of their own, blows that strike them, and the
+comparison of run folders.
+"""
 
 import contextlib
 import fcntl
@@ -23,7 +25,9 @@ _SMALL = {"source": "digits", "run": "one", "glimpses": 2, "hidden": 8, "threads
 _LENGTHS = {"steps": 180, "evaluate-every": 30, "save-every": 5}
 SETTINGS: dict[str, dict[str, Any]] = {
     "classify": _SMALL | _LENGTHS | {"canvas": 28, "clutter": 1, "patch": 4, "batch": 16},
-    "generate": _SMALL | _LENGTHS | {"latent": 4, "batch": 15, "validation-images": 21, "iw-samples": 2, "iw-images": 5},
+    "generate": _SMALL
+    | _LENGTHS
+    | {"latent": 4, "batch": 15, "validation-images": 21, "iw-samples": 2, "iw-images": 5},
 }
 TASKS = tuple(SETTINGS)
 
@@ -37,7 +41,7 @@ def command(task: str, **changes: Any) -> list[str]:
 RESUME = ["resume", str(RUN)]
 
 
-# ------------------------------------------------------------------------------------------------------------ what is counted
+# ---------------------------------------------------------------------------------- what is counted
 
 
 @dataclass(frozen=True)
@@ -54,12 +58,16 @@ class Case:
 
     @property
     def pictures(self) -> bool:
-        """Whether its processes draw figures, which take most of the time of so short a run: those of every fourth pair do."""
+        """Whether its processes draw figures, which take most of the time of so short a run: those
+        of every fourth pair do.
+        """
         return self.number // 2 % 4 == 0
 
     @property
     def cold(self) -> bool:
-        """Whether its first process is ``python cli.py`` from the very beginning, as in every eighth pair."""
+        """Whether its first process is ``python cli.py`` from the very beginning, as in every
+        eighth pair.
+        """
         return self.number // 2 % 8 == 0
 
     @property
@@ -71,10 +79,9 @@ class Case:
 class Tally:
     """What came of some cases.
 
-    Attributes:
-        tried: harms done.
-        resumed, identical: runs that were gone on with to the end; and of those, the ones that ended as if nothing had happened.
-        tracebacks, silent, lost, strays: tracebacks; wrong weights or data taken without a word; checkpoints that were there and are
+    Attributes: tried: harms done. resumed, identical: runs that were gone on with to the end; and
+        of those, the ones that ended as if nothing had happened. tracebacks, silent, lost, strays:
+        tracebacks; wrong weights or data taken without a word; checkpoints that were there and are
             not, or do not open; temporary files that are still there after the next start.
         faults: a sentence for each thing that is not as promised, these and others.
         notes: what was measured or left out.
@@ -116,10 +123,9 @@ class Tally:
 class Reference:
     """An uninterrupted run, to compare with.
 
-    Attributes:
-        folder: the place it was made in.
-        seconds: of CPU time that the command took, the libraries loaded already, and ``cold``, with loading them.
-        operations: what it did to its files, in order: opened to write, renamed, removed, made.
+    Attributes: folder: the place it was made in. seconds: of CPU time that the command took, the
+        libraries loaded already, and ``cold``, with loading them. operations: what it did to its
+        files, in order: opened to write, renamed, removed, made.
     """
 
     folder: Path
@@ -128,12 +134,14 @@ class Reference:
     operations: list[str]
 
 
-# ------------------------------------------------------------------------------------------------------------------ processes
+# ---------------------------------------------------------------------------------------- processes
 
 
 @dataclass(frozen=True)
 class Ended:
-    """A command that has ended: its exit status, negative for a signal, what it wrote, and its CPU seconds."""
+    """A command that has ended: its exit status, negative for a signal, what it wrote, and its CPU
+    seconds.
+    """
 
     status: int
     out: str
@@ -153,7 +161,9 @@ class Process:
         self._ended: Ended | None = None
 
     def cpu(self) -> float:
-        """The CPU seconds of its main thread so far: where it is in its life, whatever else the machine does."""
+        """The CPU seconds of its main thread so far: where it is in its life, whatever else the
+        machine does.
+        """
         with contextlib.suppress(OSError, IndexError, ValueError):
             return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[0]) / 1e9
         return 0.0
@@ -163,15 +173,21 @@ class Process:
             pid, status, used = os.wait4(self.pid, os.WNOHANG)
             if pid:
                 out, err = (_all_of(pipe) for pipe in self._pipes)
-                self._ended = Ended(os.waitstatus_to_exitcode(status), out, err, used.ru_utime + used.ru_stime)
-                self._log.write_text(f"{self._log.read_text()}status {self._ended.status}\n{out}\n{err}")
+                self._ended = Ended(
+                    os.waitstatus_to_exitcode(status), out, err, used.ru_utime + used.ru_stime
+                )
+                self._log.write_text(
+                    f"{self._log.read_text()}status {self._ended.status}\n{out}\n{err}"
+                )
         return self._ended is None
 
     def send(self, number: int) -> None:
         if self.alive():
             os.kill(self.pid, number)
 
-    def wait_for(self, happened: Callable[[], Any], limit: float = LIMIT, pause: float = 0.003) -> bool:
+    def wait_for(
+        self, happened: Callable[[], Any], limit: float = LIMIT, pause: float = 0.003
+    ) -> bool:
         """Whether it happens while the process lives, which is ``limit`` seconds at most."""
         until = time.monotonic() + limit
         while self.alive():
@@ -190,7 +206,9 @@ class Process:
 
 
 def _all_of(pipe: int) -> str:
-    """What was written into a pipe. It is closed unless somebody may still write into it, who would be killed by that."""
+    """What was written into a pipe. It is closed unless somebody may still write into it, who would
+    be killed by that.
+    """
     parts = []
     with contextlib.suppress(BlockingIOError):
         while part := os.read(pipe, 1 << 16):
@@ -208,19 +226,24 @@ class Place:
         self._started = itertools.count(1)
         folder.mkdir(parents=True)
 
-    def start(self, words: list[str], *, cold: bool = False, before: Callable[[], object] | None = None) -> Process:
+    def start(
+        self, words: list[str], *, cold: bool = False, before: Callable[[], object] | None = None
+    ) -> Process:
         """Start a command.
 
-        Args:
-            cold: as ``python cli.py``. Else the process is a fork of this one, which has loaded the libraries already: a real process
+        Args: cold: as ``python cli.py``. Else the process is a fork of this one, which has loaded
+            the libraries already: a real process
                 that runs the real command, without the seconds that loading takes.
             before: called in the new process first.
         """
         number = next(self._started)
-        logs = self.folder.parent / f"{self.folder.name}.logs"  # beside it: the folder itself may become unwritable
+        logs = (
+            self.folder.parent / f"{self.folder.name}.logs"
+        )  # beside it: the folder itself may become unwritable
         logs.mkdir(exist_ok=True)
         (logs / f"{number}.log").write_text(" ".join(words) + "\n")
-        # What it prints goes into pipes, which a full disk does not touch; they take more than any command prints.
+        # What it prints goes into pipes, which a full disk does not touch; they take more than any
+        # command prints.
         (out, to_out), (err, to_err) = os.pipe(), os.pipe()
         for pipe in (out, err):
             os.set_blocking(pipe, False)
@@ -304,11 +327,12 @@ def _become(words: list[str]) -> None:
     os._exit(status)
 
 
-# ---------------------------------------------------------------------------------------------------------------------- blows
+# -------------------------------------------------------------------------------------------- blows
 
 
 def at_operation(nth: int, act: Callable[[str, str], object]) -> Callable[[], None]:
-    """What makes a process call ``act(kind, path)`` before its n-th change of a file below its working directory; 0: before each.
+    """What makes a process call ``act(kind, path)`` before its n-th change of a file below its
+    working directory; 0: before each.
 
     By an audit hook of the interpreter: nothing in the product knows of it.
     """
@@ -320,7 +344,10 @@ def at_operation(nth: int, act: Callable[[str, str], object]) -> Callable[[], No
         def hook(event: str, arguments: tuple) -> None:
             if event not in kinds or isinstance(arguments[0], int):
                 return
-            if event == "open" and not (isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)):
+            if event == "open" and not (
+                isinstance(arguments[2], int)
+                and arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            ):
                 return
             path = os.path.abspath(os.fsdecode(arguments[0]))
             if path.startswith(here) and (next(count) == nth or nth == 0):
@@ -335,10 +362,9 @@ def at_operation(nth: int, act: Callable[[str, str], object]) -> Callable[[], No
 class Blow:
     """Where in its life a process is struck, and by what.
 
-    Attributes:
-        signals: one after the other.
-        share: of its CPU time, 0 .. 1; or
-        nth: the number of the operation on its files before which it is struck, and if ``half``, with half of the file written that
+    Attributes: signals: one after the other. share: of its CPU time, 0 .. 1; or nth: the number of
+        the operation on its files before which it is struck, and if ``half``, with half of the file
+        written that
             is about to take its place.
         cold: the process is ``python cli.py`` from its beginning.
         gap: seconds, or operations, between signals.
@@ -354,16 +380,32 @@ class Blow:
     def __str__(self) -> str:
         names = " and ".join(signal.Signals(number).name for number in self.signals)
         if self.nth:
-            return f"{names} before file operation {self.nth}{', half written' if self.half else ''}"
+            return (
+                f"{names} before file operation {self.nth}{', half written' if self.half else ''}"
+            )
         return f"{names} after {100 * self.share:.1f} % of its {'whole ' if self.cold else ''}life"
 
 
-def draw(chance: random.Random, reference: Reference, signals: tuple[int, ...], *, longest: float = 1.0, cold: bool = False) -> Blow:
-    """A blow anywhere in the first ``longest`` of a process's life: as often at a moment as at a file."""
+def draw(
+    chance: random.Random,
+    reference: Reference,
+    signals: tuple[int, ...],
+    *,
+    longest: float = 1.0,
+    cold: bool = False,
+) -> Blow:
+    """A blow anywhere in the first ``longest`` of a process's life: as often at a moment as at a
+    file.
+    """
     if cold or chance.random() < 0.5:
         return Blow(signals, share=longest * chance.random(), cold=cold, gap=chance.uniform(0, 0.3))
     nth = chance.randint(1, max(1, int(longest * len(reference.operations))))
-    return Blow(signals, nth=nth, half=signals == (signal.SIGKILL,) and chance.random() < 0.5, gap=chance.randint(0, 3))
+    return Blow(
+        signals,
+        nth=nth,
+        half=signals == (signal.SIGKILL,) and chance.random() < 0.5,
+        gap=chance.randint(0, 3),
+    )
 
 
 def struck(place: Place, words: list[str], reference: Reference, blow: Blow) -> tuple[Ended, bool]:
@@ -380,7 +422,9 @@ def struck(place: Place, words: list[str], reference: Reference, blow: Blow) -> 
             if number is None:
                 return
             at += 1 + int(blow.gap)
-            if blow.half and kind == "rename" and path.endswith(".tmp"):  # as if it had been written so far
+            if (
+                blow.half and kind == "rename" and path.endswith(".tmp")
+            ):  # as if it had been written so far
                 os.truncate(path, os.path.getsize(path) // 2)
             mark.touch()
             os.kill(os.getpid(), number)
@@ -396,33 +440,47 @@ def struck(place: Place, words: list[str], reference: Reference, blow: Blow) -> 
     return process.ended(), True
 
 
-# ----------------------------------------------------------------------------------------------------------------- comparison
+# --------------------------------------------------------------------------------------- comparison
 
 
 def differences(run: Path, expected: Path, ranks: bool = False) -> list[str]:
     """In what two finished run folders differ; timing alone may.
 
-    Compared to the bit: weights, optimiser state and what else is in the checkpoints, ``metrics.csv``, ``result.json``, the losses of
-    each test image, the configuration, and every figure. Excepted: ``seconds`` in the states, ``train_seconds`` in ``result.json``.
-    The state before the last is the one before the last save, which an interruption moves; it has to be sound.
+    Compared to the bit: weights, optimiser state and what else is in the checkpoints,
+    ``metrics.csv``, ``result.json``, the losses of each test image, the configuration, and every
+    figure. Excepted: ``seconds`` in the states, ``train_seconds`` in ``result.json``. The state
+    before the last is the one before the last save, which an interruption moves; it has to be
+    sound.
     """
     from drawbench import runs
 
     found = []
     for name in (runs.BEST, runs.LAST):
         try:
-            (tensors, facts), (others, other_facts) = (runs.load_checkpoint(folder / name) for folder in (run, expected))
+            (tensors, facts), (others, other_facts) = (
+                runs.load_checkpoint(folder / name) for folder in (run, expected)
+            )
         except runs.Problem as problem:
             return [str(problem)]
-        if tensors.keys() != others.keys() or any(_bits(tensors[key]) != _bits(others[key]) for key in others):
+        if tensors.keys() != others.keys() or any(
+            _bits(tensors[key]) != _bits(others[key]) for key in others
+        ):
             found.append(f"tensors of {name}")
         if facts | {"seconds": 0} != other_facts | {"seconds": 0}:
             found.append(f"facts of {name}")
     found += [path for path in unsound(run) if path not in found]
-    names = ["metrics.csv", "config.json", "test.npz"] + [f"figures/{path.name}" for path in (expected / "figures").glob("*")]
-    found += [name for name in names if not (run / name).is_file() or (run / name).read_bytes() != (expected / name).read_bytes()]
+    names = ["metrics.csv", "config.json", "test.npz"] + [
+        f"figures/{path.name}" for path in (expected / "figures").glob("*")
+    ]
+    found += [
+        name
+        for name in names
+        if not (run / name).is_file() or (run / name).read_bytes() != (expected / name).read_bytes()
+    ]
     results = [json.loads((folder / "result.json").read_text()) for folder in (run, expected)]
-    plain = [{**result, "train_seconds": 0, "sha256": ""} for result in results]  # whose hash is over train_seconds too
+    plain = [
+        {**result, "train_seconds": 0, "sha256": ""} for result in results
+    ]  # whose hash is over train_seconds too
     if plain[0] != plain[1]:
         found.append("result.json")
     return found
@@ -460,17 +518,26 @@ def strays(place: Place) -> list[str]:
     """Temporary files and folders, wherever they are."""
     found = [path for path in place.folder.rglob(".*") if path.name != ".lock"]
     return [
-        str(path.relative_to(place.folder)) for path in found if not any(path.is_relative_to(other) for other in found if other != path)
+        str(path.relative_to(place.folder))
+        for path in found
+        if not any(path.is_relative_to(other) for other in found if other != path)
     ]
 
 
 def said_once(tally: Tally, ended: Ended, statuses: tuple[int, ...] = (1, 2)) -> bool:
-    """Hold a command that could not go on to what is promised: one sentence, at the end, and no traceback."""
+    """Hold a command that could not go on to what is promised: one sentence, at the end, and no
+    traceback.
+    """
     return all(
         [
             no_traceback(tally, ended),
-            tally.check(ended.status in statuses, f"exit status {ended.status}: {ended.err[-600:]}"),
-            tally.check(ended.err.count("Error: ") == 1 and ended.last_line.startswith("Error: "), f"not one error: {ended.err[-600:]}"),
+            tally.check(
+                ended.status in statuses, f"exit status {ended.status}: {ended.err[-600:]}"
+            ),
+            tally.check(
+                ended.err.count("Error: ") == 1 and ended.last_line.startswith("Error: "),
+                f"not one error: {ended.err[-600:]}",
+            ),
         ]
     )
 
@@ -481,15 +548,23 @@ def no_traceback(tally: Tally, ended: Ended) -> bool:
 
 
 def intact(tally: Tally, place: Place, before: int = -1) -> None:
-    """Nothing that was saved is lost: each checkpoint that is there opens, and the newest is not older than it was."""
+    """Nothing that was saved is lost: each checkpoint that is there opens, and the newest is not
+    older than it was.
+    """
     for what in unsound(place.run):
         tally.fault(what, "lost")
     now = saved_step(place.run)
-    tally.check(now >= before, f"the newest state is of step {now}, and there was one of step {before}", "lost")
+    tally.check(
+        now >= before,
+        f"the newest state is of step {now}, and there was one of step {before}",
+        "lost",
+    )
 
 
 def onwards(tally: Tally, place: Place, words: list[str]) -> list[str]:
-    """The command that goes on with a run; where there is none yet, it was refused in a sentence, and the first one is given again."""
+    """The command that goes on with a run; where there is none yet, it was refused in a sentence,
+    and the first one is given again.
+    """
     if (place.run / "config.json").exists():
         return RESUME
     said_once(tally, place.call(RESUME))
@@ -501,7 +576,9 @@ def finish(tally: Tally, place: Place, words: list[str], reference: Reference, *
     tally.resumed += 1
     ended = place.call(onwards(tally, place, words), **how)
     no_traceback(tally, ended)
-    if not tally.check(ended.status == 0, f"going on ended with status {ended.status}: {ended.err[-600:]}"):
+    if not tally.check(
+        ended.status == 0, f"going on ended with status {ended.status}: {ended.err[-600:]}"
+    ):
         return
     if left := strays(place):
         tally.fault(f"left behind: {', '.join(left)}", "strays")
@@ -515,7 +592,12 @@ def refer(folder: Path, task: str, pictures: bool) -> Reference:
     """Make the uninterrupted run of a task."""
     place, log = Place(folder, pictures), folder.parent / f"{folder.name}.operations"
     descriptor = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    ended = place.call(command(task), before=at_operation(0, lambda kind, path: os.write(descriptor, f"{kind} {path}\n".encode())))
+    ended = place.call(
+        command(task),
+        before=at_operation(
+            0, lambda kind, path: os.write(descriptor, f"{kind} {path}\n".encode())
+        ),
+    )
     os.close(descriptor)
     if ended.status:
         raise RuntimeError(f"the uninterrupted run failed: {ended.err}")

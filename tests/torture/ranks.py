@@ -1,4 +1,6 @@
-"""One process of two killed, or the one that started both: the others end soon and say so, and ``resume`` goes on."""
+"""One process of two killed, or the one that started both: the others end soon and say so, and
+``resume`` goes on.
+"""
 
 import contextlib
 import os
@@ -34,7 +36,9 @@ def run(case: Case, place: Place, references: dict[str, Reference], tally: Tally
 
 
 def killed(place: Place, words: list[str], victim: int | None, delay: float, tally: Tally) -> float:
-    """Kill one of a training's processes once there is a state; the seconds until the others are gone."""
+    """Kill one of a training's processes once there is a state; the seconds until the others are
+    gone.
+    """
     process = place.start(words, cold=True)
     process.wait_for(lambda: (place.folder / RUN / "last.safetensors").exists())
     time.sleep(delay)
@@ -50,7 +54,10 @@ def killed(place: Place, words: list[str], victim: int | None, delay: float, tal
     tally.check(seconds < SOON, f"the others took {seconds:.0f} s to end")
     if victim is not None:
         harness.said_once(tally, ended, (1,))
-        tally.check("has lost the others" in ended.err or "SIGKILL" in ended.err, f"the reason is not said: {ended.err[-300:]}")
+        tally.check(
+            "has lost the others" in ended.err or "SIGKILL" in ended.err,
+            f"the reason is not said: {ended.err[-300:]}",
+        )
     return seconds
 
 

@@ -20,7 +20,13 @@ def run(case: Case, place: Place, references: dict[str, Reference], tally: Tally
     blows = [harness.draw(chance, reference, signals, cold=cold)]
     if not signals:
         blows = [
-            harness.draw(chance, reference, chance.choice(((KILL,), (TERM,), (INT,), (INT, INT))), longest=1 / 6) for _ in range(CHAIN)
+            harness.draw(
+                chance,
+                reference,
+                chance.choice(((KILL,), (TERM,), (INT,), (INT, INT))),
+                longest=1 / 6,
+            )
+            for _ in range(CHAIN)
         ]
     tally.about = f"{case.again} ({task}, {'; '.join(str(blow) for blow in blows)})"
     next_words = words
@@ -37,11 +43,19 @@ def run(case: Case, place: Place, references: dict[str, Reference], tally: Tally
 def _held_to(tally: Tally, ended: harness.Ended, blow: harness.Blow, hit: bool) -> None:
     """What is promised about the end of a process that was sent these signals."""
     number = blow.signals[-1]
-    before_us = blow.cold and "drawbench" not in ended.err  # Python itself was still starting, and answers as it does
+    before_us = (
+        blow.cold and "drawbench" not in ended.err
+    )  # Python itself was still starting, and answers as it does
     if number == KILL or before_us:
         return
     harness.no_traceback(tally, ended)
     statuses = {0, 128 + number} | ({-number} if number == TERM or len(blow.signals) > 1 else set())
-    tally.check(ended.status in (statuses if hit else {0}), f"exit status {ended.status}: {ended.err[-600:]}")
+    tally.check(
+        ended.status in (statuses if hit else {0}),
+        f"exit status {ended.status}: {ended.err[-600:]}",
+    )
     if ended.status == 128 + number:
-        tally.check(ended.last_line.startswith("Stopped"), f"it does not say that it stopped: {ended.err[-600:]}")
+        tally.check(
+            ended.last_line.startswith("Stopped"),
+            f"it does not say that it stopped: {ended.err[-600:]}",
+        )

@@ -19,7 +19,15 @@ from torch import Tensor
 
 from drawbench import attention
 
-FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno", "-fno-trapping-math"]
+FLAGS = [
+    "-O3",
+    "-march=native",
+    "-std=gnu11",
+    "-fPIC",
+    "-shared",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+]
 VECTOR_BYTES = 64  # BYTES in kernels.c
 _REALS: dict[torch.dtype, tuple[list[str], type]] = {
     torch.float32: ([], ctypes.c_float),
@@ -29,7 +37,8 @@ _PROTOTYPE = re.compile(r"^(void|int) (\w+)\(([^)]*)\)", re.MULTILINE)
 
 
 class Kernels:
-    """The functions of ``kernels.c`` for one type of reals, by name; counts and addresses are plain integers, 0 for none.
+    """The functions of ``kernels.c`` for one type of reals, by name; counts and addresses are plain
+    integers, 0 for none.
 
     Raises:
         MemoryError: on a call, there is none left.
@@ -73,7 +82,9 @@ def _machine() -> str:
 
 
 def _cache() -> Path:
-    """A folder to keep what was compiled in; nobody else may write there, since what lies in it is executed."""
+    """A folder to keep what was compiled in; nobody else may write there, since what lies in it is
+    executed.
+    """
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = base / "drawbench"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -84,24 +95,34 @@ def _cache() -> Path:
 
 
 def _compile(command: list[str], source: str, target: Path) -> None:
-    """Compile into a file beside the target and move it there, so that another process never sees half of it."""
+    """Compile into a file beside the target and move it there, so that another process never sees
+    half of it.
+    """
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         code, made = Path(folder, "kernels.c"), Path(folder, "kernels.so")
         code.write_text(source)
-        subprocess.run([*command, str(code), "-o", str(made), "-lm"], check=True, capture_output=True, timeout=120)
+        subprocess.run(
+            [*command, str(code), "-o", str(made), "-lm"],
+            check=True,
+            capture_output=True,
+            timeout=120,
+        )
         made.replace(target)
 
 
 @functools.cache
 def kernels(dtype: torch.dtype = torch.float32) -> Kernels | None:
-    """The kernels for a dtype (float32 or float64), or None where they cannot be had: no compiler, no place to keep them, or
-    ``DRAWBENCH_NATIVE=0``."""
+    """The kernels for a dtype (float32 or float64), or None where they cannot be had: no compiler,
+    no place to keep them, or ``DRAWBENCH_NATIVE=0``.
+    """
     found = compiler()
     if os.environ.get("DRAWBENCH_NATIVE") == "0" or found is None or dtype not in _REALS:
         return None
-    source = resources.files("drawbench.native").joinpath("kernels.c").read_text()
+    source = resources.files("drawbench.fast.native").joinpath("kernels.c").read_text()
     command = [*found, *FLAGS, *_REALS[dtype][0]]
-    key = hashlib.blake2b("\n".join([*command, source, _machine()]).encode(), digest_size=12).hexdigest()
+    key = hashlib.blake2b(
+        "\n".join([*command, source, _machine()]).encode(), digest_size=12
+    ).hexdigest()
     try:
         target = _cache() / f"kernels-{key}.so"
         if not target.is_file():
@@ -111,25 +132,54 @@ def kernels(dtype: torch.dtype = torch.float32) -> Kernels | None:
         return None
 
 
-# ------------------------------------------------------------------------------------------------------------ what they take
+# ----------------------------------------------------------------------------------- what they take
 
 
 class Map:
     """The structure ``Map`` of ``kernels.c``: what is the same for all windows of a map."""
 
-    def __init__(self, height: int, width: int, patch: int, bounded: bool, clip: float, dtype: torch.dtype):
+    def __init__(
+        self, height: int, width: int, patch: int, bounded: bool, clip: float, dtype: torch.dtype
+    ):
         real: Any = _REALS[dtype][1]
         numbers = real * len(attention.PARAMETERS)
         counts = [(name, ctypes.c_ssize_t) for name in ("height", "width", "patch", "bounded")]
         limits = [(name, numbers) for name in ("middle", "radius", "limit")]
-        structure: Any = type("Map", (ctypes.Structure,), {"_fields_": [*counts, *limits, ("clip", real)]})
-        centre, variance, scale = attention.CENTRE_LIMIT, attention.LOG_VARIANCE_LIMIT, attention.LOG_SCALE_LIMIT
-        middle, radius, limit = attention.BOUND_MIDDLE, attention.BOUND_RADIUS, (centre, centre, variance, scale, scale)
-        self.structure = structure(height, width, patch, int(bounded), numbers(*middle), numbers(*radius), numbers(*limit), clip)
+        structure: Any = type(
+            "Map", (ctypes.Structure,), {"_fields_": [*counts, *limits, ("clip", real)]}
+        )
+        centre, variance, scale = (
+            attention.CENTRE_LIMIT,
+            attention.LOG_VARIANCE_LIMIT,
+            attention.LOG_SCALE_LIMIT,
+        )
+        middle, radius, limit = (
+            attention.BOUND_MIDDLE,
+            attention.BOUND_RADIUS,
+            (centre, centre, variance, scale, scale),
+        )
+        self.structure = structure(
+            height,
+            width,
+            patch,
+            int(bounded),
+            numbers(*middle),
+            numbers(*radius),
+            numbers(*limit),
+            clip,
+        )
         self.address = ctypes.addressof(self.structure)
 
 
-def window_map(size: tuple[int, int], patch: int, *, bounded: bool, clip: float | None, batch: int, dtype: torch.dtype) -> Map:
+def window_map(
+    size: tuple[int, int],
+    patch: int,
+    *,
+    bounded: bool,
+    clip: float | None,
+    batch: int,
+    dtype: torch.dtype,
+) -> Map:
     """The map for windows of N = ``patch`` on images of ``size`` (height, width).
 
     Args:

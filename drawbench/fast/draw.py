@@ -1,17 +1,22 @@
 """The recurrence of DRAW as one autograd function: same numbers, same gradients, faster on a CPU.
 
-:class:`drawbench.models.draw.Draw` is the reference, written to be read; this is the same computation written to be trained, forward
-and backward by hand. What makes it faster:
+:class:`drawbench.models.draw.Draw` is the reference, written to be read; this is the same
+computation written to be trained, forward and backward by hand. What makes it faster:
 
-- Everything that a product with weights takes in lies in one row per step and image, ``[z, h_dec, 1, read, h_enc, 1]``: each product
-  reads a stretch of it, the ones carry the biases, and the gradient of a weight is one product over the rows of all the steps.
-- All that lies between the products, gates and windows, is done in C, an image at a time (:mod:`drawbench.native`).
+- Everything that a product with weights takes in lies in one row per step and image, ``[z, h_dec,
+  1, read, h_enc, 1]``: each product reads a stretch of it, the ones carry the biases, and the
+  gradient of a weight is one product over the rows of all the steps.
+- All that lies between the products, gates and windows, is done in C, an image at a time
+  (:mod:`drawbench.fast.native`).
 - Each core takes a share of the images through all the steps.
-- The products with weights may run in bfloat16 (``products``); states, windows, filters and the canvas never do.
-- Without attention the image is the same at every step, and so is its part of the encoder's product.
+- The products with weights may run in bfloat16 (``products``); states, windows, filters and the
+  canvas never do.
+- Without attention the image is the same at every step, and so is its part of the encoder's
+  product.
 
-Symbols: B images, C channels, H rows, W columns, N the side of a patch, T steps, Z latents, U units of an LSTM, V windows of a state
-(0 to 2), M numbers that a state chooses for its windows and the patch that is written through one. R numbers are read in a step.
+Symbols: B images, C channels, H rows, W columns, N the side of a patch, T steps, Z latents, U units
+of an LSTM, V windows of a state (0 to 2), M numbers that a state chooses for its windows and the
+patch that is written through one. R numbers are read in a step.
 """
 
 from functools import partial
@@ -22,39 +27,63 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from drawbench import attention
+from drawbench.fast.native import (
+    Kernels,
+    Lstm,
+    Side,
+    addresses,
+    in_parallel,
+    kernels,
+    padded_lines,
+    room,
+    shares,
+    weight_gradient,
+)
 from drawbench.models.draw import Draw, Drawing, check_images, check_noise
-from drawbench.native import Kernels, Lstm, Side, addresses, in_parallel, kernels, padded_lines, room, shares, weight_gradient
 
 NUMBERS = len(attention.PARAMETERS)
 
 
-def fast_drawing(model: Draw, images: Tensor, noise: Tensor, products: torch.dtype = torch.float32, segment: int | None = None) -> Drawing:
-    """What ``model(images, noise)`` is, for training: with gradients to every parameter of the model.
+def fast_drawing(
+    model: Draw,
+    images: Tensor,
+    noise: Tensor,
+    products: torch.dtype = torch.float32,
+    segment: int | None = None,
+) -> Drawing:
+    """What ``model(images, noise)`` is, for training: with gradients to every parameter of the
+    model.
 
-    Where there are no kernels (no C compiler, a GPU) it is the model itself that draws, its products under autocast.
+    Where there are no kernels (no C compiler, a GPU) it is the model itself that draws, its
+    products under autocast.
 
-    Args:
-        model: gives the parameters (float32 or float64) and the sizes.
-        images: (B, C, H, W) in [0, 1]. No gradient flows to them.
-        noise: (B, T, Z), standard normal, fresh for every step. No gradient flows to it.
-        products: dtype of the matrix products with weights. ``torch.float32`` leaves them in the parameters' own precision;
-            ``torch.bfloat16`` sums in float32 but rounds factors and results to 8 bits. Windows are float32 in either case.
-        segment: steps whose intermediate values are kept at a time; those of the others are computed again on the way back. Memory
-            then grows with ``segment + T / segment`` states instead of T, for one more pass forward. None keeps all.
+    Args: model: gives the parameters (float32 or float64) and the sizes. images: (B, C, H, W) in
+        [0, 1]. No gradient flows to them. noise: (B, T, Z), standard normal, fresh for every step.
+        No gradient flows to it. products: dtype of the matrix products with weights.
+        ``torch.float32`` leaves them in the parameters' own precision;
+            ``torch.bfloat16`` sums in float32 but rounds factors and results to 8 bits. Windows are
+            float32 in either case.
+        segment: steps whose intermediate values are kept at a time; those of the others are
+            computed again on the way back. Memory then grows with ``segment + T / segment`` states
+            instead of T, for one more pass forward. None keeps all.
 
-    Returns:
-        ``logits`` (B, C, H, W), ``mu`` and ``log_sigma`` (B, T, Z) in the parameters' dtype. Windows and canvases are not reported.
+    Returns: ``logits`` (B, C, H, W), ``mu`` and ``log_sigma`` (B, T, Z) in the parameters' dtype.
+        Windows and canvases are not reported.
 
-    Raises:
-        ValueError: images or noise have another shape or ask for a gradient, or ``products`` is another dtype.
+    Raises: ValueError: images or noise have another shape or ask for a gradient, or ``products`` is
+        another dtype.
     """
     check_noise(noise, model.steps, model.latent)
     check_images(images, noise, model.size)
     if images.requires_grad or noise.requires_grad:
-        raise ValueError("fast_drawing gives gradients to parameters only, but the images or the noise ask for one: use the model itself")
+        raise ValueError(
+            "fast_drawing gives gradients to parameters only, but the images or the noise ask for one: use the model itself"
+        )
     dtype = model.start_canvas.dtype
     if products not in (torch.float32, torch.bfloat16, dtype):
-        raise ValueError(f"products must be torch.float32 (the parameters' own precision) or torch.bfloat16, got {products}")
+        raise ValueError(
+            f"products must be torch.float32 (the parameters' own precision) or torch.bfloat16, got {products}"
+        )
     native = kernels(dtype) if images.device.type == "cpu" else None
     if native is None:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=products == torch.bfloat16):
@@ -72,14 +101,24 @@ def fast_drawing(model: Draw, images: Tensor, noise: Tensor, products: torch.dty
         products=products if products == torch.bfloat16 else dtype,
     )
     batch = len(images)
-    starts = (model.start_encoder_hidden, model.start_encoder_cell, model.start_decoder_hidden, model.start_decoder_cell)
-    state = (model.start_canvas.expand(batch, -1, -1, -1), *(start.expand(batch, -1) for start in starts))
+    starts = (
+        model.start_encoder_hidden,
+        model.start_encoder_cell,
+        model.start_decoder_hidden,
+        model.start_decoder_cell,
+    )
+    state = (
+        model.start_canvas.expand(batch, -1, -1, -1),
+        *(start.expand(batch, -1) for start in starts),
+    )
     weights = _pack(model)
     mus, log_sigmas = [], []
     images, again = images.to(dtype), segment is not None and segment < model.steps
     with torch.autocast(images.device.type, enabled=False):
         for part in noise.to(dtype).split(segment or model.steps, dim=1):
-            *state, mu, log_sigma = _Recurrence.apply(settings, again, images, part, *state, *weights)
+            *state, mu, log_sigma = _Recurrence.apply(
+                settings, again, images, part, *state, *weights
+            )
             mus.append(mu)
             log_sigmas.append(log_sigma)
     return Drawing(state[0], torch.cat(mus, 1), torch.cat(log_sigmas, 1))
@@ -112,12 +151,20 @@ class _Settings(NamedTuple):
 class _Weights(NamedTuple):
     """The model's weights, put together as the products want them, biases included."""
 
-    encoder: Tensor  #: (4U, U + 1 + R + U), from [h_dec, 1, read, h_enc]; R = 2 C N N, or C H W where only the error is read anew
-    image: Tensor | None  #: (4U, C H W), the encoder's part for the image where it is not read through a window
+    #: (4U, U + 1 + R + U), from [h_dec, 1, read, h_enc]; R = 2 C N N, or C H W where only the error
+    #: is read anew
+    encoder: Tensor
+    image: (
+        Tensor | None
+    )  #: (4U, C H W), the encoder's part for the image where it is not read through a window
     decoder: Tensor  #: (4U, Z + U + 1), from [z, h_dec, 1]
     latent: Tensor  #: (2Z, U + 1), from [h_enc, 1] to [mu, log_sigma]
-    choices: Tensor | None  #: (M, U + 1), from [h_dec, 1] to the patch to write and the windows' numbers, reading first
-    canvas: Tensor | None  #: (C H W, U + 1), from [h_dec, 1] to what is added to the canvas where no window writes
+    choices: (
+        Tensor | None
+    )  #: (M, U + 1), from [h_dec, 1] to the patch to write and the windows' numbers, reading first
+    canvas: (
+        Tensor | None
+    )  #: (C H W, U + 1), from [h_dec, 1] to what is added to the canvas where no window writes
 
 
 def _pack(model: Draw) -> _Weights:
@@ -129,13 +176,21 @@ def _pack(model: Draw) -> _Weights:
     def with_bias(layer: torch.nn.Linear) -> Tensor:
         return torch.cat([layer.weight, layer.bias[:, None]], 1)
 
-    windows = [with_bias(layer) for layer in (model.to_read_window, model.to_write_window) if layer is not None]
+    windows = [
+        with_bias(layer)
+        for layer in (model.to_read_window, model.to_write_window)
+        if layer is not None
+    ]
     patch = with_bias(model.to_patch)
     choices = windows if model.write_patch is None else [patch, *windows]
     return _Weights(
-        encoder=torch.cat([state, (encoder.bias_ih + encoder.bias_hh)[:, None], read, encoder.weight_hh], 1),
+        encoder=torch.cat(
+            [state, (encoder.bias_ih + encoder.bias_hh)[:, None], read, encoder.weight_hh], 1
+        ),
         image=image,
-        decoder=torch.cat([decoder.weight_ih, decoder.weight_hh, (decoder.bias_ih + decoder.bias_hh)[:, None]], 1),
+        decoder=torch.cat(
+            [decoder.weight_ih, decoder.weight_hh, (decoder.bias_ih + decoder.bias_hh)[:, None]], 1
+        ),
         latent=torch.cat([with_bias(model.to_mu), with_bias(model.to_log_sigma)]),
         choices=torch.cat(choices) if choices else None,
         canvas=patch if model.write_patch is None else None,
@@ -145,8 +200,9 @@ def _pack(model: Draw) -> _Weights:
 class _Recurrence(torch.autograd.Function):
     """Some steps in one function, forward, and backward through time.
 
-    From images (B, C, H, W), noise (B, T, Z), the canvas and the four states of the LSTMs before the first step and the weights, to
-    the canvas and states after the last and to mu and log sigma (B, T, Z). ``again``: keep nothing, compute it again for the way back.
+    From images (B, C, H, W), noise (B, T, Z), the canvas and the four states of the LSTMs before
+    the first step and the weights, to the canvas and states after the last and to mu and log sigma
+    (B, T, Z). ``again``: keep nothing, compute it again for the way back.
     """
 
     @staticmethod
@@ -163,30 +219,67 @@ class _Recurrence(torch.autograd.Function):
     def backward(ctx, *gradients):
         with torch.autocast("cpu", enabled=False):
             tapes = ctx.tapes or _pass(ctx.settings, ctx.parts, *ctx.saved_tensors)[0]
-            jobs = [partial(tape.backward, *(part[share] for part in gradients)) for tape, share in zip(tapes, ctx.parts, strict=True)]
+            jobs = [
+                partial(tape.backward, *(part[share] for part in gradients))
+                for tape, share in zip(tapes, ctx.parts, strict=True)
+            ]
             starts, weights = zip(*in_parallel(jobs), strict=True)
         into_starts = (torch.cat(pieces) for pieces in zip(*starts, strict=True))
-        into_weights = (None if pieces[0] is None else sum(pieces[1:], pieces[0]) for pieces in zip(*weights, strict=True))
+        into_weights = (
+            None if pieces[0] is None else sum(pieces[1:], pieces[0])
+            for pieces in zip(*weights, strict=True)
+        )
         return None, None, None, None, *into_starts, *into_weights
 
 
-def _pass(settings: "_Settings", parts: list[slice], images: Tensor, noise: Tensor, canvas: Tensor, *rest: Tensor):
+def _pass(
+    settings: "_Settings",
+    parts: list[slice],
+    images: Tensor,
+    noise: Tensor,
+    canvas: Tensor,
+    *rest: Tensor,
+):
     """The tapes of all shares of a batch after their way forward, and what they give, put together."""
     states, weights = rest[:4], _Weights(*rest[4:])
-    rounded = _Weights._make(None if weight is None else weight.to(settings.products) for weight in weights)
-    tapes = [_Tape(settings, images[part], noise[part].contiguous(), rounded, weights.choices, len(images)) for part in parts]
-    jobs = [partial(tape.forward, canvas[part], *(state[part] for state in states)) for tape, part in zip(tapes, parts, strict=True)]
+    rounded = _Weights._make(
+        None if weight is None else weight.to(settings.products) for weight in weights
+    )
+    tapes = [
+        _Tape(
+            settings, images[part], noise[part].contiguous(), rounded, weights.choices, len(images)
+        )
+        for part in parts
+    ]
+    jobs = [
+        partial(tape.forward, canvas[part], *(state[part] for state in states))
+        for tape, part in zip(tapes, parts, strict=True)
+    ]
     return tapes, tuple(torch.cat(pieces) for pieces in zip(*in_parallel(jobs), strict=True))
 
 
 class _Tape:
     """One pass forward of a share of the images, what it leaves behind, and the pass backward.
 
-    ``rows[t]`` holds what step t takes in: ``[z, h_dec, 1, read, h_enc, 1]``, with the states before the step.
+    ``rows[t]`` holds what step t takes in: ``[z, h_dec, 1, read, h_enc, 1]``, with the states
+    before the step.
     """
 
-    def __init__(self, settings: _Settings, images: Tensor, noise: Tensor, weights: _Weights, choices: Tensor | None, whole: int):
-        self.settings, self.native, self.noise, self.weights = settings, settings.native, noise, weights
+    def __init__(
+        self,
+        settings: _Settings,
+        images: Tensor,
+        noise: Tensor,
+        weights: _Weights,
+        choices: Tensor | None,
+        whole: int,
+    ):
+        self.settings, self.native, self.noise, self.weights = (
+            settings,
+            settings.native,
+            noise,
+            weights,
+        )
         # What chooses windows stays in full precision: bfloat16 cannot tell pixel 14 from 14.04.
         self.choices = choices
         batch, steps, units, latent = len(images), noise.shape[1], settings.units, settings.latent
@@ -197,24 +290,42 @@ class _Tape:
         self.rows = images.new_ones(steps + 1, batch, latent + 2 * units + read + 2, dtype=products)
         self.row_stride = self.rows.shape[2]
         start = latent + units + 1
-        self.for_decoder, self.for_encoder, self.for_latent = slice(0, start), slice(latent, -1), slice(start + read, None)
+        self.for_decoder, self.for_encoder, self.for_latent = (
+            slice(0, start),
+            slice(latent, -1),
+            slice(start + read, None),
+        )
         # The decoder's states and a 1, (T + 1, B, U + 1), never rounded.
-        self.states = images.new_ones(steps + 1, batch, units + 1) if self.rounded else self.rows[..., latent:start]
+        self.states = (
+            images.new_ones(steps + 1, batch, units + 1)
+            if self.rounded
+            else self.rows[..., latent:start]
+        )
         self.at_states = addresses(self.states, steps + 1)
         self.at_z, self.at_decoder, self.at_read, self.at_encoder = (
-            addresses(self.rows[..., first:], steps + 1) for first in (0, latent, start, start + read)
+            addresses(self.rows[..., first:], steps + 1)
+            for first in (0, latent, start, start + read)
         )
-        self.sigmoids = room(steps, batch, settings.channels, settings.height, settings.width, dtype=images.dtype)
+        self.sigmoids = room(
+            steps, batch, settings.channels, settings.height, settings.width, dtype=images.dtype
+        )
         self.at_sigmoids = addresses(self.sigmoids, steps)
         self.spreads = images.new_empty(steps, batch, latent)
         self.at_spreads = addresses(self.spreads, steps)
-        self.constant = None  # (B, 4U), the image's part of the encoder's product, where there is one
+        self.constant = (
+            None  # (B, 4U), the image's part of the encoder's product, where there is one
+        )
         if weights.image is not None:
             self.flat_images = images.flatten(1).to(products)
             self.constant = torch.mm(self.flat_images, weights.image.t()).to(images.dtype)
         self.reading = self.writing = None
         size, channels = (settings.height, settings.width), settings.channels
-        windows = {"bounded": settings.bounded, "clip": settings.window_clip, "whole": whole, "dtype": images.dtype}
+        windows = {
+            "bounded": settings.bounded,
+            "clip": settings.window_clip,
+            "whole": whole,
+            "dtype": images.dtype,
+        }
         if settings.read_patch is not None:
             self.reading = Side(size, 2 * channels, settings.read_patch, steps, batch, **windows)
         if settings.write_patch is not None:
@@ -229,11 +340,20 @@ class _Tape:
         """Where the numbers of the read and of the write windows begin in (T + 1, B, M)."""
         written = self.settings.written
         reading = NUMBERS if self.reading is not None else 0
-        return tuple(addresses(numbers[..., first:], len(numbers)) for first in (written, written + reading))  # type: ignore[return-value]
+        return tuple(
+            addresses(numbers[..., first:], len(numbers)) for first in (written, written + reading)
+        )  # type: ignore[return-value]
 
     # -- forward
 
-    def forward(self, canvas: Tensor, encoder_hidden: Tensor, encoder_cell: Tensor, decoder_hidden: Tensor, decoder_cell: Tensor):
+    def forward(
+        self,
+        canvas: Tensor,
+        encoder_hidden: Tensor,
+        encoder_cell: Tensor,
+        decoder_hidden: Tensor,
+        decoder_cell: Tensor,
+    ):
         """The canvas (B, C, H, W) and the states after the last step, mu and log sigma (B, T, Z)."""
         settings, weights, steps = self.settings, self.weights, self.steps
         self.canvas = padded_lines(canvas)
@@ -243,14 +363,21 @@ class _Tape:
         self.rows[0, :, self.for_decoder][:, settings.latent : -1] = decoder_hidden
         self.states[0, :, :-1] = decoder_hidden
         for_encoder, for_latent, for_decoder = (
-            self.rows[..., part].unbind() for part in (self.for_encoder, self.for_latent, self.for_decoder)
+            self.rows[..., part].unbind()
+            for part in (self.for_encoder, self.for_latent, self.for_decoder)
         )
-        encoder_weight, latent_weight, decoder_weight = weights.encoder.t(), weights.latent.t(), weights.decoder.t()
+        encoder_weight, latent_weight, decoder_weight = (
+            weights.encoder.t(),
+            weights.latent.t(),
+            weights.decoder.t(),
+        )
         constant = 0 if self.constant is None else self.constant.data_ptr()
         last_encoder = canvas.new_empty(self.batch, settings.units)
         sums = self.rows.new_empty(self.batch, 2 * settings.latent)
         mu, log_sigma = torch.empty_like(self.noise), torch.empty_like(self.noise)
-        at_mu, at_log_sigma, at_noise = (addresses(tensor.transpose(0, 1), steps) for tensor in (mu, log_sigma, self.noise))
+        at_mu, at_log_sigma, at_noise = (
+            addresses(tensor.transpose(0, 1), steps) for tensor in (mu, log_sigma, self.noise)
+        )
         stride, state_stride = steps * settings.latent, self.states.stride(1)
         self._choose(0)
         for t in range(steps):
@@ -265,10 +392,17 @@ class _Tape:
                 self.at_spreads[t], self.at_z[t], self.row_stride,
             )  # fmt: skip
             row = (self.at_decoder[t + 1], self.row_stride) if self.rounded else (0, 0)
-            self.decoder.step(t, for_decoder[t], decoder_weight, self.at_states[t + 1], state_stride, *row)
+            self.decoder.step(
+                t, for_decoder[t], decoder_weight, self.at_states[t + 1], state_stride, *row
+            )
             self._choose(t + 1)
             self._write(t)
-        states = (last_encoder, self.encoder.cells[-1], self.states[-1, :, :-1], self.decoder.cells[-1])
+        states = (
+            last_encoder,
+            self.encoder.cells[-1],
+            self.states[-1, :, :-1],
+            self.decoder.cells[-1],
+        )
         return self.canvas[..., : settings.width], *states, mu, log_sigma
 
     def _choose(self, state: int) -> None:
@@ -278,7 +412,11 @@ class _Tape:
 
     def _read(self, t: int) -> None:
         """``r_t``, into its place in the row."""
-        settings, canvas, target = self.settings, self.canvas.data_ptr(), (self.at_read[t], self.row_stride, self.rounded)
+        settings, canvas, target = (
+            self.settings,
+            self.canvas.data_ptr(),
+            (self.at_read[t], self.row_stride, self.rounded),
+        )
         if self.reading is None:
             self.native.error_forward(
                 self.batch, settings.lines, settings.width, self.images.data_ptr(), canvas, self.at_sigmoids[t], *target,
@@ -294,8 +432,18 @@ class _Tape:
         settings = self.settings
         if self.writing is None:
             assert self.weights.canvas is not None
-            drawn = torch.mm(self.rows[t + 1, :, settings.latent : settings.latent + settings.units + 1], self.weights.canvas.t())
-            self.native.canvas_add(self.batch, settings.lines, settings.width, drawn.data_ptr(), self.rounded, self.canvas.data_ptr())
+            drawn = torch.mm(
+                self.rows[t + 1, :, settings.latent : settings.latent + settings.units + 1],
+                self.weights.canvas.t(),
+            )
+            self.native.canvas_add(
+                self.batch,
+                settings.lines,
+                settings.width,
+                drawn.data_ptr(),
+                self.rounded,
+                self.canvas.data_ptr(),
+            )
             return
         x, y, across, _ = self.writing.at(t)
         self.native.write_forward(
@@ -305,7 +453,16 @@ class _Tape:
 
     # -- backward
 
-    def backward(self, into_canvas, into_encoder, into_encoder_cell, into_decoder, into_decoder_cell, into_mu, into_log_sigma):
+    def backward(
+        self,
+        into_canvas,
+        into_encoder,
+        into_encoder_cell,
+        into_decoder,
+        into_decoder_cell,
+        into_mu,
+        into_log_sigma,
+    ):
         """The gradients of the canvas and the states at the start, and of the weights."""
         settings, weights, steps, batch = self.settings, self.weights, self.steps, self.batch
         back = _Gradients(self)
@@ -319,12 +476,22 @@ class _Tape:
         into_latent = self.rows.new_empty(batch, settings.units)
         into_drawn = self.rows.new_empty(batch, settings.units)
         stride, read = into_seen.shape[1], settings.units + 1
-        from_seen, into_read, earlier = ((into_seen[:, first:].data_ptr(), stride) for first in (0, read, stride - settings.units))
-        into_z, from_driven = ((into_driven[:, first:].data_ptr(), into_driven.shape[1]) for first in (0, settings.latent))
+        from_seen, into_read, earlier = (
+            (into_seen[:, first:].data_ptr(), stride)
+            for first in (0, read, stride - settings.units)
+        )
+        into_z, from_driven = (
+            (into_driven[:, first:].data_ptr(), into_driven.shape[1])
+            for first in (0, settings.latent)
+        )
         into_mu, into_log_sigma = into_mu.contiguous(), into_log_sigma.contiguous()
-        at_mu, at_log_sigma = (addresses(tensor.transpose(0, 1), steps) for tensor in (into_mu, into_log_sigma))
+        at_mu, at_log_sigma = (
+            addresses(tensor.transpose(0, 1), steps) for tensor in (into_mu, into_log_sigma)
+        )
         latent_weight = weights.latent[:, :-1]
-        later: list[tuple[int, int]] = []  # where the gradient of the decoder's state comes from the step after
+        later: list[
+            tuple[int, int]
+        ] = []  # where the gradient of the decoder's state comes from the step after
         later_encoder: list[tuple[int, int]] = []
         full_encoder = into_encoder.data_ptr()
         for t in reversed(range(steps)):
@@ -338,27 +505,47 @@ class _Tape:
             )  # fmt: skip
             torch.mm(back.latent[t], latent_weight, out=into_latent)
             from_latent = (into_latent.data_ptr(), settings.units)
-            self.encoder.backward(t, full_encoder, [from_latent, *later_encoder], into_encoder_cell, back.at_encoder[t])
+            self.encoder.backward(
+                t,
+                full_encoder,
+                [from_latent, *later_encoder],
+                into_encoder_cell,
+                back.at_encoder[t],
+            )
             torch.mm(back.encoder[t], weights.encoder, out=into_seen)
             self._read_backward(t, into_read, into_canvas, back)
             later, later_encoder, full_encoder = [from_driven, from_seen], [earlier], 0
-        start = (into_driven[:, settings.latent : -1] + into_seen[:, : settings.units]).to(self.dtype)
+        start = (into_driven[:, settings.latent : -1] + into_seen[:, : settings.units]).to(
+            self.dtype
+        )
         if self.choices is not None:
             if self.writing is not None:  # the state before the first step writes nothing
                 back.choices[0, :, : settings.written] = 0
                 back.choices[0, :, -NUMBERS:] = 0
             start = torch.addmm(start, back.choices[0], self.choices[:, :-1])
         into_encoder = into_seen[:, stride - settings.units :].to(self.dtype)
-        starts = (into_canvas[..., : settings.width], into_encoder, into_encoder_cell, start, into_decoder_cell)
+        starts = (
+            into_canvas[..., : settings.width],
+            into_encoder,
+            into_encoder_cell,
+            start,
+            into_decoder_cell,
+        )
         return starts, self._into_weights(back)
 
-    def _write_backward(self, t: int, into_canvas: Tensor, back: "_Gradients", into_drawn: Tensor) -> list[tuple[int, int]]:
-        """The gradients of the patch and window with which step t wrote, or of the state that drew: where that lies."""
+    def _write_backward(
+        self, t: int, into_canvas: Tensor, back: "_Gradients", into_drawn: Tensor
+    ) -> list[tuple[int, int]]:
+        """The gradients of the patch and window with which step t wrote, or of the state that drew:
+        where that lies.
+        """
         settings = self.settings
         if self.writing is None:
             assert self.weights.canvas is not None
             size = (self.batch, settings.lines, settings.width)
-            self.native.canvas_pack(*size, into_canvas.data_ptr(), self.rounded, back.canvas[t].data_ptr())
+            self.native.canvas_pack(
+                *size, into_canvas.data_ptr(), self.rounded, back.canvas[t].data_ptr()
+            )
             torch.mm(back.canvas[t], self.weights.canvas[:, :-1], out=into_drawn)
             return [(into_drawn.data_ptr(), settings.units)]
         x, y, across, _ = self.writing.at(t)
@@ -370,7 +557,9 @@ class _Tape:
         return []
 
     def _choose_backward(self, state: int, back: "_Gradients", full: Tensor, first: bool) -> int:
-        """Where the gradient lies that comes to a state from what it chose (and, at the first step back, from outside); or 0."""
+        """Where the gradient lies that comes to a state from what it chose (and, at the first step
+        back, from outside); or 0.
+        """
         if self.choices is None:
             return full.data_ptr() if first else 0
         if first:
@@ -381,11 +570,15 @@ class _Tape:
             torch.mm(back.choices[state], self.choices[:, :-1], out=full)
         return full.data_ptr()
 
-    def _read_backward(self, t: int, into_read: tuple[int, int], into_canvas: Tensor, back: "_Gradients") -> None:
+    def _read_backward(
+        self, t: int, into_read: tuple[int, int], into_canvas: Tensor, back: "_Gradients"
+    ) -> None:
         """From ``r_t`` to the canvas before step t, in place, and to the window."""
         settings, target = self.settings, (*into_read, self.rounded, into_canvas.data_ptr())
         if self.reading is None:
-            self.native.error_backward(self.batch, settings.lines, settings.width, self.at_sigmoids[t], *target)
+            self.native.error_backward(
+                self.batch, settings.lines, settings.width, self.at_sigmoids[t], *target
+            )
             return
         self.native.read_backward(
             self.reading.map.address, self.batch, settings.channels, self.images.data_ptr(), 0, self.at_sigmoids[t],
@@ -393,7 +586,9 @@ class _Tape:
         )  # fmt: skip
 
     def _into_weights(self, back: "_Gradients") -> _Weights:
-        """The gradients of the weights. Each is one product over the T B rows of all the steps, so it is rounded once."""
+        """The gradients of the weights. Each is one product over the T B rows of all the steps, so
+        it is rounded once.
+        """
         rows, dtype, settings = self.rows, self.dtype, self.settings
         for_canvas = slice(settings.latent, settings.latent + settings.units + 1)
         image = None
@@ -406,7 +601,9 @@ class _Tape:
             decoder=weight_gradient(back.decoder, rows[:-1, :, self.for_decoder]).to(dtype),
             latent=weight_gradient(back.latent, rows[1:, :, self.for_latent]).to(dtype),
             choices=None if self.choices is None else weight_gradient(back.choices, self.states),
-            canvas=None if self.weights.canvas is None else weight_gradient(back.canvas, rows[1:, :, for_canvas]).to(dtype),
+            canvas=None
+            if self.weights.canvas is None
+            else weight_gradient(back.canvas, rows[1:, :, for_canvas]).to(dtype),
         )
 
 
@@ -419,7 +616,9 @@ class _Gradients:
         self.encoder = torch.empty(steps, batch, 4 * settings.units, **products)
         self.decoder = torch.empty_like(self.encoder)
         self.latent = torch.empty(steps, batch, 2 * settings.latent, **products)
-        self.at_encoder, self.at_decoder, self.at_latent = (addresses(t, steps) for t in (self.encoder, self.decoder, self.latent))
+        self.at_encoder, self.at_decoder, self.at_latent = (
+            addresses(t, steps) for t in (self.encoder, self.decoder, self.latent)
+        )
         if tape.weights.canvas is not None:
             self.canvas = torch.empty(steps, batch, len(tape.weights.canvas), **products)
         if tape.choices is not None:

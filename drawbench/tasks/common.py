@@ -19,13 +19,16 @@ Model = TypeVar("Model", bound=nn.Module)
 
 
 def device_of(name: str) -> torch.device:
-    """The device that ``auto``, ``cpu`` or ``cuda`` means here: each process of a machine has a GPU of its own.
+    """The device that ``auto``, ``cpu`` or ``cuda`` means here: each process of a machine has a GPU
+    of its own.
 
     Raises:
         Problem: CUDA is asked for and not there, or there are fewer GPUs than processes.
     """
     if name == "cuda" and not torch.cuda.is_available():
-        raise Problem("--device cuda was asked for, but torch finds no CUDA device; use --device auto or cpu, and see: drawbench doctor")
+        raise Problem(
+            "--device cuda was asked for, but torch finds no CUDA device; use --device auto or cpu, and see: drawbench doctor"
+        )
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     if distributed.local_rank() >= torch.cuda.device_count():
@@ -38,14 +41,20 @@ def device_of(name: str) -> torch.device:
 
 
 def products_of(training: Training, device: torch.device) -> torch.dtype:
-    """The dtype of the matrix products that the precision of a training means; lets a GPU use TF32 if that is it.
+    """The dtype of the matrix products that the precision of a training means; lets a GPU use TF32
+    if that is it.
 
     Raises:
         Problem: the precision or the recording is a GPU's, and there is none.
     """
-    for what, wanted in (("--precision tf32", training.precision == "tf32"), ("--graph", training.graph)):
+    for what, wanted in (
+        ("--precision tf32", training.precision == "tf32"),
+        ("--graph", training.graph),
+    ):
         if wanted and device.type != "cuda":
-            raise Problem(f"{what} is for a GPU, but this trains on the CPU; leave it out, or see: drawbench doctor")
+            raise Problem(
+                f"{what} is for a GPU, but this trains on the CPU; leave it out, or see: drawbench doctor"
+            )
     if device.type == "cuda":
         torch.set_float32_matmul_precision("high" if training.precision == "tf32" else "highest")
     return torch.bfloat16 if training.precision == "bfloat16" else torch.float32
@@ -63,7 +72,8 @@ def exactly() -> Iterator[None]:
 
 
 def use_threads(training: Training) -> int:
-    """Let torch use the CPU threads that are asked for in each process, or as many as it does anyway; how many it are.
+    """Let torch use the CPU threads that are asked for in each process, or as many as it does
+    anyway; how many it are.
 
     A run that had another number of processes asks for threads of those: it gets as many in all.
     """
@@ -101,8 +111,8 @@ def train(task: Task, run: Run, reporter: Reporter, flag: StopFlag) -> Trainer:
 def load_weights(build: Callable[[], Model], run: Run) -> Model:
     """A run's network with its best weights, ready to measure.
 
-    Args:
-        build: makes the network. First it makes one without memory, so that settings of any size take none unless the weights have it.
+    Args: build: makes the network. First it makes one without memory, so that settings of any size
+        take none unless the weights have it.
 
     Raises:
         Problem: the run has no weights yet, or they are damaged or do not fit.
@@ -115,5 +125,7 @@ def load_weights(build: Callable[[], Model], run: Run) -> Model:
         model = build()
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise Problem(f"the weights in {run.folder} do not fit the model of its config.json: {' '.join(str(error).split())}") from error
+        raise Problem(
+            f"the weights in {run.folder} do not fit the model of its config.json: {' '.join(str(error).split())}"
+        ) from error
     return model.eval()

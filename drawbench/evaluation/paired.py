@@ -1,7 +1,9 @@
 """Two models on the same test images: which is better, by how much, and could that be chance?
 
-Each run folder keeps, in ``test.npz``, what its model lost on every test image. Two models that saw the same images are compared
-image by image, which says far more than two intervals beside each other: most images are easy or hard for both.
+Each run folder keeps, in ``test.npz``, what its model lost on every test image. Two models that saw
+the same images are compared
+image by image, which says far more than two intervals beside each other: most images are easy or
+    hard for both.
 """
 
 import io
@@ -22,17 +24,18 @@ _TYPES = {ERROR: np.dtype(np.uint8), BOUND: np.dtype(np.float32)}  # of the loss
 _MOST = 10_000_000  # test images
 Z_95 = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
 RESAMPLES = 10_000
-_AT_ONCE = 4_000_000  # numbers drawn at a time in the bootstrap: memory, not the result, depends on it
+_AT_ONCE = (
+    4_000_000  # numbers drawn at a time in the bootstrap: memory, not the result, depends on it
+)
 
 
 @dataclass(frozen=True)
 class Outcomes:
     """What a model lost on each of N test images.
 
-    Attributes:
-        metric: ``test_error_percent``: ``losses`` are 1 where it was wrong, uint8; ``nll_bound_nats``: the bound of each image, float32.
-        test_sha256: of the test images, so that nobody compares results on different ones.
-        losses: (N,).
+    Attributes: metric: ``test_error_percent``: ``losses`` are 1 where it was wrong, uint8;
+        ``nll_bound_nats``: the bound of each image, float32. test_sha256: of the test images, so
+        that nobody compares results on different ones. losses: (N,).
     """
 
     metric: str
@@ -60,15 +63,29 @@ def load(folder: Path) -> Outcomes:
     path = folder / FILE
     try:
         with zipfile.ZipFile(plain(path)) as archive:
-            metric, test = (str(read_array(archive, name, _a_word)) for name in ("metric", "test_sha256"))
+            metric, test = (
+                str(read_array(archive, name, _a_word)) for name in ("metric", "test_sha256")
+            )
             found = Outcomes(metric, test, read_array(archive, "losses", _losses))
     except FileNotFoundError as error:
         raise Problem(f"{path} is missing; write it with: drawbench evaluate {folder}") from error
-    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise Problem(f"{path} is damaged; write it again with: drawbench evaluate {folder}") from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        EOFError,
+        RuntimeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        raise Problem(
+            f"{path} is damaged; write it again with: drawbench evaluate {folder}"
+        ) from error
     fit = (found.losses <= 1).all() if found.metric == ERROR else np.isfinite(found.losses).all()
     if found.losses.dtype != _TYPES.get(found.metric) or len(found.losses) == 0 or not fit:
-        raise Problem(f"{path} does not hold a loss for each test image; write it again with: drawbench evaluate {folder}")
+        raise Problem(
+            f"{path} does not hold a loss for each test image; write it again with: drawbench evaluate {folder}"
+        )
     return found
 
 
@@ -117,7 +134,9 @@ def compare(first: Outcomes, second: Outcomes, seed: int = 0) -> Comparison:
         Problem: they were not measured in the same way on the same images.
     """
     if first.metric != second.metric:
-        raise Problem(f"{first.metric} and {second.metric} do not compare: one run is a classifier's, the other a generator's")
+        raise Problem(
+            f"{first.metric} and {second.metric} do not compare: one run is a classifier's, the other a generator's"
+        )
     if first.test_sha256 != second.test_sha256 or len(first.losses) != len(second.losses):
         raise Problem(
             f"the two were measured on different test images ({len(first.losses)} with SHA-256 {first.test_sha256[:12]}..., "
@@ -126,18 +145,26 @@ def compare(first: Outcomes, second: Outcomes, seed: int = 0) -> Comparison:
     gaps = first.losses.astype(np.float64) - second.losses
     worse = int((gaps > 0).sum()), int((gaps < 0).sum())
     if first.metric == ERROR:
-        interval, p, test = agresti_min(*worse, len(gaps)), mcnemar(*worse), "exact McNemar test; interval of Agresti & Min"
+        interval, p, test = (
+            agresti_min(*worse, len(gaps)),
+            mcnemar(*worse),
+            "exact McNemar test; interval of Agresti & Min",
+        )
     else:
         interval, p = bootstrap(gaps, seed)
         test = f"paired bootstrap, {RESAMPLES:,} resamples, seed {seed}"
     values = first.value, second.value
-    return Comparison(first.metric, values, values[0] - values[1], *interval, p, test, len(gaps), *worse)
+    return Comparison(
+        first.metric, values, values[0] - values[1], *interval, p, test, len(gaps), *worse
+    )
 
 
 def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided exact p of McNemar's test (1947): of the images that one model alone gets wrong, half should be each one's.
+    """Two-sided exact p of McNemar's test (1947): of the images that one model alone gets wrong,
+    half should be each one's.
 
-    ``min(1, 2 P(X <= min(b, c)))`` with X binomial (b + c, 1/2), in whole numbers until the last division.
+    ``min(1, 2 P(X <= min(b, c)))`` with X binomial (b + c, 1/2), in whole numbers until the last
+    division.
     """
     n = only_first + only_second
     term = total = 1
@@ -148,10 +175,11 @@ def mcnemar(only_first: int, only_second: int) -> float:
 
 
 def agresti_min(only_first: int, only_second: int, n: int) -> tuple[float, float]:
-    """95 % interval of the difference of two paired proportions, percentage points: Agresti & Min 2005.
+    """95 % interval of the difference of two paired proportions, percentage points: Agresti & Min
+    2005.
 
-    The normal interval after half an image is added to each cell of the table of right and wrong, which keeps it honest where few
-    images differ.
+    The normal interval after half an image is added to each cell of the table of right and wrong,
+    which keeps it honest where few images differ.
     """
     b, c, n = only_first + 0.5, only_second + 0.5, n + 2
     spread = Z_95 * math.sqrt(b + c - (b - c) ** 2 / n)
@@ -159,9 +187,11 @@ def agresti_min(only_first: int, only_second: int, n: int) -> tuple[float, float
 
 
 def bootstrap(gaps: np.ndarray, seed: int) -> tuple[tuple[float, float], float]:
-    """The mean of paired differences: 95 % percentile interval, and the two-sided p of a mean of zero (Efron & Tibshirani 1993).
+    """The mean of paired differences: 95 % percentile interval, and the two-sided p of a mean of
+    zero (Efron & Tibshirani 1993).
 
-    p is the share of resamples, the data moved to a mean of zero, whose mean is as far off as ours; never below 1 / (resamples + 1).
+    p is the share of resamples, the data moved to a mean of zero, whose mean is as far off as ours;
+    never below 1 / (resamples + 1).
 
     Args:
         gaps: float64 (N,).
@@ -169,7 +199,12 @@ def bootstrap(gaps: np.ndarray, seed: int) -> tuple[tuple[float, float], float]:
     """
     random, size = np.random.default_rng(seed), max(1, _AT_ONCE // len(gaps))
     starts = range(0, RESAMPLES, size)
-    parts = [gaps[random.integers(len(gaps), size=(min(size, RESAMPLES - start), len(gaps)))].mean(axis=1) for start in starts]
+    parts = [
+        gaps[random.integers(len(gaps), size=(min(size, RESAMPLES - start), len(gaps)))].mean(
+            axis=1
+        )
+        for start in starts
+    ]
     means, mean = np.concatenate(parts), gaps.mean()
     low, high = np.quantile(means, (0.025, 0.975))
     as_far = int((np.abs(means - mean) >= abs(mean)).sum())

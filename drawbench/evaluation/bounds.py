@@ -1,7 +1,9 @@
-"""Variational bounds measured on many images: every image once, sums in float64, noise by the image's number.
+"""Variational bounds measured on many images: every image once, sums in float64, noise by the
+image's number.
 
-The noise of image ``n`` and sample ``s`` is a function of (seed, ``n``, ``s``), so neither the batch size nor which other images are
-measured, nor by how many processes, changes what is measured (beyond the last bits of float32 matrix products).
+The noise of image ``n`` and sample ``s`` is a function of (seed, ``n``, ``s``), so neither the
+batch size nor which other images are measured, nor by how many processes, changes what is measured
+(beyond the last bits of float32 matrix products).
 """
 
 import math
@@ -12,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drawbench import distributed, likelihood, models, streams
+from drawbench import distributed, fast, likelihood, streams
 from drawbench.errors import Problem
-from drawbench.evaluation import Z_95
+from drawbench.evaluation.error_rate import Z_95
 from drawbench.models import Generator
 
 BATCH = 250  # images at a time
@@ -22,13 +24,12 @@ BATCH = 250  # images at a time
 
 @dataclass(frozen=True)
 class Bound:
-    """The bound ``Lx + Lz`` of N images (DRAW, equation 12), each the mean over S samples of its latents, in nats.
+    """The bound ``Lx + Lz`` of N images (DRAW, equation 12), each the mean over S samples of its
+    latents, in nats.
 
-    Attributes:
-        reconstruction: float64 (N,), ``-log p(x | z)``.
-        kl: float64 (N, T), the KL of each step.
-        sample_variance: float64 (N,), of one sample's bound around its image's mean; not a number for S = 1.
-        samples: S.
+    Attributes: reconstruction: float64 (N,), ``-log p(x | z)``. kl: float64 (N, T), the KL of each
+        step. sample_variance: float64 (N,), of one sample's bound around its image's mean; not a
+        number for S = 1. samples: S.
     """
 
     reconstruction: np.ndarray
@@ -52,12 +53,16 @@ class Bound:
 
     @property
     def standard_error(self) -> float:
-        """Of the value as an estimate for all images of this kind: from image to image, the samples' noise included."""
+        """Of the value as an estimate for all images of this kind: from image to image, the
+        samples' noise included.
+        """
         return standard_error(self.per_image)
 
     @property
     def sampling_error(self) -> float | None:
-        """Of the value as an estimate of the exact bound of these very images: what more samples would lessen. None for S = 1."""
+        """Of the value as an estimate of the exact bound of these very images: what more samples
+        would lessen. None for S = 1.
+        """
         if self.samples < 2:
             return None
         return math.sqrt(float(self.sample_variance.sum()) / self.samples) / self.n
@@ -70,7 +75,8 @@ class Bound:
 
 @dataclass(frozen=True)
 class ImportanceWeighted:
-    """The importance-weighted bound ``-log 1/K sum_k w_k`` of N images (Burda et al. 2016), in nats.
+    """The importance-weighted bound ``-log 1/K sum_k w_k`` of N images (Burda et al. 2016), in
+    nats.
 
     Attributes:
         per_image: float64 (N,).
@@ -92,13 +98,17 @@ class ImportanceWeighted:
 
 
 def standard_error(values: np.ndarray) -> float:
-    """``s / sqrt(n)`` of the mean of independent values; 0 for a single one, about which nothing is known."""
+    """``s / sqrt(n)`` of the mean of independent values; 0 for a single one, about which nothing is
+    known.
+    """
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
 
 
 def noise(index: Tensor, steps: int, latent: int, seed: int, *name: str | int) -> Tensor:
     """Standard normal noise for images by their number, float32 (B, steps, latent)."""
-    return streams.normals(index, steps * latent, seed, *name).view(len(index), steps, latent).float()
+    return (
+        streams.normals(index, steps * latent, seed, *name).view(len(index), steps, latent).float()
+    )
 
 
 def as_images(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
@@ -107,7 +117,9 @@ def as_images(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
 
 
 def evenly(count: int, wanted: int | None) -> Tensor:
-    """``wanted`` of ``count`` image numbers, evenly spaced, int64; all where None or more are wanted than there are."""
+    """``wanted`` of ``count`` image numbers, evenly spaced, int64; all where None or more are
+    wanted than there are.
+    """
     if wanted is None or wanted >= count:
         return torch.arange(count)
     return torch.arange(wanted) * count // wanted
@@ -154,7 +166,7 @@ def bound(
         for number in range(samples):
             check()
             drawn = noise(rows.to(device), model.steps, model.latent, seed, "bound", number)
-            made = models.drawing(model, inputs, drawn)
+            made = fast.drawing(model, inputs, drawn)
             terms = likelihood.terms(made.logits, inputs, made.mu, made.log_sigma, torch.float64)
             reconstruction, kl = reconstruction + terms.reconstruction, kl + terms.kl
             # Welford 1962: the sum of squares about a running mean does not cancel.
@@ -163,7 +175,9 @@ def bound(
             squares = squares + change * (terms.bound - mean)
             done = _tell(progress, done, rows, samples * len(chosen))
         variance = squares / (samples - 1) if samples > 1 else torch.full_like(squares, math.nan)
-        return torch.cat([reconstruction[:, None] / samples, kl / samples, variance[:, None]], dim=1).cpu()
+        return torch.cat(
+            [reconstruction[:, None] / samples, kl / samples, variance[:, None]], dim=1
+        ).cpu()
 
     table = _in_batches(measure, chosen, batch)
     measured = Bound(table[:, 0], table[:, 1:-1], table[:, -1], samples)
@@ -183,7 +197,8 @@ def importance_weighted(
     check: Callable[[], None] = lambda: None,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> ImportanceWeighted:
-    """Measure the importance-weighted bound, a sample at a time, so that memory depends on ``batch`` and not on K.
+    """Measure the importance-weighted bound, a sample at a time, so that memory depends on
+    ``batch`` and not on K.
 
     Arguments as :func:`bound`; ``samples`` is K.
     """
@@ -200,8 +215,10 @@ def importance_weighted(
             nonlocal done
             for number in range(samples):
                 check()
-                drawn = noise(rows.to(device), model.steps, model.latent, seed, "importance", number)
-                made = models.drawing(model, inputs, drawn)
+                drawn = noise(
+                    rows.to(device), model.steps, model.latent, seed, "importance", number
+                )
+                made = fast.drawing(model, inputs, drawn)
                 yield likelihood.log_weights(made.logits, inputs, made.mu, made.log_sigma, drawn)
                 done = _tell(progress, done, rows, samples * len(chosen))
 
@@ -215,8 +232,12 @@ def importance_weighted(
 
 
 def _in_batches(measure: Callable[[Tensor], Tensor], index: Tensor, batch: int) -> np.ndarray:
-    """What is measured of all images, ``batch`` at a time in each process, in the order of ``index``."""
-    return torch.cat([distributed.gather(measure, rows) for rows in index.split(batch * distributed.size())]).numpy()
+    """What is measured of all images, ``batch`` at a time in each process, in the order of
+    ``index``.
+    """
+    return torch.cat(
+        [distributed.gather(measure, rows) for rows in index.split(batch * distributed.size())]
+    ).numpy()
 
 
 def _tell(progress: Callable[[int, int], object], done: int, rows: Tensor, total: int) -> int:

@@ -1,4 +1,6 @@
-"""The generation experiment: pictures, a network that draws them, and how well it explains those it has not seen."""
+"""The generation experiment: pictures, a network that draws them, and how well it explains those it
+has not seen.
+"""
 
 import hashlib
 import math
@@ -10,34 +12,39 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from drawbench import bounds, distributed, likelihood, models, streams
 from drawbench import config as configs
-from drawbench.bounds import Bound, ImportanceWeighted
+from drawbench import distributed, fast, likelihood, models, streams
 from drawbench.config import Generate
 from drawbench.data import pictures
 from drawbench.data.pictures import Pictures
 from drawbench.errors import Problem
-from drawbench.experiments import common
+from drawbench.evaluation import bounds
+from drawbench.evaluation.bounds import Bound, ImportanceWeighted
+from drawbench.evaluation.paired import BOUND, Outcomes
+from drawbench.fast.graphs import Recorder
 from drawbench.models import Generator
 from drawbench.models.draw import Draw, Drawing
-from drawbench.models.graphed import Recorder
-from drawbench.paired import BOUND, Outcomes
 from drawbench.runs import Run
+from drawbench.tasks import common
 from drawbench.training import Reporter, StopFlag, Trainer, plan
 
 START_IMAGES = 5000  # whose mean is the first start canvas
 
 
 def build(config: Generate, size: tuple[int, int, int]) -> Generator:
-    """The network for images of ``size`` (channels, height, width), with the initial weights of its seed."""
+    """The network for images of ``size`` (channels, height, width), with the initial weights of its
+    seed.
+    """
     with streams.seeded(config.training.seed, "weights"):
         return models.build_generator(config.model, size)
 
 
 def start_canvas(train: pictures.Train) -> Tensor:
-    """The canvas that explains training images best if nothing is drawn on it: the log-odds of their mean, float32 (C, H, W).
+    """The canvas that explains training images best if nothing is drawn on it: the log-odds of
+    their mean, float32 (C, H, W).
 
-    The paper learns c_0 and does not say from where. From zeros, a grey sheet, the first epoch goes into learning this image.
+    The paper learns c_0 and does not say from where. From zeros, a grey sheet, the first epoch goes
+    into learning this image.
     """
     seen = min(len(train), START_IMAGES)
     mean = train.batch(0, seen).double().mean(0) / 255
@@ -45,7 +52,9 @@ def start_canvas(train: pictures.Train) -> Tensor:
 
 
 class GenerationTask:
-    """A :class:`drawbench.training.Task`: the bound with one sample of the latents for an image, selected by validation bound."""
+    """A :class:`drawbench.training.Task`: the bound with one sample of the latents for an image,
+    selected by validation bound.
+    """
 
     selected_by = "validation_bound"
 
@@ -61,20 +70,26 @@ class GenerationTask:
     def batch(self, first: int, count: int) -> tuple[Tensor, Tensor]:
         images = self.train.batch(first, count)
         index = torch.arange(first, first + count, device=self.device)
-        return bounds.as_images(images, self.device), bounds.noise(index, self.model.steps, self.model.latent, self.seed, "train")
+        return bounds.as_images(images, self.device), bounds.noise(
+            index, self.model.steps, self.model.latent, self.seed, "train"
+        )
 
     def loss(self, batch: tuple[Tensor, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         images, noise = batch
         made = self._draw(images, noise)
         terms = likelihood.terms(made.logits, images, made.mu, made.log_sigma)
         loss = terms.bound.mean()
-        logged = {"bound": loss, "reconstruction": terms.reconstruction.mean(), "kl": terms.kl.sum(1).mean()}
+        logged = {
+            "bound": loss,
+            "reconstruction": terms.reconstruction.mean(),
+            "kl": terms.kl.sum(1).mean(),
+        }
         return loss, {name: value.detach() for name, value in logged.items()}
 
     def _draw(self, images: Tensor, noise: Tensor) -> Drawing:
         if self.recorder is not None:
             return self.recorder.of(self.model).drawing(images, noise)
-        return models.drawing(self.model, images, noise, self.products, self.segment)
+        return fast.drawing(self.model, images, noise, self.products, self.segment)
 
     def validate(self, model: Generator, check: Callable[[], None]) -> dict[str, float]:
         with common.exactly():
@@ -89,7 +104,8 @@ class GenerationTask:
 
 
 class Experiment:
-    """Everything that a generation run needs: its data, found or made, and the steps from training to the result.
+    """Everything that a generation run needs: its data, found or made, and the steps from training
+    to the result.
 
     Args:
         config: the settings; :attr:`config` has what ``auto`` was found to mean.
@@ -100,12 +116,22 @@ class Experiment:
         Problem: the data are not there or not what the settings need, or a size does not fit.
     """
 
-    def __init__(self, config: Generate, sources_root: Path, datasets_root: Path, reporter: Reporter, *, download: bool = True):
+    def __init__(
+        self,
+        config: Generate,
+        sources_root: Path,
+        datasets_root: Path,
+        reporter: Reporter,
+        *,
+        download: bool = True,
+    ):
         self.device = common.device_of(config.training.device)
         threads = common.use_threads(config.training)
         self.reporter = reporter
         with distributed.in_turn():
-            self.data = load_pictures(config, sources_root, datasets_root, reporter, download=download)
+            self.data = load_pictures(
+                config, sources_root, datasets_root, reporter, download=download
+            )
         found = {"pixels": self.data.pixels, "threads": threads, "processes": distributed.size()}
         digits = {"source": self.data.source} if config.data.dataset in ("mnist", "mnist2") else {}
         self.config: Generate = configs.replace(config, **found, **digits)
@@ -120,15 +146,24 @@ class Experiment:
         return GenerationTask(model.to(self.device), self.data, self.config, self.device)
 
     def plan(self) -> None:
-        """Fix the number of steps in the configuration; may measure the machine for a minute at most."""
+        """Fix the number of steps in the configuration; may measure the machine for a minute at
+        most.
+        """
         self.config = plan(self.task(), self.config, self.reporter.say)
 
     def train(self, run: Run, flag: StopFlag) -> Trainer:
-        """Train, or go on training, to the end; see :func:`drawbench.experiments.common.train`."""
+        """Train, or go on training, to the end; see :func:`drawbench.tasks.common.train`."""
         return common.train(self.task(), run, self.reporter, flag)
 
     def measure(
-        self, model: Generator, flag: StopFlag, *, samples: int, iw_samples: int | None, iw_images: int | None, batch: int = bounds.BATCH
+        self,
+        model: Generator,
+        flag: StopFlag,
+        *,
+        samples: int,
+        iw_samples: int | None,
+        iw_images: int | None,
+        batch: int = bounds.BATCH,
     ) -> tuple[Bound, ImportanceWeighted | None]:
         """The bounds of a model on the test images.
 
@@ -145,17 +180,32 @@ class Experiment:
             self.reporter.progress(done, total, {})
 
         test = self.data.test
-        measured = bounds.bound(model, test, samples=samples, batch=batch, check=flag.check, progress=progress)
+        measured = bounds.bound(
+            model, test, samples=samples, batch=batch, check=flag.check, progress=progress
+        )
         if iw_samples is None:
             return measured, None
         chosen = bounds.evenly(len(test), iw_images)
         weighted = bounds.importance_weighted(
-            model, test, samples=iw_samples, index=chosen, batch=batch, check=flag.check, progress=progress
+            model,
+            test,
+            samples=iw_samples,
+            index=chosen,
+            batch=batch,
+            check=flag.check,
+            progress=progress,
         )
         return measured, weighted
 
 
-def load_pictures(config: Generate, sources_root: Path, datasets_root: Path, reporter: Reporter, *, download: bool = True) -> Pictures:
+def load_pictures(
+    config: Generate,
+    sources_root: Path,
+    datasets_root: Path,
+    reporter: Reporter,
+    *,
+    download: bool = True,
+) -> Pictures:
     """The data set that settings describe, made or downloaded if it is not there."""
     data = config.data
     return pictures.load(
@@ -176,17 +226,24 @@ def load_pictures(config: Generate, sources_root: Path, datasets_root: Path, rep
 
 
 def load_model(run: Run) -> Generator:
-    """The network of a run with its best weights, ready to measure. The size of its images is that of its weights.
+    """The network of a run with its best weights, ready to measure. The size of its images is that
+    of its weights.
 
-    Raises:
-        Problem: the run is not a generator's, has no weights yet, or they are damaged or do not fit.
+    Raises: Problem: the run is not a generator's, has no weights yet, or they are damaged or do not
+        fit.
     """
     if run.config.task != "generate":
         raise Problem(f"{run.folder} is a run of {run.config.task!r}, not of a generator")
     _, facts = run.load_best()
     size = facts.get("size")
-    if not (isinstance(size, list) and len(size) == 3 and all(type(number) is int and 1 <= number <= 4096 for number in size)):
-        raise Problem(f"the weights in {run.folder} do not say for images of which size they are; train it again with --force")
+    if not (
+        isinstance(size, list)
+        and len(size) == 3
+        and all(type(number) is int and 1 <= number <= 4096 for number in size)
+    ):
+        raise Problem(
+            f"the weights in {run.folder} do not say for images of which size they are; train it again with --force"
+        )
     return common.load_weights(lambda: build(run.config, (size[0], size[1], size[2])), run)
 
 
@@ -198,7 +255,9 @@ def check_fits(model: Generator, data: Pictures) -> None:
     """
     if tuple(model.size) != data.size:
         sizes = ["x".join(str(number) for number in size) for size in (model.size, data.size)]
-        raise Problem(f"the model is one for {sizes[0]} images, but {data.name} has {sizes[1]} (channels x height x width)")
+        raise Problem(
+            f"the model is one for {sizes[0]} images, but {data.name} has {sizes[1]} (channels x height x width)"
+        )
 
 
 def test_sha256(data: Pictures) -> str:
@@ -211,7 +270,9 @@ def outcomes(measured: Bound, data: Pictures) -> Outcomes:
     return Outcomes(BOUND, test_sha256(data), measured.per_image.astype(np.float32))
 
 
-def measured_fields(measured: Bound, weighted: ImportanceWeighted | None, data: Pictures) -> dict[str, Any]:
+def measured_fields(
+    measured: Bound, weighted: ImportanceWeighted | None, data: Pictures
+) -> dict[str, Any]:
     """What was measured, as it stands in ``result.json`` and in what ``evaluate`` prints."""
     low, high = measured.interval
     fields: dict[str, Any] = {
@@ -230,7 +291,9 @@ def measured_fields(measured: Bound, weighted: ImportanceWeighted | None, data: 
         "bits_per_dimension": likelihood.bits_per_dimension(measured.value, math.prod(data.size)),
     }
     if not data.binary:
-        floors = [likelihood.entropy_floor(bounds.as_images(some)) for some in data.test.split(1000)]
+        floors = [
+            likelihood.entropy_floor(bounds.as_images(some)) for some in data.test.split(1000)
+        ]
         fields["entropy_floor"] = float(torch.cat(floors).mean())
         fields["above_floor"] = measured.value - fields["entropy_floor"]
     if weighted is not None:
@@ -244,7 +307,14 @@ def measured_fields(measured: Bound, weighted: ImportanceWeighted | None, data: 
     return fields
 
 
-def result(config: Generate, data: Pictures, measured: Bound, weighted: ImportanceWeighted | None, trainer: Trainer, command: str) -> dict:
+def result(
+    config: Generate,
+    data: Pictures,
+    measured: Bound,
+    weighted: ImportanceWeighted | None,
+    trainer: Trainer,
+    command: str,
+) -> dict:
     """The content of ``result.json``."""
     training, model = config.training, config.model
     best = next(row for row in trainer.rows if row["validation_bound"] == trainer.best)

@@ -1,10 +1,13 @@
-"""The recurrence of the glimpse classifier as one autograd function: same numbers, same gradients, faster on a CPU.
+"""The recurrence of the glimpse classifier as one autograd function: same numbers, same gradients,
+faster on a CPU.
 
-:class:`drawbench.models.glimpse.GlimpseClassifier` is the reference, written to be read; this is the same computation written to be
-trained, forward and backward by hand, as :mod:`drawbench.models.draw_fast` is for the generator: one row
-``[patch, h, 1]`` per step and image for the product with the weights, gates and windows in C, a share of the images for each core.
+:class:`drawbench.models.glimpse.GlimpseClassifier` is the reference, written to be read; this is
+the same computation written to be trained, forward and backward by hand, as
+:mod:`drawbench.fast.draw` is for the generator: one row ``[patch, h, 1]`` per step and image for
+the product with the weights, gates and windows in C, a share of the images for each core.
 
-Symbols: B images, C channels, H rows, W columns, N the side of a patch, T glimpses, K = C N N inputs and U units of the LSTM.
+Symbols: B images, C channels, H rows, W columns, N the side of a patch, T glimpses, K = C N N
+    inputs and U units of the LSTM.
 """
 
 from functools import partial
@@ -15,20 +18,36 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from drawbench import attention
+from drawbench.fast.native import (
+    Kernels,
+    Lstm,
+    Side,
+    addresses,
+    in_parallel,
+    kernels,
+    padded_lines,
+    shares,
+    weight_gradient,
+)
 from drawbench.models.glimpse import GlimpseClassifier
-from drawbench.native import Kernels, Lstm, Side, addresses, in_parallel, kernels, padded_lines, shares, weight_gradient
 
 
-def fast_logits(model: GlimpseClassifier, images: Tensor, glimpses: int | None = None, products: torch.dtype | None = None) -> Tensor:
-    """What ``model(images).logits`` is, for training: (B, T, classes), with gradients to every parameter of the model.
+def fast_logits(
+    model: GlimpseClassifier,
+    images: Tensor,
+    glimpses: int | None = None,
+    products: torch.dtype | None = None,
+) -> Tensor:
+    """What ``model(images).logits`` is, for training: (B, T, classes), with gradients to every
+    parameter of the model.
 
-    Where there are no kernels (no C compiler, a GPU) it is the model itself that looks, its products under autocast.
+    Where there are no kernels (no C compiler, a GPU) it is the model itself that looks, its
+    products under autocast.
 
-    Args:
-        model: gives the parameters (float32 or float64); its windows and patches are not reported.
-        images: (B, C, H, W), uint8 (0-255, read as 0-1) or floating point. No gradient flows to them.
-        glimpses: T, or the model's own.
-        products: dtype of the matrix products with weights: the parameters' own (the default), or ``torch.bfloat16``, which sums in
+    Args: model: gives the parameters (float32 or float64); its windows and patches are not
+        reported. images: (B, C, H, W), uint8 (0-255, read as 0-1) or floating point. No gradient
+        flows to them. glimpses: T, or the model's own. products: dtype of the matrix products with
+        weights: the parameters' own (the default), or ``torch.bfloat16``, which sums in
             float32 but rounds factors and results to 8 bits. Windows are never rounded.
     """
     dtype, batch = model.start_hidden.dtype, len(images)
@@ -38,7 +57,12 @@ def fast_logits(model: GlimpseClassifier, images: Tensor, glimpses: int | None =
         with torch.autocast(images.device.type, torch.bfloat16, enabled=products == torch.bfloat16):
             return model(pictures, glimpses).logits.to(dtype)
     settings = _Settings(
-        native, glimpses or model.glimpses, model.patch, model.window_map == "bounded", model.window_clip, products or dtype
+        native,
+        glimpses or model.glimpses,
+        model.patch,
+        model.window_map == "bounded",
+        model.window_clip,
+        products or dtype,
     )
     cell = model.cell
     with torch.autocast("cpu", enabled=False):
@@ -63,48 +87,84 @@ class _Settings(NamedTuple):
 
 
 class _Glimpses(torch.autograd.Function):
-    """All T looks in one function, forward, and backward through time: from images (B, C, H, W) and the start states (B, U) to the
-    states after each look, (B, T, U)."""
+    """All T looks in one function, forward, and backward through time: from images (B, C, H, W) and
+    the start states (B, U) to the states after each look, (B, T, U).
+    """
 
     @staticmethod
     def forward(ctx, settings, images, hidden, cell, weight, to_window):
         ctx.parts = shares(len(images))
         rounded = weight.to(settings.products)
-        ctx.tapes = [_Tape(settings, images[part], rounded, to_window, len(images)) for part in ctx.parts]
-        jobs = [partial(tape.forward, hidden[part], cell[part]) for tape, part in zip(ctx.tapes, ctx.parts, strict=True)]
+        ctx.tapes = [
+            _Tape(settings, images[part], rounded, to_window, len(images)) for part in ctx.parts
+        ]
+        jobs = [
+            partial(tape.forward, hidden[part], cell[part])
+            for tape, part in zip(ctx.tapes, ctx.parts, strict=True)
+        ]
         return torch.cat(in_parallel(jobs))
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        jobs = [partial(tape.backward, gradient[part]) for tape, part in zip(ctx.tapes, ctx.parts, strict=True)]
+        jobs = [
+            partial(tape.backward, gradient[part])
+            for tape, part in zip(ctx.tapes, ctx.parts, strict=True)
+        ]
         with torch.autocast("cpu", enabled=False):
             starts, weights = zip(*in_parallel(jobs), strict=True)
-        return None, None, *(torch.cat(pieces) for pieces in zip(*starts, strict=True)), *map(sum, zip(*weights, strict=True))
+        return (
+            None,
+            None,
+            *(torch.cat(pieces) for pieces in zip(*starts, strict=True)),
+            *map(sum, zip(*weights, strict=True)),
+        )
 
 
 class _Tape:
     """One pass forward of a share of the images, what it leaves behind, and the pass backward.
 
-    ``rows[t]`` holds what the LSTM takes in at step t: ``[patch, h, 1]``, with the state before the step.
+    ``rows[t]`` holds what the LSTM takes in at step t: ``[patch, h, 1]``, with the state before the
+    step.
     """
 
-    def __init__(self, settings: _Settings, images: Tensor, weight: Tensor, to_window: Tensor, whole: int):
-        self.settings, self.native, self.weight, self.to_window = settings, settings.native, weight, to_window
+    def __init__(
+        self, settings: _Settings, images: Tensor, weight: Tensor, to_window: Tensor, whole: int
+    ):
+        self.settings, self.native, self.weight, self.to_window = (
+            settings,
+            settings.native,
+            weight,
+            to_window,
+        )
         batch, self.channels, height, width = images.shape
         steps, self.units, self.dtype = settings.steps, len(weight) // 4, to_window.dtype
-        self.batch, self.inputs, self.rounded = batch, self.channels * settings.patch**2, int(settings.products == torch.bfloat16)
-        # Bytes stay bytes: a batch of them fits into a core's own cache, where four times as much would not.
+        self.batch, self.inputs, self.rounded = (
+            batch,
+            self.channels * settings.patch**2,
+            int(settings.products == torch.bfloat16),
+        )
+        # Bytes stay bytes: a batch of them fits into a core's own cache, where four times as much
+        # would not.
         self.bytes = int(images.dtype == torch.uint8)
         self.images = images.contiguous() if self.bytes else padded_lines(images)
         self.side = Side(
             (height, width), self.channels, settings.patch, steps, batch,
             bounded=settings.bounded, clip=settings.window_clip, whole=whole, dtype=self.dtype,
         )  # fmt: skip
-        self.rows = torch.ones(steps + 1, batch, self.inputs + self.units + 1, dtype=settings.products)
-        self.at_rows, self.at_hidden = (addresses(self.rows[..., first:], steps + 1) for first in (0, self.inputs))
-        # The states and a 1, (T + 1, B, U + 1), never rounded: bfloat16 cannot tell pixel 14 from 14.04.
-        self.states = torch.ones(steps + 1, batch, self.units + 1, dtype=self.dtype) if self.rounded else self.rows[..., self.inputs :]
+        self.rows = torch.ones(
+            steps + 1, batch, self.inputs + self.units + 1, dtype=settings.products
+        )
+        self.at_rows, self.at_hidden = (
+            addresses(self.rows[..., first:], steps + 1) for first in (0, self.inputs)
+        )
+        # The states and a 1, (T + 1, B, U + 1), never rounded: bfloat16 cannot tell pixel 14 from
+        # 14.04.
+        self.states = (
+            torch.ones(steps + 1, batch, self.units + 1, dtype=self.dtype)
+            if self.rounded
+            else self.rows[..., self.inputs :]
+        )
         self.at_states = addresses(self.states, steps + 1)
         self.numbers = torch.empty(steps, batch, len(attention.PARAMETERS), dtype=self.dtype)
         self.at_numbers = addresses(self.numbers, steps)
@@ -122,11 +182,15 @@ class _Tape:
                 self.at_numbers[t], len(attention.PARAMETERS), *self.side.at(t), self.at_rows[t], row_stride, self.rounded,
             )  # fmt: skip
             row = (self.at_hidden[t + 1], row_stride) if self.rounded else (0, 0)
-            self.lstm.step(t, self.rows[t], weight, self.at_states[t + 1], self.states.stride(1), *row)
+            self.lstm.step(
+                t, self.rows[t], weight, self.at_states[t + 1], self.states.stride(1), *row
+            )
         return self.states[1:, :, :-1].transpose(0, 1)
 
     def backward(self, gradient: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """The gradients of the start states, and of the weights, from that of the states after each look, (B, T, U)."""
+        """The gradients of the start states, and of the weights, from that of the states after each
+        look, (B, T, U).
+        """
         steps, units = self.settings.steps, self.units
         into_states = gradient.transpose(0, 1).contiguous()
         into_sums = self.rows.new_empty(steps, self.batch, 4 * units)
@@ -148,6 +212,8 @@ class _Tape:
             later = [(into_seen[:, self.inputs :].data_ptr(), stride)]
             if t:
                 into_states[t - 1].addmm_(into_numbers[t], to_window)
-        start = torch.addmm(into_seen[:, self.inputs : -1].to(self.dtype), into_numbers[0], to_window)
+        start = torch.addmm(
+            into_seen[:, self.inputs : -1].to(self.dtype), into_numbers[0], to_window
+        )
         into_weight = weight_gradient(into_sums, self.rows[:-1]).to(self.dtype)
         return (start, into_cell), (into_weight, weight_gradient(into_numbers, self.states[:-1]))

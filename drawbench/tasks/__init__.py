@@ -1,4 +1,6 @@
-"""The experiments of the paper, one file each: from settings to data, a trained model and what was measured of it."""
+"""The experiments of the paper, one file each: from settings to data, a trained model and what was
+measured of it.
+"""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -6,8 +8,8 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from drawbench.errors import Problem
-from drawbench.experiments import classify, generate
 from drawbench.runs import Run
+from drawbench.tasks import classify, generate
 
 LOADERS = {"classify": classify.load_model, "generate": generate.load_model}
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from drawbench import distributed
 from drawbench.errors import Problem
+from drawbench.fast.glimpse import fast_logits
 from drawbench.models.glimpse import GlimpseClassifier
-from drawbench.models.glimpse_fast import fast_logits
 
 Z_95 = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
 
@@ -44,9 +44,9 @@ def wilson(errors: int, n: int, z: float = Z_95) -> tuple[float, float]:
 class Score:
     """Counts of a classifier on a set of images.
 
-    Attributes:
-        confusion: int64 (classes, classes), rows the true class, columns the answer.
-        errors_after: int64 (T,), errors of the answer after each glimpse; the last is the answer that counts.
+    Attributes: confusion: int64 (classes, classes), rows the true class, columns the answer.
+        errors_after: int64 (T,), errors of the answer after each glimpse; the last is the answer
+        that counts.
     """
 
     confusion: np.ndarray
@@ -98,12 +98,10 @@ def predict(
 ) -> Tensor:
     """Class probabilities after every glimpse, float32 (N, T, classes).
 
-    Args:
-        images: uint8 (N, H, W).
-        batch: images at a time, in each process: memory, not the result, depends on it.
-        glimpses: looks per image, if not as in training.
-        noise: (N, model.noise), for a model that draws where it looks; without it, it looks where it holds best.
-        check: called between batches, as often in each process; it may raise to stop.
+    Args: images: uint8 (N, H, W). batch: images at a time, in each process: memory, not the result,
+        depends on it. glimpses: looks per image, if not as in training. noise: (N, model.noise),
+        for a model that draws where it looks; without it, it looks where it holds best. check:
+        called between batches, as often in each process; it may raise to stop.
     """
     device = next(model.parameters(), torch.empty(0)).device
     wishes: dict[str, Any] = {} if glimpses is None else {"glimpses": glimpses}
@@ -139,15 +137,17 @@ def score(probabilities: Tensor, labels: np.ndarray) -> Score:
         probabilities: (N, T, classes).
         labels: integers (N,) in ``0..classes-1``.
 
-    Raises:
-        Problem: there is not one label per image, a label is not a class, or a probability is not a number.
+    Raises: Problem: there is not one label per image, a label is not a class, or a probability is
+        not a number.
     """
     from sklearn.metrics import confusion_matrix
 
     labels = np.asarray(labels)
     n, _, classes = probabilities.shape
     if labels.shape != (n,) or n == 0:
-        raise Problem(f"a score needs one label per image, got labels of shape {labels.shape} for {n} images")
+        raise Problem(
+            f"a score needs one label per image, got labels of shape {labels.shape} for {n} images"
+        )
     if labels.min() < 0 or labels.max() >= classes:
         raise Problem(f"labels must be in 0..{classes - 1}, got {labels.min()}..{labels.max()}")
     if not torch.isfinite(probabilities).all():

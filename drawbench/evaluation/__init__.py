@@ -1,0 +1,1 @@
+"""Measuring: error rates, bounds, paired tests and cost."""

@@ -1,0 +1,107 @@
+"""What recurrences have in common around their products: the room that the kernels work in, and the
+calls to them.
+"""
+
+import torch
+from torch import Tensor
+
+from drawbench.fast.native.build import Kernels, addresses, room, window_map
+
+
+class Lstm:
+    """What T steps of an LSTM leave behind."""
+
+    def __init__(self, native: Kernels, cell: Tensor, steps: int, products: torch.dtype):
+        batch, units = cell.shape
+        self.native, self.size, self.rounded = (
+            native,
+            (batch, units, int(products == torch.bfloat16)),
+            products == torch.bfloat16,
+        )
+        gates = cell.new_empty(steps, batch, 4 * units)
+        # Before their squashing they are a product, afterwards reals: in the same place where both
+        # are of one type.
+        self.sums = cell.new_empty(batch, 4 * units, dtype=products) if self.rounded else None
+        self.gates = gates.unbind()
+        self.cells = cell.new_empty(steps + 1, batch, units)
+        self.cells[0] = cell
+        self.squashed = cell.new_empty(steps, batch, units)
+        self.at_gates, self.at_cells, self.at_squashed = (
+            addresses(tensor, len(tensor)) for tensor in (gates, self.cells, self.squashed)
+        )
+        self.keep = gates
+
+    def step(
+        self,
+        t: int,
+        seen: Tensor,
+        weight: Tensor,
+        hidden: int,
+        hidden_stride: int,
+        row: int,
+        row_stride: int,
+        constant: int = 0,
+    ):
+        """One step from what it has seen (B, K): the product, the gates, the new state into
+        ``hidden`` and ``row``.
+        """
+        sums = torch.mm(seen, weight, out=self.gates[t] if self.sums is None else self.sums)
+        self.native.lstm_forward(
+            *self.size, sums.data_ptr(), constant, self.at_gates[t], self.at_cells[t], self.at_cells[t + 1], self.at_squashed[t], hidden,
+            hidden_stride, row, row_stride,
+        )  # fmt: skip
+
+    def backward(
+        self, t: int, full: int, sources: list[tuple[int, int]], into_cell: Tensor, into_sums: int
+    ) -> None:
+        """The gradient of the sums of step t from that of its new state, as ``lstm_backward`` of
+        the kernels takes it.
+        """
+        padding = [(0, 0)] * (3 - len(sources))
+        self.native.lstm_backward(
+            *self.size, self.at_gates[t], self.at_cells[t], self.at_squashed[t], full, *(number for source in (*sources,
+            *padding) for number in source), into_cell.data_ptr(), into_sums,
+        )  # fmt: skip
+
+
+class Side:
+    """What reading or writing through windows leaves behind: for each of some states, filters and
+    what they made.
+
+    Args: size: of the images, (height, width). planes: what is read or written through one window:
+        channels, times two where image and canvas are read. count, batch: states, and images in the
+        share. bounded, clip: of the window map and of its gradient, as in the models. whole: images
+        over which the loss is a mean, not only those of the share.
+    """
+
+    def __init__(
+        self,
+        size: tuple[int, int],
+        planes: int,
+        patch: int,
+        count: int,
+        batch: int,
+        *,
+        bounded,
+        clip,
+        whole,
+        dtype,
+    ):
+        self.map = window_map(size, patch, bounded=bounded, clip=clip, batch=whole, dtype=dtype)
+        x, y = (room(count, batch, patch, length, dtype=dtype) for length in reversed(size))
+        across = room(count, batch, planes, patch, size[1], dtype=dtype)
+        patches = torch.empty(count, batch, planes * patch**2, dtype=dtype)
+        self.tensors = (x, y, across, patches)
+        self.addresses = [addresses(tensor, count) for tensor in self.tensors]
+
+    def at(self, index: int) -> tuple[int, ...]:
+        """Where the filters along x and y, the products across and the patches of one state lie."""
+        return tuple(kept[index] for kept in self.addresses)
+
+
+def weight_gradient(into: Tensor, seen: Tensor) -> Tensor:
+    """(outputs, inputs) from (T, B, outputs) and (T, B, inputs), in the order of factors that is
+    the faster one for their dtype.
+    """
+    into, seen = into.flatten(0, 1), seen.flatten(0, 1)
+    return into.t() @ seen if into.dtype == torch.bfloat16 else (seen.t() @ into).t()
