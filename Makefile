@@ -1,4 +1,4 @@
-# Two commands on a bare machine: `make quickstart` and `make test`. Both make .venv once and use it again.
+# On a bare machine: `make quickstart` or `make test`. Both create .venv once and reuse it.
 
 PYTHON ?= python3
 VENV := .venv
@@ -7,14 +7,16 @@ BIN := $(VENV)/bin
 .PHONY: help setup quickstart test slow torture tables lint clean
 
 help:
+	@echo "make setup        install drawbench into .venv"
 	@echo "make quickstart   set up, then the whole tour on embedded digits (minutes)"
-	@echo "make test         set up, then lint, types and the tests"
+	@echo "make test         set up, then lint, types and tests"
 	@echo "make slow         the tests that take longer"
-	@echo "make torture      hurt it in every way that docs/reliability.md speaks of, and count what holds (half an hour)"
-	@echo "make tables       results/tables and results/figures again, from results/published"
+	@echo "make torture      the fault-injection campaign of docs/reliability.md (about 40 minutes)"
+	@echo "make tables       regenerate results/tables and results/figures from results/published"
+	@echo "make lint         fix and format the code"
 	@echo "make clean        remove .venv and caches; data and runs stay"
 
-# Made anew only when the dependencies change; the package itself is installed editable.
+# Reinstalled only when the dependencies change; the package itself is installed editable.
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "drawbench needs Python 3.11 or newer, this is " + sys.version.split()[0])'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

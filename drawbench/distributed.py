@@ -1,13 +1,12 @@
-"""Several processes that train or measure one model together: on one machine by ``--processes N``,
-on several by ``torchrun``.
+"""Several processes that train or measure one model together: by ``--processes N``, or torchrun.
 
 Each process has the whole model and computes a contiguous share of the images, of an update or of a
-set that is measured. Gradients are summed and measurements gathered, so what comes out is, to
-rounding, what one process gives. The first process (rank 0) alone reads, writes and prints. In a
-process by itself every function here gives back what it was given.
+data set. Gradients are summed and measurements gathered, so the result is, to rounding, that of one
+process. The first process (rank 0) alone reads, writes and prints. In a process on its own every
+function here returns what it was given.
 
-The only file that imports torch.distributed, and only where there are several processes. Small
-things travel between CPUs (gloo), gradients between GPUs where the model is on them (NCCL).
+Only this file imports torch.distributed, and only where there are several processes. Objects travel
+between CPUs (gloo), gradients between GPUs where the model is on them (NCCL).
 """
 
 import contextlib
@@ -22,24 +21,25 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from drawbench.errors import Problem
 
-if TYPE_CHECKING:  # torch takes seconds to import, and a wrong option is to be named at once
+if TYPE_CHECKING:  # torch takes seconds to import, and a wrong option should be reported at once
     from torch import Tensor
 
 P = ParamSpec("P")
 R = TypeVar("R")
-LONGEST = timedelta(
-    hours=2
-)  # that the others are waited for: while the first downloads data, or saves after a signal
+JOIN_TIMEOUT = timedelta(minutes=5)  # for all processes to start
+TIMEOUT = timedelta(hours=2)  # for the others: the first may download data, or save after a signal
 
 
 @dataclass(frozen=True)
 class Group:
-    """The processes that work together, as seen by one of them.
+    """The processes that work together, as one of them sees them.
 
-    Attributes: rank: the number of this process, from 0. size: how many there are, on all machines.
-        local_rank: the number of this process on its machine; it takes the GPU of this number.
-        store: the key-value store of the group, which outlives the connections between its
-        processes. parent: the process that started this one.
+    Attributes:
+        rank: the number of this process, from 0.
+        size: how many there are, on all machines.
+        local_rank: the number of this process on its machine, and of the GPU that it uses.
+        store: the group's key-value store, which outlives the connections between processes.
+        parent: the process that started this one.
     """
 
     rank: int = 0
@@ -54,17 +54,17 @@ _group = ALONE
 
 
 def rank() -> int:
-    """The number of this process, 0 for the first."""
+    """Return the number of this process, 0 for the first."""
     return _group.rank
 
 
 def size() -> int:
-    """How many processes work together."""
+    """Return how many processes work together."""
     return _group.size
 
 
 def local_rank() -> int:
-    """The number of this process on its machine."""
+    """Return the number of this process on its machine."""
     return _group.local_rank
 
 
@@ -76,41 +76,75 @@ def by_torchrun() -> bool:
 # ---------------------------------------------------------------------------------------- the group
 
 
-def join() -> None:
-    """Join the group that this process was started for by :func:`launch` or torchrun; nothing if it
-    was not.
+def _variable(name: str, low: int, high: int) -> int:
+    """Return an integer that a launcher set in the environment; raise `Problem` if it is none."""
+    text = os.environ.get(name, "")
+    if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
+        raise Problem(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']!r} makes this one of several processes, but "
+            f"{name} is {text!r} and not a number from {low} to {high}; start all of them with "
+            "--processes N or torchrun, or unset WORLD_SIZE"
+        )
+    return int(text)
 
-    From then on only the first process can be heard.
+
+def join(*, shared: bool = True) -> None:
+    """Join the group for which :func:`launch` or torchrun started this process, if any did.
+
+    From then on only the first process prints.
+
+    Args:
+        shared: whether the command shares its work. One that does not stays on its own, whatever
+            variables a launcher left in the environment.
 
     Raises:
-        Problem: the others do not come.
+        Problem: the variables are incomplete, or the others do not come.
     """
     global _group
-    count = int(os.environ.get("WORLD_SIZE", 1))
-    if count == 1 or _group is not ALONE:
+    if not shared or "WORLD_SIZE" not in os.environ or _group is not ALONE:
         return
+    count = _variable("WORLD_SIZE", 1, 1 << 20)
+    if count == 1:
+        return
+    number = _variable("RANK", 0, count - 1)
+    local = _variable("LOCAL_RANK", 0, count - 1) if "LOCAL_RANK" in os.environ else number
+    _variable("MASTER_PORT", 1, 65535)
+    if not os.environ.get("MASTER_ADDR"):
+        raise Problem(
+            f"WORLD_SIZE={count} makes this one of several processes, but MASTER_ADDR is not set; "
+            "start all of them with --processes N or torchrun, or unset WORLD_SIZE"
+        )
+    # Before torch is imported: a failure is reported in a sentence, not in frames of C++.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     import torch
     import torch.distributed as dist
 
-    parent, number = os.getppid(), int(os.environ["RANK"])
-    if number:
-        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - it stays open as long as the process lives
+    parent = os.getppid()
     backend = (
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     )
+    try:
+        store, *_ = next(dist.rendezvous("env://", timeout=JOIN_TIMEOUT))
+    except RuntimeError as error:
+        raise Problem(
+            f"process {number} of {count} (RANK and WORLD_SIZE in the environment) did not reach "
+            f"the others at {os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}; start all of "
+            "them together, or unset WORLD_SIZE"
+        ) from error
+    if number:
+        sys.stdout = sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - open until the end
+    store.set_timeout(TIMEOUT)
+    # Each attempt of torchrun is a group of its own.
+    store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
     with _connected(number, count):
-        store, *_ = next(dist.rendezvous("env://", timeout=LONGEST))
-        store = dist.PrefixStore(
-            os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store
-        )  # another attempt is another group
-        _group = Group(number, count, int(os.environ.get("LOCAL_RANK", number)), store, parent)
+        _group = Group(number, count, local, store, parent)
         dist.init_process_group(
-            backend, store=store, rank=number, world_size=count, timeout=LONGEST
+            backend, store=store, rank=number, world_size=count, timeout=TIMEOUT
         )
 
 
 def leave() -> None:
-    """Close the connections, so that processes that still wait for this one learn that it has gone."""
+    """Close the connections, so that processes waiting for this one learn that it has left."""
     global _group
     if _group is not ALONE:
         import torch.distributed as dist
@@ -120,27 +154,27 @@ def leave() -> None:
             dist.destroy_process_group()
 
 
-def take_the_word(status: int) -> None:
-    """Let one process alone tell what went wrong: an error in one ends all, and only the first one
-    is the cause.
+def report_failure(status: int) -> None:
+    """Let the first process that fails report its error; an error in one ends all.
 
-    Returns in the first that fails, which can be heard from then on. Ends the others silently, with
-    the exit status of that one.
+    Returns in the first that fails, which prints from then on, whatever its rank. Ends the others
+    silently, with the exit status of the first.
 
     Args:
         status: the exit status that this process is about to end with.
     """
     if size() == 1:
         return
-    first, its_status = _first_failure(_group.store, rank(), status)
+    first, first_status = _first_failure(_group.store, rank(), status)
     if first != rank():
-        sys.exit(its_status)
+        sys.exit(first_status)
     sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
 
 
 def _first_failure(store: Any, number: int, status: int) -> tuple[int, int]:
-    """Rank and exit status of the process that failed first; those given if there was none before,
-    or it took the store with it.
+    """Return rank and exit status of the process that failed first.
+
+    Those given, if there was none before, or it took the store with it.
     """
     try:
         words = store.compare_set("failed", "", f"{number} {status}").decode().split()
@@ -151,25 +185,21 @@ def _first_failure(store: Any, number: int, status: int) -> tuple[int, int]:
 
 @contextlib.contextmanager
 def _connected(number: int, count: int) -> Iterator[None]:
-    """Within, the others can be reached.
-
-    Raises:
-        Problem: they cannot, or not any more.
-    """
+    """Raise `Problem` if the others cannot be reached inside."""
     try:
         yield
     except RuntimeError as error:
         raise Problem(
-            f"process {number} of {count} has lost the others: one of them has ended or was killed (memory?). "
-            "A training goes on from its last checkpoint with: drawbench resume RUN"
+            f"process {number} of {count} has lost the others: one of them has ended or was killed "
+            "(out of memory?). Resume a training with: drawbench resume RUN"
         ) from error
 
 
-# ------------------------------------------------------------------------ what they tell each other
+# ------------------------------------------------------------------------------------ communication
 
 
 def _sum_(tensor: "Tensor") -> "Tensor":
-    """The sum over the processes, in place."""
+    """Sum over the processes, in place."""
     import torch.distributed as dist
 
     with _connected(rank(), size()):
@@ -178,7 +208,7 @@ def _sum_(tensor: "Tensor") -> "Tensor":
 
 
 def broadcast(value: R) -> R:
-    """What the first process gives, in all of them; anything that pickle takes."""
+    """Return the first process's value in all of them; anything that can be pickled."""
     if size() == 1:
         return value
     import torch
@@ -191,11 +221,10 @@ def broadcast(value: R) -> R:
 
 
 def by_first(function: Callable[P, R]) -> Callable[P, R]:
-    """Decorator: the first process alone calls the function, while the others wait; all get what it
-    returns.
+    """Decorator: the first process alone calls the function, and all return its value.
 
     For everything that reads or writes a run folder: there is one writer, and on several machines
-    only its own needs the folder. Within the function the process is by itself.
+    only its own needs the folder. Inside the function the process is on its own.
     """
 
     @functools.wraps(function)
@@ -203,7 +232,7 @@ def by_first(function: Callable[P, R]) -> Callable[P, R]:
         global _group
         group = _group
         if group.rank:
-            return broadcast(None)  # type: ignore[return-value] # which the first one's value replaces
+            return broadcast(None)  # type: ignore[return-value] # the first process's value
         _group = ALONE
         try:
             value = function(*args, **kwargs)
@@ -216,32 +245,26 @@ def by_first(function: Callable[P, R]) -> Callable[P, R]:
 
 @contextlib.contextmanager
 def in_turn() -> Iterator[None]:
-    """The first process goes through the block by itself, then the first of every other machine,
-    then the rest.
+    """Let the first process run the block alone, then the first of each other machine, then all.
 
     So the first makes or downloads what is missing, and the others find it, whether or not their
     machines share a disk.
     """
     turn = 0 if rank() == 0 else 1 if local_rank() == 0 else 2
     for _ in range(turn):
-        _wait_for_all()
+        signal_to_stop(None)  # waits for all
     yield
     for _ in range(turn, 2):
-        _wait_for_all()
-
-
-def _wait_for_all() -> None:
-    signal_to_stop(None)
+        signal_to_stop(None)
 
 
 def signal_to_stop(number: int | None) -> int | None:
-    """The signal that any of the processes was sent, the same in all of them, so that all stop at
-    the same step.
+    """Return the signal that any of the processes received, so that all stop at the same step.
 
-    Where what started a process has gone, SIGTERM: nobody is left to stop it.
+    SIGTERM where the process that started this one has died: nobody is left to stop it.
 
     Args:
-        number: the signal that this process was sent, if any.
+        number: the signal that this process received, if any.
     """
     if size() == 1:
         return number
@@ -250,46 +273,42 @@ def signal_to_stop(number: int | None) -> int | None:
 
     if number is None and os.getppid() != _group.parent:
         number = signal.SIGTERM
-    largest = torch.tensor(number or 0)
+    highest = torch.tensor(number or 0)
     with _connected(rank(), size()):
-        dist.all_reduce(largest, dist.ReduceOp.MAX)
-    return int(largest) or None
+        dist.all_reduce(highest, dist.ReduceOp.MAX)
+    return int(highest) or None
 
 
 # --------------------------------------------------------------------------------- sharing the work
 
 
 def _share(count: int, number: int, processes: int) -> tuple[int, int]:
-    """First and count of the share of ``0 .. count - 1`` that a process has; where they differ, the
-    first have one more.
-    """
+    """Return first and count of a process's share of ``0 .. count - 1``; the first have more."""
     each, more = divmod(count, processes)
     return number * each + min(number, more), each + (number < more)
 
 
 def share(count: int) -> tuple[int, int]:
-    """The contiguous part of the images ``0 .. count - 1`` of an update that is this process's: its
-    first one, and how many.
+    """Return this process's contiguous share of an update's images: the first, and how many.
 
     Raises:
-        Problem: there is not one image for each process.
+        Problem: there are fewer images than processes.
     """
     if count < size():
         raise Problem(
-            f"an update of {count} image{'s' if count > 1 else ''} cannot be shared by {size()} processes, which need one each: "
-            "take fewer --processes, or a larger --batch"
+            f"an update of {count} image{'s' if count > 1 else ''} cannot be shared by {size()} "
+            "processes, which need one each: use fewer --processes, or a larger --batch"
         )
     return _share(count, rank(), size())
 
 
 def mean_(gradients: "list[Tensor]", numbers: "Tensor", part: float) -> "Tensor":
-    """Turn means over each process's images into means over all, in one all-reduce: ``sum_r n_r / n
-    g_r``.
+    """Turn means over each process's images into means over all: ``sum_r n_r / n g_r``.
 
     Args:
         gradients: of the mean loss over this process's images, any shapes; overwritten.
         numbers: (N,), other means over this process's images.
-        part: ``n_r / n``, the share that this process has of all images.
+        part: ``n_r / n``, this process's share of all images.
 
     Returns:
         (N,), the numbers' means over all images, the same in every process.
@@ -306,47 +325,23 @@ def mean_(gradients: "list[Tensor]", numbers: "Tensor", part: float) -> "Tensor"
 
 
 def gather(measure: "Callable[[Any], Tensor]", rows: Any) -> "Tensor":
-    """``measure(rows)``, of which each process computes a share, in all of them.
+    """Return ``measure(rows)`` in all processes, each of which computes a share.
 
-    Args: measure: gives a row of a CPU tensor for each row that it is given, whatever other rows
-        are beside it. rows: at least one; whatever can be sliced.
+    Args:
+        measure: returns a row of a CPU tensor for each row, whatever the rows beside it.
+        rows: at least one; anything that can be sliced.
     """
     if size() == 1:
         return measure(rows)
     first, count = _share(len(rows), rank(), size())
-    # A network cannot look at no image: where there is none for a process, it looks at the first
-    # one for nothing.
-    mine = measure(rows[first : first + count] if count else rows[:1])[:count]
-    whole = mine.new_zeros(len(rows), *mine.shape[1:])
-    whole[first : first + count] = mine
+    # A network cannot take zero images: a process without a share measures one and drops it.
+    share = measure(rows[first : first + count] if count else rows[:1])[:count]
+    whole = share.new_zeros(len(rows), *share.shape[1:])
+    whole[first : first + count] = share
     return _sum_(whole)
 
 
 # ---------------------------------------------------------------------------------------- launching
-
-
-def meeting_place() -> Any:
-    """The store where processes of this machine find each other; it must outlive them."""
-    from torch.distributed import TCPStore
-
-    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-
-
-def seat(store: Any, number: int, processes: int) -> dict[str, str]:
-    """What process ``number`` of a group needs in its environment to :func:`join` it at a
-    :func:`meeting_place`.
-    """
-    shared = {
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(store.port),
-        "WORLD_SIZE": str(processes),
-    }
-    return {
-        **shared,
-        "TORCHELASTIC_USE_AGENT_STORE": "True",
-        "RANK": str(number),
-        "LOCAL_RANK": str(number),
-    }
 
 
 def launch(command: list[str], processes: int) -> int:
@@ -354,22 +349,30 @@ def launch(command: list[str], processes: int) -> int:
 
     SIGINT and SIGTERM are passed on to them. An error in one ends all.
 
-    Args: command: the program and its words; each process finds in its environment what
-        :func:`join` needs. processes: how many. They share torch's CPU threads, at least one each.
+    Args:
+        command: the program and its arguments; each process can :func:`join` the group.
+        processes: how many. They share torch's CPU threads, at least one each.
 
     Returns:
         The exit status: of the first process that failed, 0 if none did.
 
     Raises:
-        Problem: a process was killed, and no other has told so.
+        Problem: a process was killed, and no other has reported it.
     """
     import torch
-    from torch.distributed import PrefixStore
+    from torch.distributed import PrefixStore, TCPStore
 
-    store = meeting_place()
-    threads = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // processes))}
+    store = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    shared = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(store.port),
+        "WORLD_SIZE": str(processes),
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // processes)),
+    }
     environments = {
-        number: {**seat(store, number, processes), **threads} for number in range(processes)
+        number: {**shared, "RANK": str(number), "LOCAL_RANK": str(number)}
+        for number in range(processes)
     }
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -383,11 +386,13 @@ def launch(command: list[str], processes: int) -> int:
 def _run(
     command: list[str], environments: dict[int, dict[str, str]]
 ) -> tuple[dict[int, int], int | None]:
-    """Run a command in each environment: the exit statuses that are not 0, and the signal that came
-    meanwhile.
+    """Run a command in each environment.
 
     Each process leads a session of its own, so Ctrl-C reaches this one alone, which passes it on
     exactly once.
+
+    Returns:
+        The exit statuses that are not 0, by process, and the signal that came meanwhile.
     """
     import logging
 
@@ -398,36 +403,34 @@ def _run(
         start_processes,
     )
 
-    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(
-        logging.CRITICAL
-    )  # the processes speak for themselves
-    # Not SIGHUP: nohup is to hold, and without it the processes stop when they find this one gone.
+    # The processes report their errors themselves.
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
+    # Not SIGHUP: nohup must hold, and without it the processes stop when they miss this one.
     os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGINT,SIGTERM")
     program, *words = command
-    started: PContext | None = None
+    running: PContext | None = None
     stopped: int | None = None
     while True:
         try:
-            if started is None:
+            if running is None:
                 arguments = {number: tuple(words) for number in environments}
-                started = start_processes(
+                running = start_processes(
                     "drawbench", program, arguments, environments, DefaultLogsSpecs(os.devnull)
                 )
             if stopped:
-                started.close(signal.Signals(stopped), timeout=int(LONGEST.total_seconds()))
-            if (ended := started.wait(period=0.1)) is not None:
-                return {
-                    number: failure.exitcode for number, failure in ended.failures.items()
-                }, stopped
+                running.close(signal.Signals(stopped), timeout=int(TIMEOUT.total_seconds()))
+            if (end := running.wait(period=0.1)) is not None:
+                return {number: fault.exitcode for number, fault in end.failures.items()}, stopped
         except SignalException as stop:
-            if started is None:
+            if running is None:
                 return {0: -stop.sigval}, stop.sigval
             stopped = stop.sigval  # a second one is passed on too, and ends them at once
 
 
 def _status(store: Any, codes: dict[int, int], stopped: int | None, processes: int) -> int:
-    """The exit status of a launch from those of the processes that failed, negative for one that a
-    signal ended.
+    """Return the exit status of a launch from those of the processes that failed.
+
+    A status is negative for a process that a signal ended.
     """
     if not codes:
         return 0
@@ -435,7 +438,7 @@ def _status(store: Any, codes: dict[int, int], stopped: int | None, processes: i
     first, status = _first_failure(store, processes, 128 - code if code < 0 else code)
     if first == processes and code < 0 and not stopped:
         raise Problem(
-            f"process {number} of {processes} was ended by {signal.Signals(-code).name} (memory?). "
-            "A training goes on from its last checkpoint with: drawbench resume RUN"
+            f"process {number} of {processes} was ended by {signal.Signals(-code).name} "
+            "(out of memory?). Resume a training with: drawbench resume RUN"
         )
     return status

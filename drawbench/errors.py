@@ -1,18 +1,18 @@
-"""The one exception that a user is meant to read, and what its sentence is made of."""
+"""The exception that a user is meant to read, and helpers for its text."""
 
 
 def one_line(text: str) -> str:
-    """A text with every letter escaped that cannot be seen: names of files may hold line feeds, or
-    orders to a terminal.
+    """Escape every character that cannot be printed.
+
+    Names of files may contain line feeds or control sequences for a terminal.
     """
     return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
 
 
 def reason(error: BaseException) -> str:
-    """Why something failed, in a few words on one line, for the sentence of a :class:`Problem`."""
+    """Return why something failed, in a few words on one line."""
     if isinstance(error, KeyError):
         return f"it lacks {error}"
     if isinstance(error, UnicodeDecodeError):
@@ -21,11 +21,10 @@ def reason(error: BaseException) -> str:
 
 
 class Problem(Exception):
-    """Something the user can act on: one sentence that names what disagrees, the values met, and
-    what to do next.
+    """A problem that the user can act on, in one sentence.
 
-    The command line prints the message alone and exits with status 1; ``--debug`` shows the
-    traceback.
+    The sentence names what disagrees, the values met and what to do next. The command line prints
+    it and exits with status 1; ``--debug`` shows the traceback.
     """
 
     def __init__(self, sentence: str):

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are complete or absent, and reading that a hostile file cannot turn into a trap."""
 
 import contextlib
 import errno
@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -16,17 +17,21 @@ from drawbench.errors import Problem
 if TYPE_CHECKING:
     import numpy as np
 
+MAX_TEXT_BYTES = 16 << 20
+
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Replace a file's content in one step; on return it is on the disk.
 
+    A link named ``path`` is replaced, and its target left alone.
+
     Raises:
-        Problem: the disk is full, the folder is read-only or gone; the old file is untouched.
+        Problem: the disk is full, or the folder is read-only or gone; the old file is unchanged.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:  # x: never through a link that lies in wait
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -35,56 +40,85 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise Problem(
-            f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
+            f"cannot write {path}: {error.strerror or error}; the previous content is unchanged"
         ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON that a person can read, atomically."""
+    """Write indented JSON, atomically."""
     write_atomically(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
 
 
-def plain(path: Path) -> Path:
-    """The path of a file that can be read to its end: no pipe, which would be waited for, and no
-    device, which may have none.
+def replace(path: Path, target: Path) -> None:
+    """Move a file to ``target``, over what is there.
 
     Raises:
-        OSError: it is one of these, or a folder, or is not there.
+        Problem: the system does not allow it.
     """
-    path.stat()  # which tells what is not there from what is something else
+    try:
+        os.replace(path, target)
+    except OSError as error:
+        raise Problem(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def check_inside(path: Path, folder: Path) -> Path:
+    """Return ``path``, which lies in ``folder``, unless a link on the way leads elsewhere.
+
+    The folder itself may be a link, because the user named it; what lies in it may come from a
+    stranger, and a link there could lead a write or a removal to any file of the user.
+
+    Raises:
+        Problem: ``path``, or a folder between it and ``folder``, is a link.
+    """
+    step = folder
+    for part in path.relative_to(folder).parts:
+        step = step / part
+        if step.is_symlink():
+            raise Problem(
+                f"{step} is a link, and drawbench writes nothing through a link out of {folder}; "
+                "remove the link, or put a real file or folder in its place"
+            )
+    return path
+
+
+def plain(path: Path) -> Path:
+    """Return the path of a regular file: a pipe or a device could be read without end.
+
+    Raises:
+        OSError: it is missing, or no regular file.
+    """
+    path.stat()  # raises what tells a missing file from a special one
     if not path.is_file():
         raise OSError(errno.EINVAL, "it is not a plain file", str(path))
     return path
 
 
-def read_text(path: Path, largest: int = 16 << 20) -> str:
-    """A text file that is not to be larger than so many bytes.
+def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
+    """Read a text file.
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is larger, or not text.
+        ValueError: it is larger than ``max_bytes``, or not UTF-8.
     """
-    if plain(path).stat().st_size > largest:
-        raise ValueError(f"it is larger than {largest >> 20} MB, which no such file should be")
+    if plain(path).stat().st_size > max_bytes:
+        raise ValueError(f"it is larger than {max_bytes >> 20} MB, too large for such a file")
     return path.read_text(encoding="utf-8")
 
 
 def parse_json(text: str) -> Any:
-    """What a JSON text says.
+    """Parse JSON.
 
     Raises:
-        ValueError: it is not JSON, or is nested without end.
+        ValueError: it is not JSON, or nested too deeply.
     """
     try:
         return json.loads(text)
     except RecursionError as error:
-        raise ValueError("it is nested too deep") from error
+        raise ValueError("it is nested too deeply") from error
 
 
 def printable(value: Any) -> Any:
-    """What JSON can hold, with halves of letters (bytes of a file's name that are no text)
-    replaced: they cannot be printed.
-    """
+    """Return a JSON value with lone surrogates (from file names that are no text) replaced."""
     return parse_json(json.dumps(value, ensure_ascii=False).encode("utf-8", "replace").decode())
 
 
@@ -107,14 +141,14 @@ def read_json(path: Path) -> Any:
 def read_array(
     archive: zipfile.ZipFile, name: str, check: Callable[["np.dtype", tuple[int, ...]], object]
 ) -> "np.ndarray":
-    """One array of an npz file; memory is taken after its promises were found to agree with the
-    file and with ``check``.
+    """Read one array of an npz file, whose header is checked before memory is allocated.
 
     Args:
-        check: called with type and shape; raises ValueError where they are not right.
+        check: called with type and shape; raises ValueError if they are wrong.
 
-    Raises: ValueError, KeyError and what :mod:`zipfile` and :mod:`zlib` raise: it is not there, or
-        damaged, or not right.
+    Raises:
+        ValueError, KeyError, and what :mod:`zipfile` and :mod:`zlib` raise: the array is missing,
+            damaged, or not as ``check`` wants it.
     """
     from numpy.lib import format as npy
 
@@ -123,7 +157,7 @@ def read_array(
         dtype, shape = _array_header(stream)
         size = stream.tell() + dtype.itemsize * math.prod(shape)
     check(dtype, shape)
-    # Deflate cannot shrink by more than 1032: a few bytes that promise more are a lie or a trap.
+    # Deflate compresses by at most 1032: an entry that claims more is damaged or a bomb.
     if entry.file_size != size or entry.file_size > 1_032 * entry.compress_size + 1_024:
         raise ValueError(
             f"{name} claims {entry.file_size:,} bytes in {entry.compress_size:,}, expected {size:,}"
@@ -141,8 +175,7 @@ def _array_header(stream: IO[bytes]) -> tuple["np.dtype", tuple[int, ...]]:
         shape, fortran, dtype = npy.read_array_header_1_0(stream)
     except OSError:
         raise
-    # the header is parsed as Python, and a broken one raises nearly anything: TokenError,
-    # MemoryError ...
+    # The header is parsed as Python, and a broken one raises anything: TokenError, MemoryError ...
     except Exception as error:
         raise ValueError(f"its header cannot be read: {type(error).__name__}") from error
     if fortran or min(shape, default=0) < 0:
@@ -151,13 +184,14 @@ def _array_header(stream: IO[bytes]) -> tuple["np.dtype", tuple[int, ...]]:
 
 
 def hashed(value: dict[str, Any]) -> dict[str, Any]:
-    """The same with ``sha256`` of all its other content, for :func:`read_hashed`."""
+    """Return the fields with ``sha256``, the hash of all others, for :func:`read_hashed`."""
     return value | {"sha256": _digest(value)}
 
 
 def read_hashed(path: Path) -> Any:
-    """Read a JSON file and hold it against its ``sha256``, which is left out of what is given;
-    anything but a table is given as it is.
+    """Read a JSON file and check its ``sha256``, which is left out of the returned fields.
+
+    Anything but a table of fields is returned unchecked.
 
     Raises:
         Problem: it is missing, not JSON, or was changed since it was written.
@@ -167,13 +201,12 @@ def read_hashed(path: Path) -> Any:
         return value
     if value.pop("sha256", None) != _digest(value):
         raise Problem(
-            f"{path} is damaged or was changed by hand: its content does not match its SHA-256; have it written again: "
-            f"drawbench resume {path.parent}"
+            f"{path} is damaged or was edited: its content does not match its SHA-256; "
+            f"regenerate it with: drawbench resume {path.parent}"
         )
     return value
 
 
 def _digest(value: dict[str, Any]) -> str:
-    return hashlib.sha256(
-        json.dumps({**value, "sha256": None}, sort_keys=True).encode()
-    ).hexdigest()
+    text = json.dumps({**value, "sha256": None}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Numbers that others have published, as data: ``published.toml``, read and checked."""
+"""Published numbers, each with its source: ``published.toml``."""
 
 import tomllib
 from decimal import Decimal
@@ -7,41 +7,36 @@ from typing import Any
 
 MARKS = {
     "P": "read in the primary paper or its official code",
-    "2": "read in a later paper, README or issue thread",
+    "2": "read in the secondary source named",
 }
 METRICS = ("error", "nll", "bound", "iw_bound")
 
 
 def load() -> dict[str, list[dict[str, Any]]]:
-    """The file's ``results`` and ``settings``, each a list of entries in its order; values with the
-    digits that were published.
+    """Return the ``results`` and ``settings`` of the file; numbers keep the digits published.
 
-    Raises: ValueError: an entry lacks a field, or has a mark or a metric that there is not: a
-        number from memory is not published here.
+    Raises:
+        ValueError: an entry lacks a field, or has an unknown mark or metric.
     """
-    found = tomllib.loads(
-        (resources.files("drawbench") / "published.toml").read_text(encoding="utf-8"),
-        parse_float=Decimal,
-    )
-    for entry in found["results"]:
+    text = (resources.files("drawbench") / "published.toml").read_text(encoding="utf-8")
+    content = tomllib.loads(text, parse_float=Decimal)
+    for entry in content["results"]:
         missing = {"protocol", "metric", "model", "value", "mark", "source"} - set(entry)
-        if missing or entry["metric"] not in METRICS:
-            raise ValueError(
-                f"published.toml: {entry} lacks {', '.join(missing) or 'a metric of ' + ', '.join(METRICS)}"
-            )
-    for entry in found["results"] + found["settings"]:
+        if missing:
+            raise ValueError(f"published.toml: {entry} lacks {', '.join(sorted(missing))}")
+        if entry["metric"] not in METRICS:
+            raise ValueError(f"published.toml: {entry} must have one of the metrics {METRICS}")
+    for entry in content["results"] + content["settings"]:
         if entry.get("mark") not in MARKS:
-            raise ValueError(f"published.toml: {entry} must have a mark of {', '.join(MARKS)}")
-    return found
+            raise ValueError(f"published.toml: {entry} must have one of the marks {list(MARKS)}")
+    return content
 
 
 def results(protocol: str) -> list[dict[str, Any]]:
-    """The results under one protocol, such as ``cluttered-100x100-8-mnist``, in the order of the
-    file.
-    """
+    """Return the results under a protocol, such as ``cluttered-100x100-8-mnist``."""
     return [entry for entry in load()["results"] if entry["protocol"] == protocol]
 
 
 def settings() -> list[dict[str, Any]]:
-    """The settings of DRAW, Table 3."""
+    """Return the settings of DRAW, Table 3."""
     return load()["settings"]

@@ -1,8 +1,8 @@
-"""Finished runs as their folders tell them, for tables, figures and reports: read in milliseconds,
-without torch.
+"""Finished runs as their folders tell them, read in milliseconds, without torch.
 
-:mod:`drawbench.runs` makes run folders and goes on with them; this module only reads what they say,
-and is lenient: a run of another version, with settings that are not known here, still has its row.
+:mod:`drawbench.runs` creates, resumes and writes run folders; this module reads them for tables,
+figures and reports, and says what ``result.json`` holds. It is lenient: a run of another version,
+with settings that are not known here, still has its row.
 """
 
 import io
@@ -11,41 +11,142 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from drawbench import config as configs
 from drawbench.errors import Problem, one_line
 from drawbench.files import printable, read_hashed, read_json, read_text
 
-METRICS = {"classify": "test_error_percent", "generate": "nll_bound_nats"}
-CONDITIONS = ("clutter", "canvas", "glimpses")  # of errors measured outside the training conditions
+if TYPE_CHECKING:
+    import pandas as pd
+
+ERROR, BOUND = "test_error_percent", "nll_bound_nats"
+METRICS = {"classify": ERROR, "generate": BOUND}  # of each task
+MAX_NUMBER = 1e300  # in a result, so that sums stay finite
+CONDITIONS = ("clutter", "canvas", "glimpses")  # that test errors are measured against
 TABLES = {"metrics.csv": ("step",)} | {
     f"error_against_{name}.csv": (name, "error", "low", "high", "n") for name in CONDITIONS
 }
-WORDS, NUMBERS = (
-    ("task", "model", "dataset", "source", "metric"),
-    ("value", "low", "high", "n"),
-)  # what every result has
-WIDEST = 10_000  # columns of a table: a generator has one for each step
-LARGEST = 1e300  # of any number, so that sums of them stay finite
-MORE_NUMBERS = ("steps", "glimpses", "images_seen", "train_seconds")  # what it may have
+
+
+class Field(NamedTuple):
+    """A field of ``result.json``.
+
+    Attributes:
+        kind: ``text``, ``number`` or ``list``.
+        required: it must be there and not null.
+        task: the one task that has it; empty: both.
+    """
+
+    kind: str
+    meaning: str
+    required: bool = False
+    task: str = ""
+
+
+FIELDS = {
+    "task": Field("text", "classify or generate", True),
+    "model": Field("text", "name, or module:factory", True),
+    "dataset": Field("text", "name of the test set; results under different names differ", True),
+    "source": Field("text", "where the images come from", True),
+    "metric": Field("text", f"{ERROR} or {BOUND}", True),
+    "value": Field("number", "the metric on the test images: percent or nats", True),
+    "low": Field("number", "lower end of its 95% interval", True),
+    "high": Field("number", "upper end of its 95% interval", True),
+    "n": Field("number", "test images counted", True),
+    "seed": Field("number", "seed of the training; null: unknown"),
+    "steps": Field("number", "training updates; null: unknown"),
+    "images_seen": Field("number", "training images presented; null: unknown"),
+    "train_seconds": Field("number", "duration of the training; null: unknown"),
+    "start": Field("text", "run that the initial weights came from"),
+    "best_step": Field("number", "update whose weights were measured"),
+    "command": Field("text", "command line that produced the result"),
+    "test_sha256": Field("text", "SHA-256 of the test images"),
+    "weights": Field("text", "type in which the weights are stored, where it is not float32"),
+    "glimpses": Field("number", "glimpses of a classifier, steps of a generator; null: none"),
+    "parameters": Field("number", "trainable numbers"),
+    "pixels_read": Field("number", "pixels read of one image", task="classify"),
+    "multiply_adds": Field("number", "multiply-adds for one image", task="classify"),
+    "clutter": Field("text", "clutter in training: fresh or fixed", task="classify"),
+    "errors": Field("number", "test images classified wrongly", task="classify"),
+    "sampled_error": Field("number", "test error with sampled places, percent", task="classify"),
+    "chance_error": Field("number", "error of guessing, percent", task="classify"),
+    "majority_error": Field("number", "error of the most frequent class, percent", task="classify"),
+    "per_class_error": Field("list", "test error of each class, percent", task="classify"),
+    "errors_after_glimpse": Field("list", "test error after each glimpse", task="classify"),
+    "confusion": Field("list", "images by true class, then predicted class", task="classify"),
+    "validation_error": Field("number", "of the weights measured, percent", task="classify"),
+    "validation_bound": Field("number", "of the weights measured, nats", task="generate"),
+    "attention": Field("text", "both, read, write or none", task="generate"),
+    "pixels": Field("text", "how the pixels were made binary, in a sentence", task="generate"),
+    "image": Field("text", "CxHxW", task="generate"),
+    "standard_error": Field("number", "of the bound over images, nats", task="generate"),
+    "bound_samples": Field("number", "samples per image of the bound", True, "generate"),
+    "sampling_error": Field("number", "part of the standard error from sampling", task="generate"),
+    "reconstruction": Field("number", "reconstruction term of the bound, nats", True, "generate"),
+    "kl": Field("number", "KL term of the bound, nats", True, "generate"),
+    "kl_per_step": Field("list", "KL term of each step, nats", True, "generate"),
+    "bits_per_dimension": Field("number", "the bound in bits per pixel", task="generate"),
+    "entropy_floor": Field("number", "least cross-entropy of grey pixels, nats", task="generate"),
+    "above_floor": Field("number", "the bound above that floor, nats", task="generate"),
+    "iw_bound": Field("number", "importance-weighted bound, nats", task="generate"),
+    "iw_samples": Field("number", "its samples per image", task="generate"),
+    "iw_images": Field("number", "its test images", task="generate"),
+    "iw_standard_error": Field("number", "its standard error over images", task="generate"),
+    "iw_effective_samples": Field("number", "its mean effective samples", task="generate"),
+}
+
+
+def check_result(result: Any) -> None:
+    """Check that a result has the fields of :data:`FIELDS`; it may have others as well.
+
+    Raises:
+        Problem: a field is missing, has the wrong type, or contradicts another.
+    """
+    if not isinstance(result, dict):
+        raise Problem("a result must be a table of fields")
+    task = result.get("task")
+    required = {
+        name for name, field in FIELDS.items() if field.required and field.task in ("", task)
+    }
+    missing = [name for name in FIELDS if name in required and name not in result]
+    if missing:
+        raise Problem(f"the result lacks {', '.join(missing)}")
+    for name, field in FIELDS.items():
+        value = result.get(name)
+        if not (_is(field.kind, value) or (value is None and name not in required)):
+            raise Problem(f"{name} must be a {field.kind}, got {configs.shown(value)}")
+    metric = result["metric"]
+    if METRICS.get(str(task)) != metric:
+        raise Problem(f"task {task!r} does not go with metric {metric!r}")
+    value, low, high = result["value"], result["low"], result["high"]
+    if not low <= value <= high or (metric == ERROR and not 0 <= low <= high <= 100):
+        raise Problem(f"value {value} does not go with the interval {low} to {high}")
+    if result["n"] < 1:
+        raise Problem(f"n must be at least 1, got {result['n']}")
+
+
+def _is(kind: str, value: Any) -> bool:
+    if kind == "number":
+        return type(value) in (int, float) and abs(value) <= MAX_NUMBER  # False for NaN
+    return isinstance(value, str if kind == "text" else list)
 
 
 @dataclass(frozen=True)
 class Record:
     """A finished run.
 
-    Attributes: folder: where it lies. settings: every setting by its name, those that its
-        ``config.json`` does not know at their defaults. result: ``result.json``. tables: of
-        :data:`TABLES`, those that are there, by name.
+    Attributes:
+        folder: the run folder.
+        settings: by name, defaults filled in; without those of other models and data sets.
+        result: ``result.json``.
+        tables: those of :data:`TABLES` that are there, by file name.
     """
 
     folder: Path
     settings: dict[str, Any]
     result: dict[str, Any]
-    tables: dict[str, pd.DataFrame]
+    tables: dict[str, "pd.DataFrame"]
 
     @property
     def name(self) -> str:
@@ -53,177 +154,125 @@ class Record:
 
     @property
     def pointer(self) -> str:
-        """Where to find it: its folder and the one above, such as ``published/draw-8``. Never the
-        path of somebody's home.
-        """
+        """The folder and its parent, such as ``published/draw-8``: no path of anybody's home."""
         return one_line("/".join(self.folder.absolute().parts[-2:]))
 
     @property
     def seed(self) -> int:
         return self.settings.get("seed") or 0
 
+    @property
+    def experiment(self) -> dict[str, Any]:
+        """The settings that can change what is learned: no ``machine`` and no ``report``."""
+        kind = configs.TASKS[self.result["task"]]
+        roles = {name: setting.role for name, setting in configs.settings(kind).items()}
+        return {
+            name: value
+            for name, value in self.settings.items()
+            if roles.get(name) not in ("machine", "report")
+        }
+
     @cached_property
     def environment(self) -> dict[str, Any]:
-        """``environment.json``, or nothing where it cannot be read."""
+        """``environment.json``; empty where it cannot be read."""
         try:
-            found = _read_json(self.folder / "environment.json")
+            content = _read(self.folder / "environment.json", read_json)
         except Problem:
             return {}
-        return found if isinstance(found, dict) else {}
+        return content if isinstance(content, dict) else {}
 
     def picture(self, name: str) -> Path | None:
-        """A file of its ``figures``, if it is there."""
+        """Return the path of a file in ``figures``, if it exists."""
         path = self.folder / "figures" / name
         return path if path.is_file() else None
 
 
 def read(folder: Path, say: Callable[[str], object]) -> Record:
-    """The run in a folder.
+    """Read the run in a folder.
 
     Args:
-        say: is told of tables that are damaged; the run is used without them.
+        say: told which tables are damaged; the run is read without them.
 
     Raises:
-        Problem: it is not one, not finished, or its files are damaged or contradict each other.
+        Problem: it is no run folder, not finished, or its files are damaged or disagree.
     """
-    if not (folder / "config.json").is_file():
+    config_path, result_path = folder / "config.json", folder / "result.json"
+    if not config_path.is_file():
         raise Problem(f"{folder} is not a run folder: it has no config.json")
-    config = _read_json(folder / "config.json")
-    if not (
-        isinstance(config, dict)
-        and isinstance(config.get("task"), str)
-        and config["task"] in METRICS
-    ):
-        raise Problem(
-            f"{folder / 'config.json'} is not the configuration of a run that trains a model"
-        )
-    sections = {name: section for name, section in config.items() if name != "task"}
-    if not all(isinstance(section, dict) for section in sections.values()):
-        raise Problem(f"{folder / 'config.json'} must have sections with keys")
-    if not (folder / "result.json").is_file():
-        raise Problem(
-            f"{folder} is not finished: it has no result.json; go on with it: drawbench resume {folder}"
-        )
-    known = configs.settings(configs.TASKS[config["task"]])
-    given = {key: value for section in sections.values() for key, value in section.items()}
-    for name, value in given.items():
-        if name in known and not _is_setting(value, configs.allowed_types(known[name])):
-            raise Problem(
-                f"{folder / 'config.json'}: {name} must be {configs.value_type(known[name]).__name__}, got {configs.shown(value)}"
-            )
-    settings = {name: field.default for name, field in known.items()} | given
-    record = Record(
-        folder, settings, _read_json(folder / "result.json", read_hashed), _tables(folder, say)
-    )
-    _check(record, config["task"])
-    return record
-
-
-def _read_json(path: Path, read: Callable[[Path], Any] = read_json) -> Any:
-    """A JSON file with texts that can be printed."""
+    config = _read(config_path, read_json)
     try:
-        return printable(read(path))
+        settings = configs.stored_settings(config)
+    except Problem as problem:
+        raise Problem(f"{config_path}: {problem}") from problem
+    if config["task"] == configs.MakeData.task:
+        raise Problem(f"{config_path} is the configuration of a data set, not of a model")
+    if not result_path.is_file():
+        raise Problem(
+            f"{folder} is not finished: it has no result.json;"
+            f" resume with: drawbench resume {folder}"
+        )
+    result = _read(result_path, read_hashed)
+    try:
+        check_result(result)
+    except Problem as problem:
+        raise Problem(f"{result_path} is not a result: {problem}") from problem
+    own = {"seed": settings.get("seed"), "source": settings.get("source")}
+    if config["task"] in METRICS:  # evaluate measures models of either task
+        own["task"] = config["task"]
+    for name, value in own.items():
+        if value not in (None, "auto", result.get(name)) and result.get(name) is not None:
+            raise Problem(
+                f"{result_path} and config.json disagree: {name} is {result[name]!r} there,"
+                f" {value!r} here"
+            )
+    return Record(folder, settings, result, _tables(folder, say))
+
+
+def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
+    """Read a JSON file whose texts can be printed."""
+    try:
+        return printable(reader(path))
     except (ValueError, RecursionError) as error:
         raise Problem(f"{path} is nested too deep") from error
 
 
-def _is_setting(value: Any, allowed: tuple[type, ...]) -> bool:
-    """Whether a value can be that of a setting of these types; a number of one type passes for
-    another.
-    """
-    if isinstance(value, int):
-        return abs(value) <= configs.LARGEST_INT
-    return isinstance(value, allowed)
+def _tables(folder: Path, say: Callable[[str], object]) -> dict[str, "pd.DataFrame"]:
+    """Return the undamaged tables of a run folder; cells that are no finite numbers are missing."""
+    import pandas as pd
 
-
-def _tables(folder: Path, say: Callable[[str], object]) -> dict[str, pd.DataFrame]:
-    """The tables of a run folder that are sound; what is no finite number in them is missing."""
-    found = {}
+    tables = {}
     for file, columns in TABLES.items():
         path = folder / file
         if not path.is_file():
             continue
         try:
-            frame = pd.read_csv(io.StringIO(_check_width(read_text(path))))
-            frame = frame.apply(pd.to_numeric, errors="coerce")  # all there is in them are numbers
-            found[file] = frame.where(frame.abs() < math.inf).dropna(subset=list(columns))
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            OverflowError,
-        ) as error:  # pandas' own errors are ValueErrors
+            frame = pd.read_csv(io.StringIO(read_text(path)))
+            frame = frame.apply(pd.to_numeric, errors="coerce")
+            tables[file] = frame.where(frame.abs() < math.inf).dropna(subset=list(columns))
+        except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
             say(
-                f"Left out: {one_line(str(path))} is not a table with the columns {', '.join(columns)} ({type(error).__name__})."
+                f"Left out: {one_line(str(path))} is not a table with the columns"
+                f" {', '.join(columns)} ({type(error).__name__})."
             )
-    return found
-
-
-def _check_width(text: str) -> str:
-    """A table as text.
-
-    Raises: ValueError: it has more columns than any of ours, each of which would cost pandas far
-        more than its comma.
-    """
-    if any(line.count(",") > WIDEST for line in text.splitlines()):
-        raise ValueError(f"more than {WIDEST:,} columns")
-    return text
-
-
-def _check(record: Record, task: str) -> None:
-    """Nothing, if the result is complete and goes with the configuration.
-
-    Raises:
-        Problem: it is not or does not.
-    """
-    path, result = record.folder / "result.json", record.result
-    if not isinstance(result, dict):
-        raise Problem(f"{path} is not a result: it must be a table of fields")
-    bad = [name for name in WORDS if not isinstance(result.get(name), str)]
-    numbers = [*NUMBERS, *(name for name in MORE_NUMBERS if result.get(name) is not None)]
-    bad += [
-        name
-        for name in numbers
-        if type(result.get(name)) not in (int, float) or not abs(result[name]) <= LARGEST
-    ]
-    if bad:
-        raise Problem(
-            f"{path} is not a result: it lacks {', '.join(bad)}, or they are of a wrong kind"
-        )
-    if not (0 <= result["low"] <= result["value"] <= result["high"] and result["n"] >= 1):
-        raise Problem(
-            f"{path} is not a result: value {result['value']} with an interval {result['low']} - {result['high']}"
-        )
-    told = {
-        "task": task,
-        "metric": METRICS[task],
-        "source": record.settings["source"],
-        "seed": record.seed,
-    }
-    for name, value in told.items():
-        if name in result and result[name] != value and value != "auto":
-            raise Problem(
-                f"{path} does not go with its config.json: {name} {result[name]!r} there, {value!r} here"
-            )
+    return tables
 
 
 def find(places: Iterable[Path], say: Callable[[str], object]) -> list[Record]:
-    """All finished runs in some places, each a run folder or a folder of run folders.
+    """Return the finished runs in some places, each a run folder or a folder of run folders.
 
-    A run that cannot be used, has the name of one before, or repeats the settings and the seed of
-    one before, is left out, and ``say`` is told why in a sentence.
+    A run is left out, and ``say`` is told why, if it cannot be used, has the name of another, or
+    repeats the settings and the seed of another.
     """
-    found: list[Record] = []
+    records: list[Record] = []
     for folder in [folder for place in places for folder in _folders(place)]:
         try:
             record = read(folder, say)
-            _refuse_double(record, found)
+            _refuse_double(record, records)
         except Problem as problem:
             say(f"Left out: {problem}.")
         else:
-            found.append(record)
-    return found
+            records.append(record)
+    return records
 
 
 def _folders(place: Path) -> list[Path]:
@@ -239,14 +288,13 @@ def _refuse_double(record: Record, others: list[Record]) -> None:
         if other.folder.resolve() == record.folder.resolve():
             raise Problem(f"{record.folder} is named twice")
         if other.name == record.name:
-            raise Problem(
-                f"{record.folder} has the same name as {other.folder}, which is taken; rename one of them"
-            )
+            raise Problem(f"{record.folder} has the name of {other.folder}; rename one of the two")
         same = all(
             other.result.get(name) == record.result.get(name)
             for name in ("model", "dataset", "test_sha256")
         )
-        if same and other.settings == record.settings:
+        if same and other.experiment == record.experiment:
             raise Problem(
-                f"{record.folder} has the settings and the seed of {other.folder}: it is no further evidence"
+                f"{record.folder} has the settings and the seed of {other.folder}, so it is no"
+                " further evidence"
             )

@@ -1,31 +1,30 @@
 """Run folders and checkpoints.
 
-A run folder holds everything about one training: ``config.json``, ``environment.json``,
-``metrics.csv``, ``result.json``, checkpoints and ``figures/``. Whatever is written replaces the old
-file in one step, so a reader (or a run that was killed) finds the old content or the new, never
-half of it.
+A run folder holds one training: ``config.json``, ``environment.json``, ``metrics.csv``,
+``result.json``, checkpoints and ``figures/``. Every file is replaced in one step, so a reader, or a
+run that was killed, finds the old content or the new one. A run with a ``result.json`` is finished:
+it is never trained again and its weights are never replaced.
 
-A checkpoint is a plain safetensors file: tensors and text, nothing that could run. Its text carries
-a SHA-256 over all of its content, which is checked before a single value is used.
+A checkpoint is a safetensors file: tensors and text, nothing that could be executed. Its text holds
+a SHA-256 of all the content, which is checked before a value is used.
 
-Where several processes work together, the first alone reads and writes; the others get what it
-read.
+Of several processes only the first reads and writes; the others get what it read.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+import filelock
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load as safetensors_load
@@ -34,14 +33,16 @@ from torch import Tensor
 
 from drawbench import config as configs
 from drawbench import distributed
-from drawbench.errors import Problem
+from drawbench.errors import Problem, reason
 from drawbench.fast import native
 from drawbench.files import (
+    check_inside,
     hashed,
     parse_json,
     plain,
     read_hashed,
     read_json,
+    replace,
     write_atomically,
     write_json,
 )
@@ -49,27 +50,29 @@ from drawbench.files import (
 FORMAT = "drawbench checkpoint 1"
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
 FRESH = f".fresh-{LAST}"  # the next LAST, until it takes its place
+RESULT = "result.json"
+CURVES = tuple(f"error_against_{condition}.csv" for condition in ("clutter", "canvas", "glimpses"))
+FILES = (  # all that a run writes beside figures; config.json last, which makes the folder a run
+    *("environment.json", "metrics.csv", RESULT, "test.npz", "timing.csv", *CURVES),
+    *(LAST, FRESH, PREVIOUS, BEST, "config.json"),
+)
+FOLDERS = ("figures", "tensorboard")
 
 
 # -------------------------------------------------------------------------------------- checkpoints
 
 
 def _digest(tensors: dict[str, Tensor], facts: str) -> str:
-    """SHA-256 over names, types, shapes and values of all tensors, and over the facts."""
+    """Return the SHA-256 of all tensors' names, types, shapes and values, and of the facts."""
     total = hashlib.sha256(facts.encode())
-    for name in sorted(tensors):
-        tensor = tensors[name]
+    for name, tensor in sorted(tensors.items()):
         total.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        total.update(
-            tensor.contiguous().view(torch.uint8).numpy()
-            if tensor.ndim
-            else tensor.reshape(1).view(torch.uint8).numpy()
-        )
+        total.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
     return total.hexdigest()
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write tensors and facts (anything JSON can hold), with their hash, atomically."""
+    """Write tensors and facts (any JSON) with their hash, atomically."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(facts)
     metadata = {"format": FORMAT, "facts": text, "sha256": _digest(tensors, text)}
@@ -77,20 +80,19 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any
 
 
 def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read what :func:`save_checkpoint` wrote.
+    """Read a file of :func:`save_checkpoint`.
 
     Raises:
-        Problem: the file is missing, cut off, altered in any bit, or not one of ours.
+        Problem: it is missing, truncated, changed in any bit, or not one of ours.
     """
     try:
-        with safe_open(
-            plain(path), "pt"
-        ):  # does its header go with its length? Before all of it is in memory
+        # Check the header against the length before the whole file is in memory.
+        with safe_open(plain(path), "pt"):
             content = path.read_bytes()
-    except OSError as error:
-        raise Problem(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
     except SafetensorError as error:
         raise Problem(f"checkpoint {path} is damaged or not a checkpoint: {error}") from error
+    except (OSError, RuntimeError) as error:  # torch's own for a file that disappears meanwhile
+        raise Problem(f"checkpoint {path} cannot be read: {reason(error)}") from error
     try:
         tensors = safetensors_load(content)
         length = int.from_bytes(content[:8], "little")
@@ -98,21 +100,15 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise Problem(f"checkpoint {path} is damaged or not a checkpoint: {error}") from error
     if metadata.get("format") != FORMAT:
-        raise Problem(
-            f"{path} is a safetensors file, but not a checkpoint of drawbench ({FORMAT!r})"
-        )
+        raise Problem(f"{path} is a safetensors file, but not a drawbench checkpoint ({FORMAT!r})")
     if metadata.get("sha256") != _digest(tensors, metadata.get("facts", "")):
         raise Problem(f"checkpoint {path} is damaged: its content does not match its SHA-256")
     try:
         facts = parse_json(metadata["facts"])
     except (KeyError, ValueError) as error:
-        raise Problem(
-            f"checkpoint {path} is damaged or not a checkpoint: what it says of itself is not JSON"
-        ) from error
+        raise Problem(f"checkpoint {path} is damaged: its facts are not JSON") from error
     if not isinstance(facts, dict):
-        raise Problem(
-            f"checkpoint {path} is damaged or not a checkpoint: what it says of itself is not a table"
-        )
+        raise Problem(f"checkpoint {path} is damaged: its facts are not a table")
     return tensors, facts
 
 
@@ -120,7 +116,7 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 class Run:
-    """A run folder. Make one with :meth:`create`, find one with :meth:`open`."""
+    """A run folder: make one with :meth:`create`, open one with :meth:`open`."""
 
     def __init__(self, folder: Path, config: Any):
         self.folder = folder
@@ -132,7 +128,25 @@ class Run:
 
     @property
     def figures(self) -> Path:
-        return self.folder / "figures"
+        return self.subfolder("figures")
+
+    def subfolder(self, name: str) -> Path:
+        """Return the path of a folder in the run folder.
+
+        Raises:
+            Problem: it is a link, so that what is written there would land elsewhere.
+        """
+        return check_inside(self.folder / name, self.folder)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has a result, sound or damaged, on this process's machine."""
+        return os.path.lexists(self.folder / RESULT)
+
+    @property
+    def writable(self) -> bool:
+        """Whether files can be written in the folder; runs can be shared read-only."""
+        return os.access(self.folder, os.W_OK)
 
     @classmethod
     @distributed.by_first
@@ -141,180 +155,201 @@ class Run:
 
         Args:
             command: the command line, for the record.
-            force: empty a folder that holds a run of ours; anything else is never touched.
+            force: empty a folder that holds a run; a folder of anything else is never touched.
 
         Raises:
-            Problem: the folder holds something and may not be emptied.
+            Problem: the folder is not empty and may not be emptied, or cannot be written.
         """
-        refuse_taken(folder, force)
-        about = {
-            **environment(),
-            "command": command,
-        }  # takes its time, so before there is a folder that a signal could leave half made
+        check_available(folder, force)
+        # Slow, so it comes before there is a folder that a signal could leave incomplete.
+        about = {**environment(), "command": command}
+        run = cls(folder, config)
         try:
-            (folder / "figures").mkdir(parents=True, exist_ok=True)
+            run.figures.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise Problem(
-                f"cannot make run folder {folder}: {error.strerror or error}; choose a writable one with --runs DIR"
+                f"cannot make run folder {folder}: {error.strerror or error}; "
+                "choose a writable one with --runs DIR"
             ) from error
-        run = cls(folder, config)
-        with run.locked():  # or a process that works there would go on in an emptied folder
-            refuse_taken(folder, force)  # another process may have made a run there in the meantime
-            _empty(folder)
+        with run.locked():  # or a process that works there would continue in an emptied folder
+            check_available(folder, force)  # another process may have made a run there by now
+            run._empty()
             write_json(folder / "environment.json", about)
-            run.save_config(
-                config
-            )  # last: with it the folder is a complete run, which can be resumed
+            run.save_config(config)  # last: with it the folder is a run that can be resumed
         return run
 
     @classmethod
     @distributed.by_first
     def open(cls, folder: Path) -> "Run":
-        """An existing run folder.
+        """Open an existing run folder.
 
         Raises:
             Problem: there is none, or its configuration is not valid.
         """
         if not folder.is_dir():
             raise Problem(f"there is no run folder {folder}")
-        if not (folder / "config.json").is_file():
+        path = folder / "config.json"
+        if not path.is_file():
             raise Problem(f"{folder} is not a run folder: it has no config.json")
         try:
-            return cls(folder, configs.from_dict(read_json(folder / "config.json")))
+            return cls(folder, configs.from_dict(read_json(path)))
         except Problem as error:
-            raise Problem(f"{folder / 'config.json'}: {error}") from error
+            raise Problem(f"{path}: {error}") from error
 
     def save_config(self, config: Any) -> None:
+        """Write ``config.json``."""
         self.config = config
         write_json(self.folder / "config.json", configs.to_dict(config))
 
-    def _check_there(self) -> None:
-        """Nothing, if the folder is still there: what is written under its name later would be no
-        run.
-
-        Raises:
-            Problem: it is not.
-        """
-        if not (self.folder / "config.json").is_file():
-            raise Problem(
-                f"the run folder {self.folder} is gone: it was moved or removed while this command worked on it; "
-                f"put it back and go on with: drawbench resume {self.folder}"
-            )
-
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the folder against other commands. The system releases the lock of a process that
-        dies.
+        """Hold the folder against other commands; the system releases the lock of a dead process.
 
         Raises:
-            Problem: another process holds it, it cannot be written, or it is gone at the end.
+            Problem: another process holds it, it cannot be written, or it has disappeared by the
+                end.
         """
         if distributed.rank():  # the first process holds it for all
             yield
             return
+        lock = _acquire(self.folder)
         try:
-            file = open(self.folder / ".lock", "w")  # noqa: SIM115 - it is closed by the with below
-        except OSError as error:
-            raise Problem(f"cannot write in {self.folder}: {error.strerror or error}") from error
-        with file:
-            _lock(file, self.folder)
             for folder in (self.folder, self.figures):
-                for stray in folder.glob(
-                    ".*.tmp"
-                ):  # left by a writer that was killed: the lock says it is gone
+                for stray in folder.glob(".*.tmp"):  # its writer was killed: it held no lock
                     stray.unlink(missing_ok=True)
             yield
-            self._check_there()
+            self._check_exists()
+        finally:
+            lock.release()
 
-    # -- state of training
+    def _check_exists(self) -> None:
+        """Raise `Problem` if the run folder has disappeared."""
+        if not (self.folder / "config.json").is_file():
+            raise Problem(
+                f"the run folder {self.folder} has disappeared: it was moved or removed while this "
+                f"command used it; put it back and resume with: drawbench resume {self.folder}"
+            )
+
+    @distributed.by_first
+    def check_unfinished(self) -> None:
+        """Raise `Problem` if the run is finished: its weights are final."""
+        if self.finished:
+            raise Problem(
+                f"{self.folder} is finished: it is never trained again and its weights are never "
+                "replaced; train a new one with another --run NAME, or replace it with --force"
+            )
+
+    def _empty(self) -> None:
+        """Remove the files that a run writes, and no others."""
+        figures = [path for path in self.figures.glob("*") if path.is_file()]
+        events = self.subfolder("tensorboard").glob("events.out.tfevents.*")
+        for path in [*figures, *events, *(self.folder / name for name in FILES)]:
+            path.unlink(missing_ok=True)
+
+    # -- training state
 
     @distributed.by_first
     def save_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Save the state to go on from; the one before is kept beside it until the next save."""
-        self._check_there()
-        save_checkpoint(self.folder / FRESH, tensors, facts)
-        self._put_in_place()
-
-    def _put_in_place(self) -> None:
-        last = self.folder / LAST
-        if last.exists():
-            _replace(last, self.folder / PREVIOUS)
-        _replace(self.folder / FRESH, last)
-
-    @distributed.by_first
-    def load_state(self, warn) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-        """The newest sound state, or None if none was ever saved.
-
-        A damaged one is passed over, and ``warn`` is told.
+        """Save the state to resume from; the one before is kept until the next save.
 
         Raises:
-            Problem: there are states, but none is sound.
+            Problem: the run is finished or has disappeared, or the folder cannot be written.
         """
-        found = [
-            path
-            for path in (self.folder / name for name in (FRESH, LAST, PREVIOUS))
-            if path.exists()
-        ]
-        for path in found:
+        self._check_exists()
+        self.check_unfinished()
+        save_checkpoint(self.folder / FRESH, tensors, facts)
+        self._rotate()
+
+    def _rotate(self) -> None:
+        """Make FRESH the last state, and the last one the previous."""
+        last = self.folder / LAST
+        if last.exists():
+            replace(last, self.folder / PREVIOUS)
+        replace(self.folder / FRESH, last)
+
+    @distributed.by_first
+    def load_state(
+        self, warn: Callable[[str], object]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+        """Return the newest sound state, or None if none was saved.
+
+        Args:
+            warn: called with a sentence for each damaged state, which is skipped.
+
+        Raises:
+            Problem: there are states, but none is sound; or there is none and the run is finished,
+                so that training from scratch would replace its weights.
+        """
+        states = [self.folder / name for name in (FRESH, LAST, PREVIOUS)]
+        states = [path for path in states if path.exists()]
+        for path in states:
             try:
                 state = load_checkpoint(path)
             except Problem as error:
                 warn(f"{error}; taking the one before")
                 continue
-            if path.name == FRESH:  # the process that wrote it was killed before the last move
-                self._put_in_place()
-            elif (
-                path.name == PREVIOUS
-            ):  # or the next save would put the damaged one in the place of this
-                _replace(path, self.folder / LAST)
+            if path.name == FRESH:  # its writer was killed before the last move
+                self._rotate()
+            elif path.name == PREVIOUS:  # or the next save would replace it by the damaged one
+                replace(path, self.folder / LAST)
             return state
-        if found:
-            raise Problem(f"no checkpoint in {self.folder} is sound; start again with --force")
-        return None
+        if not states:
+            self.check_unfinished()
+            return None
+        raise Problem(f"no checkpoint in {self.folder} is sound; start again with --force")
 
     @distributed.by_first
     def save_best(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-        """Save the weights that did best on validation so far; with ``config`` in the facts they
-        are never taken for another's.
+        """Save the weights with the best validation so far.
+
+        Args:
+            facts: with ``config``, which :meth:`load_best` compares with the run's.
+
+        Raises:
+            Problem: the run is finished or has disappeared, or the folder cannot be written.
         """
-        self._check_there()
+        self._check_exists()
+        self.check_unfinished()
         save_checkpoint(self.folder / BEST, tensors, facts)
 
     @distributed.by_first
     def load_best(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        """The weights that did best on validation.
+        """Return the weights with the best validation, and their facts.
 
-        Raises: Problem: they are not there yet, or lost, or damaged, or were trained with another
-            configuration.
+        Raises:
+            Problem: they are missing, damaged, or were trained with another configuration.
         """
-        if (self.folder / BEST).exists():
-            tensors, facts = load_checkpoint(self.folder / BEST)
+        path = self.folder / BEST
+        if path.exists():
+            tensors, facts = load_checkpoint(path)
             if "config" in facts and configs.from_dict(facts["config"]) != self.config:
                 raise Problem(
-                    f"{self.folder / BEST} was trained with another configuration than {self.folder / 'config.json'} says, "
-                    "which was changed or damaged since; put the right one back"
+                    f"{path} was trained with another configuration than "
+                    f"{self.folder / 'config.json'}, which was changed or damaged; restore it"
                 )
             return tensors, facts
-        if (self.folder / "result.json").exists():
+        if self.finished:
             raise Problem(
-                f"{self.folder} has no {BEST}: it was lost, or left out of a copy; train it again: the command is in its result.json, "
-                "and wants --force"
+                f"{self.folder} has no {BEST}: it was lost, or left out of a copy; train the run "
+                f"again with the command in its {RESULT} and --force"
             )
         raise Problem(
             f"{self.folder} has no {BEST} yet; train it first: drawbench resume {self.folder}"
         )
 
     def copy_to(self, folder: Path, *, half: bool = False, weights: bool = True) -> "Run":
-        """A copy to keep or share: everything but the states that training would go on from.
+        """Copy a finished run to keep or share: everything but links and training states.
 
-        Args: folder: must not be there, or be empty. half: round the weights to half precision,
-            which makes them half as large; what was measured is then to be measured again. weights:
-            copy them; a copy without is numbers and pictures only.
+        Args:
+            folder: must be absent or empty.
+            half: round the weights to half precision, after which the copy should be measured.
+            weights: copy them; without, the copy has numbers and figures only.
 
-        Raises: Problem: there is something, the run has no result, or a weight is too large for
-            half precision.
+        Raises:
+            Problem: the folder is not empty, the run has no result, or a weight overflows in half
+                precision.
         """
-        refuse_taken(folder, force=False)
+        check_available(folder, force=False)
         result = self.result()
         tensors, facts = self.load_best() if weights else ({}, {})
         if half:
@@ -327,14 +362,16 @@ class Run:
                     f"a weight of {self.folder} is too large for half precision; leave out --half"
                 )
             result |= {"weights": "float16"}
-        states = (".*", FRESH, LAST, PREVIOUS, BEST)
-        shutil.copytree(
-            self.folder, folder, ignore=shutil.ignore_patterns(*states), dirs_exist_ok=True
-        )
-        if weights:
-            save_checkpoint(folder / BEST, tensors, facts)
         copy = Run(folder, self.config)
-        copy.write_result(result)
+        try:
+            shutil.copytree(self.folder, folder, ignore=_not_to_share, dirs_exist_ok=True)
+            if weights:
+                save_checkpoint(folder / BEST, tensors, facts)
+            copy.write_result(result)
+        except (OSError, Problem) as error:  # shutil.Error is an OSError with a list of reasons
+            shutil.rmtree(folder, ignore_errors=True)
+            why = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+            raise Problem(f"cannot copy {self.folder} to {folder}: {why}") from error
         return copy
 
     # -- measurements
@@ -344,150 +381,121 @@ class Run:
         """Write ``metrics.csv``, one row per validation."""
         import pandas
 
-        self._check_there()
-        write_atomically(
-            self.folder / "metrics.csv",
-            pandas.DataFrame(rows).to_csv(index=False, lineterminator="\n").encode(),
-        )
+        self._check_exists()
+        text = pandas.DataFrame(rows).to_csv(index=False, lineterminator="\n")
+        write_atomically(self.folder / "metrics.csv", text.encode())
 
     def metrics(self):
-        """``metrics.csv`` as a pandas frame.
+        """Return ``metrics.csv`` as a pandas frame.
 
         Raises:
             Problem: it is missing or not a table.
         """
         import pandas
 
+        path = self.folder / "metrics.csv"
         try:
-            return pandas.read_csv(plain(self.folder / "metrics.csv"))
+            return pandas.read_csv(plain(path))
         except FileNotFoundError as error:
             raise Problem(
-                f"{self.folder} has no metrics.csv yet; train it first: drawbench resume {self.folder}"
+                f"{path} is missing; train the run first: drawbench resume {self.folder}"
             ) from error
         except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
-            raise Problem(f"{self.folder / 'metrics.csv'} is not a table: {error}") from error
+            raise Problem(f"{path} is not a table: {error}") from error
 
     def write_result(self, result: dict[str, Any]) -> None:
-        """Write ``result.json``, with its hash."""
-        self._check_there()
-        write_json(self.folder / "result.json", hashed(result))
+        """Write ``result.json`` with its hash: from then on the run is finished."""
+        self._check_exists()
+        write_json(self.folder / RESULT, hashed(result))
 
     def result(self) -> dict[str, Any]:
-        """``result.json``.
+        """Return ``result.json``.
 
-        Raises: Problem: it is missing, damaged or not a table of fields, or was changed since it
-            was written.
+        Raises:
+            Problem: it is missing, damaged, not a table of fields, or was edited.
         """
-        found = read_hashed(self.folder / "result.json")
-        if not isinstance(found, dict):
-            raise Problem(
-                f"{self.folder / 'result.json'} is not a result: it must be a table of fields"
-            )
-        return found
+        result = read_hashed(self.folder / RESULT)
+        if not isinstance(result, dict):
+            raise Problem(f"{self.folder / RESULT} is not a result: it must be a table of fields")
+        return result
 
     @property
     def command(self) -> str:
-        """The command line that made it; empty where that is lost, which is no reason to lose the
-        result as well.
-        """
+        """The command line that made the run, or an empty string where it is lost."""
         try:
-            told = read_json(self.folder / "environment.json")
+            about = read_json(self.folder / "environment.json")
         except Problem:
             return ""
-        return str(told.get("command", "")) if isinstance(told, dict) else ""
+        return str(about.get("command", "")) if isinstance(about, dict) else ""
 
 
-def _replace(path: Path, other: Path) -> None:
-    """Put a file in the place of another.
+def _not_to_share(folder: str, names: list[str]) -> set[str]:
+    """Return the names that a shared copy leaves out; a link could carry any file of the user."""
+    return {
+        name
+        for name in names
+        if name in (LAST, PREVIOUS, BEST)
+        or name.startswith(".")
+        or os.path.islink(os.path.join(folder, name))
+    }
 
-    Raises:
-        Problem: the system does not let us.
-    """
-    try:
-        os.replace(path, other)
-    except OSError as error:
-        raise Problem(f"cannot write {other}: {error.strerror or error}") from error
 
-
-def _lock(file: IO[str], folder: Path) -> None:
+def _acquire(folder: Path) -> filelock.BaseFileLock:
     """Lock a run folder by its lock file.
 
-    Raises: Problem: another process has it, and not only for the moment in which it finds the
-        folder taken.
+    Raises:
+        Problem: another process holds it for more than a moment, or it cannot be locked.
     """
-    until = time.monotonic() + 1
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except OSError as error:
-            if time.monotonic() > until:
-                raise Problem(
-                    f"another process is working on {folder}; wait for it or stop it"
-                ) from error
-        time.sleep(0.05)
+    path = folder / ".lock"
+    # Some versions of filelock empty the file that they lock, under whatever other names it has.
+    if os.path.lexists(path):
+        status = path.lstat()
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            raise Problem(f"{path} is no lock file, but a link or a folder; remove it")
+    lock = filelock.FileLock(path, timeout=1)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise Problem(f"another process is working on {folder}; wait for it or stop it") from error
+    except OSError as error:
+        raise Problem(f"cannot write in {folder}: {error.strerror or error}") from error
+    return lock
 
 
 @distributed.by_first
-def refuse_taken(folder: Path, force: bool) -> None:
-    """Nothing, if a run may be made in ``folder``.
+def check_available(folder: Path, force: bool) -> None:
+    """Check that a run may be made in ``folder``.
 
     Raises:
         Problem: it holds a run and ``force`` is not set, or it holds something else.
     """
-    if not folder.exists() or (folder.is_dir() and _is_free(folder)):
+    if not folder.exists() or (folder.is_dir() and _is_vacant(folder)):
         return
     if not (folder / "config.json").is_file():
-        raise Problem(f"{folder} is there and is not a run folder; choose another with --run NAME")
+        raise Problem(f"{folder} exists and is not a run folder; choose another with --run NAME")
     if not force:
         raise Problem(
-            f"{folder} holds a run already; go on with it: drawbench resume {folder}, "
+            f"{folder} already holds a run; resume it with: drawbench resume {folder}, "
             "choose another name with --run NAME, or replace it with --force"
         )
 
 
-def _is_free(folder: Path) -> bool:
-    """Whether a folder is empty, or holds only what a process leaves that was killed while it made
-    a run.
-    """
-    names = {
-        path.name
-        for path in folder.iterdir()
-        if not (path.name.startswith(".") and path.name.endswith(".tmp"))
-    } - {".lock"}
+def _is_vacant(folder: Path) -> bool:
+    """Whether a folder is empty, or holds only what a process left that was killed in create."""
+    names = {path.name for path in folder.iterdir() if not path.match(".*.tmp")} - {".lock"}
     return (
         names <= {"figures", "environment.json"}
         and names != {"environment.json"}
+        and not (folder / "figures").is_symlink()
         and not any((folder / "figures").glob("*"))
     )
 
 
-CURVES = tuple(f"error_against_{condition}.csv" for condition in ("clutter", "canvas", "glimpses"))
-OURS = (
-    "environment.json",
-    "metrics.csv",
-    "result.json",
-    "test.npz",
-    "timing.csv",
-    LAST,
-    FRESH,
-    PREVIOUS,
-    BEST,
-    *CURVES,
-    "config.json",
-)
-
-
-def _empty(folder: Path) -> None:
-    """Remove the files that a run writes, and no others."""
-    for path in [folder / name for name in OURS] + [
-        p for p in (folder / "figures").glob("*") if p.is_file()
-    ]:
-        path.unlink(missing_ok=True)
+# -------------------------------------------------------------------------------------- environment
 
 
 def environment() -> dict[str, Any]:
-    """What a reader needs to know about the machine to repeat a run."""
+    """Return what a reader must know of the machine and the versions to repeat a run."""
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
@@ -497,7 +505,7 @@ def environment() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "kernels": "none" if native.kernels() is None else "compiled",
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "commit": _commit(),
+        "commit": _commit(Path(__file__)),
     }
 
 
@@ -509,29 +517,26 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _commit() -> str | None:
-    """The commit of the checkout the package lies in, marked if files were changed; None outside a
-    checkout.
+def _commit(file: Path) -> str | None:
+    """Return the commit of the repository that tracks a file, marked if files were changed.
+
+    None where it is tracked by none: an installed package may lie in somebody else's repository.
     """
-    folder = Path(__file__).parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(file.parent), *words]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=10, check=True
+        ).stdout.strip()
+
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        command = [
-            "git",
-            "-C",
-            str(folder),
-            "describe",
-            "--always",
-            "--dirty",
-            "--abbrev=12",
-            "--exclude=*",
-        ]
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=10)
-        return answer.stdout.strip() or None
+        git("ls-files", "--error-unmatch", file.name)
+        return git("describe", "--always", "--dirty", "--abbrev=12", "--exclude=*") or None
     return None
 
 
 def command_line() -> str:
-    """The command as typed, for the record."""
+    """Return the command as typed, for the record."""
     import shlex
 
     return shlex.join(["drawbench", *sys.argv[1:]])

@@ -1,16 +1,15 @@
 """All randomness, named.
 
-Nothing in drawbench reaches for a global generator. A random number is a pure function of a seed, a
-name and, where many are needed at once, of an index, never of what ran before. That is what makes
-stop-and-resume exact and lets the number of processes and the evaluation batch size change without
-changing a result.
+Nothing in drawbench uses a global generator. A random number is a pure function of a seed, a name
+and, where many are needed at once, an index, never of what ran before. So resuming is exact, and
+neither the number of processes nor the evaluation batch size changes a result.
 
-Two kinds are offered:
+There are two kinds:
 
-* :func:`stream` gives an ordinary ``torch.Generator`` for things drawn once (initial weights, the
+* :func:`stream` returns an ordinary ``torch.Generator`` for things drawn once (initial weights, the
   order of an epoch);
-* :func:`integers` gives counter-based integers for each index of a tensor: row ``n`` is the same
-  whether it is asked for alone, in a batch of 128, on a GPU or in another process.
+* :func:`integers` and :func:`normals` return counter-based numbers for each index of a tensor: row
+  ``n`` is the same alone, in a batch of 128, on a GPU and in another process.
 """
 
 import contextlib
@@ -25,13 +24,13 @@ _GOLDEN = 0x9E3779B97F4A7C15
 
 
 def _signed(word: int) -> int:
-    """The same 64 bits as a signed integer, which is what torch's int64 holds."""
+    """Reinterpret 64 bits as a signed integer, which is what torch's int64 holds."""
     word &= _MASK_64
     return word - (1 << 64) if word >> 63 else word
 
 
 def key(seed: int, *name: str | int) -> int:
-    """A 64-bit key for ``(seed, *name)``; different names give unrelated keys.
+    """Return a 64-bit key for ``(seed, *name)``; different names have unrelated keys.
 
     >>> key(0, "order", 3) == key(0, "order", 3)
     True
@@ -43,16 +42,15 @@ def key(seed: int, *name: str | int) -> int:
 
 
 def stream(seed: int, *name: str | int) -> torch.Generator:
-    """A CPU generator whose numbers depend on ``(seed, *name)`` only."""
+    """Return a CPU generator whose numbers depend on ``(seed, *name)`` only."""
     return torch.Generator().manual_seed(_signed(key(seed, *name)))
 
 
 def permutation(n: int, seed: int, *name: str | int) -> Tensor:
-    """A random order of ``0..n-1``, int64 of shape (n,).
+    """Return a random order of ``0..n-1``, int64 (n,).
 
-    It sorts the numbers by 64 random bits each instead of calling ``torch.randperm``, which does
-    not promise the same order in the next version of torch, while generated data sets promise the
-    same bytes.
+    It sorts the numbers by 64 random bits each. ``torch.randperm`` does not promise the same order
+    in the next version of torch, but generated data sets promise the same bytes.
     """
     counter = torch.arange(1, n + 1)
     return torch.argsort(
@@ -61,13 +59,13 @@ def permutation(n: int, seed: int, *name: str | int) -> Tensor:
 
 
 def _shift_right(x: Tensor, by: int) -> Tensor:
-    """Logical shift; torch's own ``>>`` on int64 copies the sign bit."""
+    """Shift logically; torch's own ``>>`` on int64 copies the sign bit."""
     return (x >> by) & ((1 << (64 - by)) - 1)
 
 
 def _mix(x: Tensor) -> Tensor:
-    """The finaliser of SplitMix64 (Steele, Lea & Flood 2014), in wrapping int64 arithmetic, so the
-    same on every device.
+    """Apply the finaliser of SplitMix64 (Steele, Lea & Flood 2014) in wrapping int64 arithmetic,
+    which is the same on every device.
     """
     x = (x ^ _shift_right(x, 30)) * _signed(0xBF58476D1CE4E5B9)
     x = (x ^ _shift_right(x, 27)) * _signed(0x94D049BB133111EB)
@@ -75,15 +73,16 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def integers(index: Tensor, highs: list[int], seed: int, *name: str | int) -> Tensor:
-    """Independent uniform integers for every index.
+    """Return independent uniform integers for every index.
 
     Args:
-        index: int64 (n,), which rows are wanted; any order, repeats allowed.
+        index: int64 (n,), which rows; any order, repeats allowed.
         highs: upper limits (exclusive), one for each column.
         seed, name: which family of numbers.
 
-    Returns: int64 (n, len(highs)), column ``j`` uniform on ``0 .. highs[j] - 1``. Row ``n`` depends
-        on ``index[n]`` alone. The rounding bias is below ``high / 2**32``.
+    Returns:
+        int64 (n, len(highs)), column ``j`` uniform on ``0 .. highs[j] - 1``. Row ``n`` depends on
+        ``index[n]`` alone. The rounding bias is below ``high / 2**32``.
 
     Raises:
         ValueError: an upper limit below 1 or above 2**31.
@@ -101,12 +100,11 @@ def integers(index: Tensor, highs: list[int], seed: int, *name: str | int) -> Te
 
 
 def fingerprint(images: Tensor) -> Tensor:
-    """A number for each image that stands for its content, so that random numbers can be a function
-    of it: int64 (B,).
+    """Hash the content of each image, so that random numbers can be a function of it: int64 (B,).
 
-    The sum over pixels of their 8-bit values, each times its own random 64 bits. Images that differ
-    have different numbers but for one pair in 2^63 or so, and those say nothing about what the
-    image shows.
+    The sum over pixels of their 8-bit values, each times its own random 64 bits. Different images
+    have different hashes but for about one pair in 2^63; a hash says nothing about what its image
+    shows.
 
     Args:
         images: (B, ...) in [0, 1], made from 8-bit values.
@@ -118,10 +116,9 @@ def fingerprint(images: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def seeded(seed: int, *name: str | int) -> Iterator[None]:
-    """Inside, torch's global generator is ``stream(seed, *name)``; afterwards it is as before.
+    """Seed torch's global generator inside a ``with`` block, and restore it afterwards.
 
-    For building modules, whose initial weights torch draws from the global generator and nowhere
-    else.
+    For building modules: torch draws initial weights from the global generator.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_signed(key(seed, *name)))
@@ -129,18 +126,20 @@ def seeded(seed: int, *name: str | int) -> Iterator[None]:
 
 
 def normals(index: Tensor, count: int, seed: int, *name: str | int) -> Tensor:
-    """Independent standard normal numbers for every index: the noise of a generative model, by
-    image.
+    """Return independent standard normal numbers for every index: a generator's noise, by image.
 
     Box & Muller 1958 on counter-based uniforms of 53 bits: ``sqrt(-2 ln u) cos(2 pi v)`` and
     ``sqrt(-2 ln u) sin(2 pi v)`` with ``u`` in (0, 1] and ``v`` in [0, 1). No value is infinite;
     the largest possible is 8.57.
 
-    Args: index: int64 (n,), which rows are wanted; any order, repeats allowed. count: numbers in a
-        row. A shorter row is not the beginning of a longer one. seed, name: which family of
-        numbers. Let the name hold the sample's number where an image needs several.
+    Args:
+        index: int64 (n,), which rows; any order, repeats allowed.
+        count: numbers in a row. A shorter row is not the beginning of a longer one.
+        seed, name: which family of numbers. Where an image needs several samples, put the sample's
+            number into the name.
 
-    Returns: float64 (n, count). Row ``n`` depends on ``index[n]`` alone (and the last bits on the
+    Returns:
+        float64 (n, count). Row ``n`` depends on ``index[n]`` alone (and the last bits on the
         device's logarithm and cosine).
 
     Raises:
@@ -151,8 +150,8 @@ def normals(index: Tensor, count: int, seed: int, *name: str | int) -> Tensor:
     pairs = (count + 1) // 2
     columns = torch.arange(2 * pairs, device=index.device)
     rows = _mix((index + 1) * _signed(_GOLDEN) + _signed(key(seed, *name)))
-    # Each half is mixed as a contiguous tensor: torch may take another path, with other last bits,
-    # for strided ones.
+    # Each half is mixed as a contiguous tensor: for strided ones torch may take another path, with
+    # other last bits.
     for_radius, for_angle = (
         _shift_right(_mix(rows[:, None] + (half + 1) * _signed(_GOLDEN)), 11)
         for half in columns.split(pairs)

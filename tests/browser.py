@@ -1,6 +1,4 @@
-"""A headless Chromium, spoken to over a pipe in the words of the DevTools protocol: nothing to
-install but the browser.
-"""
+"""A headless Chromium, driven over a pipe by the DevTools protocol: only the browser is needed."""
 
 import base64
 import itertools
@@ -14,49 +12,34 @@ from pathlib import Path
 from typing import Any
 
 PROGRAM = next(
-    (
-        found
-        for name in ("chromium", "chromium-browser", "google-chrome")
-        if (found := shutil.which(name))
-    ),
-    None,
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--hide-scrollbars",
+    "--remote-debugging-pipe",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
 )
 
 
 class Browser:
-    """One page in one browser. ``messages`` has what the page wrote to its console, errors
-    included, and every request it made.
+    """One page in one browser.
+
+    ``messages`` holds what the page wrote to its console, errors included, and its requests.
     """
 
     def __init__(self, profile: Path, seconds: float = 120):
         to_browser, self._write = os.pipe()
         self._read, from_browser = os.pipe()
-        flags = [
-            "--headless=new",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            "--remote-debugging-pipe",
-            f"--user-data-dir={profile}",
-        ]
-        quiet = [
-            "--no-first-run",
-            "--disable-background-networking",
-            "--disable-component-update",
-            "--disable-sync",
-            "about:blank",
-        ]
-        command = [
-            "bash",
-            "-c",
-            f'exec "$@" 3<&{to_browser} 4>&{from_browser}',
-            "browser",
-            str(PROGRAM),
-            *flags,
-            *quiet,
-        ]
+        redirect = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
+        program = [str(PROGRAM), *FLAGS, f"--user-data-dir={profile}", "about:blank"]
         self._process = subprocess.Popen(
-            command,
+            ["bash", "-c", redirect, "browser", *program],
             pass_fds=(to_browser, from_browser),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -66,21 +49,19 @@ class Browser:
         self._seconds, self._numbers, self._rest = seconds, itertools.count(1), b""
         self.messages: list[dict[str, Any]] = []
         target = self._send("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self._send("Target.attachToTarget", targetId=target, flatten=True)[
-            "sessionId"
-        ]
+        attached = self._send("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.send(f"{domain}.enable")
 
     def send(self, method: str, **params: Any) -> dict[str, Any]:
-        """A command to the page, and its answer."""
+        """Send a command to the page and return its answer."""
         return self._send(method, self._session, **params)
 
     def _send(self, method: str, session: str | None = None, **params: Any) -> dict[str, Any]:
         number = next(self._numbers)
-        message = {"id": number, "method": method, "params": params} | (
-            {"sessionId": session} if session else {}
-        )
+        message: dict[str, Any] = {"id": number, "method": method, "params": params}
+        message |= {"sessionId": session} if session else {}
         os.write(self._write, json.dumps(message).encode() + b"\0")
         while (answer := self._next()).get("id") != number:
             self.messages.append(answer)
@@ -88,72 +69,58 @@ class Browser:
         return answer["result"]
 
     def _next(self) -> dict[str, Any]:
-        until = time.monotonic() + self._seconds
+        deadline = time.monotonic() + self._seconds
         while b"\0" not in self._rest:
-            ready, _, _ = select.select([self._read], [], [], max(0, until - time.monotonic()))
+            ready, _, _ = select.select([self._read], [], [], max(0, deadline - time.monotonic()))
             more = os.read(self._read, 1 << 20) if ready else b""
-            assert more, "the browser says nothing any more"
+            assert more, "the browser does not answer"
             self._rest += more
         message, _, self._rest = self._rest.partition(b"\0")
         return json.loads(message)
 
-    def open(self, page: Path, width: int = 1280, height: int = 900, dark: bool = False) -> None:
-        """Load a file as a double click does, and wait for it."""
-        self.send(
-            "Emulation.setDeviceMetricsOverride",
-            width=width,
-            height=height,
-            deviceScaleFactor=1,
-            mobile=width < 600,
-        )
-        self.send(
-            "Emulation.setEmulatedMedia",
-            features=[{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}],
-        )
+    def open(self, page: Path, width: int = 1300, height: int = 900, dark: bool = False) -> None:
+        """Load a file, as a double click does, and wait for it."""
+        screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        self.send("Emulation.setDeviceMetricsOverride", **screen)
+        theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.send("Emulation.setEmulatedMedia", features=[theme])
         self.messages.clear()
         self.send("Page.navigate", url=page.absolute().as_uri())
-        until = time.monotonic() + self._seconds
+        deadline = time.monotonic() + self._seconds
         while self.run("document.readyState + location.protocol") != "completefile:":
-            assert time.monotonic() < until, "the page does not load"
+            assert time.monotonic() < deadline, "the page does not load"
             time.sleep(0.1)
 
     def run(self, script: str) -> Any:
-        """The value of a JavaScript expression in the page."""
-        answer = self.send(
-            "Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True
-        )
+        """Return the value of a JavaScript expression in the page."""
+        options = {"expression": script, "returnByValue": True, "awaitPromise": True}
+        answer = self.send("Runtime.evaluate", **options)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
     def press(self, key: str, code: int) -> None:
-        """A key, as from a keyboard."""
+        """Press a key."""
+        event = {"key": key, "code": key, "windowsVirtualKeyCode": code}
         for kind in ("rawKeyDown", "keyUp"):
-            self.send(
-                "Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code
-            )
+            self.send("Input.dispatchKeyEvent", type=kind, **event)
 
     def screenshot(self, path: Path) -> None:
-        path.write_bytes(
-            base64.b64decode(self.send("Page.captureScreenshot", format="png")["data"])
-        )
+        """Save what is visible as a PNG."""
+        picture = self.send("Page.captureScreenshot", format="png")["data"]
+        path.write_bytes(base64.b64decode(picture))
 
     def complaints(self) -> list[dict[str, Any]]:
-        """Errors and warnings of the page, and requests for anything but the page itself and its
-        own pictures.
-        """
-        bad = []
-        for message in self.messages:
-            method, params = message.get("method", ""), message.get("params", {})
-            away = method == "Network.requestWillBeSent" and not params["request"][
-                "url"
-            ].startswith(("file:", "data:"))
-            if away or method in (
-                "Runtime.exceptionThrown",
-                "Log.entryAdded",
-                "Page.javascriptDialogOpening",
-            ):
-                bad.append(message)
-        return bad
+        """Return errors and warnings, and requests for anything but the page and its pictures."""
+        bad = ("Runtime.exceptionThrown", "Log.entryAdded", "Page.javascriptDialogOpening")
+        return [
+            message
+            for message in self.messages
+            if message.get("method") in bad
+            or (
+                message.get("method") == "Network.requestWillBeSent"
+                and not message["params"]["request"]["url"].startswith(("file:", "data:"))
+            )
+        ]
 
     def close(self) -> None:
         self._process.terminate()

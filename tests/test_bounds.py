@@ -1,50 +1,50 @@
 """Bounds measured over many images: nothing is counted twice, left out or averaged too early."""
 
 import math
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 
-from drawbench import likelihood
+from drawbench.data.batch import Batch
 from drawbench.errors import Problem
 from drawbench.evaluation import bounds
+from drawbench.models import as_images
 from drawbench.models.draw import Draw
 from drawbench.models.vae import VAE
 
 PIXELS = 6 * 5
 
 
-def model(seed=0, steps=3):
+def model(kind=Draw, steps=3):
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        drawn = Draw(6, 5, steps=steps, hidden=7, latent=4, read_patch=2, write_patch=3)
-        for (
-            parameter
-        ) in drawn.parameters():  # livelier than the initial weights, so that every term matters
+        torch.manual_seed(0)
+        drawer = kind(6, 5, steps=steps, hidden=7, latent=4, read_patch=2, write_patch=3)
+        # livelier than the initial weights, so that every term matters
+        for parameter in drawer.parameters():
             torch.nn.init.normal_(parameter, std=0.4)
-    return drawn
+    return drawer
 
 
-def images(count=23):
-    return 255 * torch.randint(
-        0, 2, (count, 1, 6, 5), generator=torch.Generator().manual_seed(1), dtype=torch.uint8
-    )
+def pictures(count=23, condition=None):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 2, (count, 1, 6, 5), generator=generator, dtype=torch.uint8)
+    return Batch(255 * images, condition=condition)
 
 
+@torch.no_grad()
 def test_the_bound_agrees_with_a_loop_over_images_and_samples():
-    drawn, pictures = model(), images(5)
-    measured = bounds.bound(drawn, pictures, samples=3, seed=9, batch=2)
+    drawer, data = model(), pictures(5)
+    measured = bounds.bound(drawer, data, samples=3, seed=9, batch=2)
     for n in range(5):
-        x = pictures[n : n + 1].float() / 255
+        x = data.images[n : n + 1].float() / 255
         values, reconstructions, kls = [], [], []
         for sample in range(3):
-            noise = bounds.noise(torch.tensor([n]), 3, 4, 9, "bound", sample)
-            with torch.no_grad():
-                made = drawn(x, noise)
-            p = torch.sigmoid(made.logits.double())
+            record = drawer(x, bounds.noise(torch.tensor([n]), 3, 4, 9, "bound", sample))
+            p = torch.sigmoid(record.likelihood.logits.double())
             reconstructions.append(-(x * p.log() + (1 - x) * (1 - p).log()).sum().item())
-            mu, sigma = made.mu.double(), made.log_sigma.double().exp()
+            mu, sigma = record.posterior.mu.double(), record.posterior.log_sigma.double().exp()
             kls.append((0.5 * (mu**2 + sigma**2 - 2 * sigma.log() - 1)).sum(-1)[0].numpy())
             values.append(reconstructions[-1] + kls[-1].sum())
         assert measured.reconstruction[n] == pytest.approx(np.mean(reconstructions), rel=1e-5)
@@ -54,45 +54,92 @@ def test_the_bound_agrees_with_a_loop_over_images_and_samples():
     assert measured.value == pytest.approx(measured.per_image.mean(), rel=1e-12)
 
 
+class Conditional(Draw):
+    """Starts from another canvas for every class."""
+
+    def start(self, batch_size, condition=None):
+        state = super().start(batch_size)
+        return state._replace(canvas=state.canvas + condition[:, None, None, None])
+
+
+class Recorded(NamedTuple):
+    """A record of another kind, with ``terms`` and ``log_weight`` alone."""
+
+    inner: Any
+
+    def terms(self, images, dtype=None):
+        terms = self.inner.terms(images, dtype)
+        return terms._replace(reconstruction=2 * terms.reconstruction)
+
+    def log_weight(self, images, noise):
+        return 2 * self.inner.log_weight(images, noise)
+
+
+class Other(Draw):
+    def forward(self, *inputs, **options):
+        return Recorded(super().forward(*inputs, **options))
+
+
+@pytest.mark.parametrize("measure", [bounds.bound, bounds.importance_weighted])
+def test_conditions_go_with_their_images(measure):
+    labels = torch.arange(23.0)
+    together = measure(model(Conditional), pictures(23, labels), samples=2, batch=7).per_image
+    chosen = torch.tensor([22, 3])
+    some = measure(model(Conditional), pictures(23, labels), samples=2, index=chosen)
+    assert some.per_image == pytest.approx(together[[22, 3]], rel=1e-5)
+    wrong = measure(model(Conditional), pictures(23, labels.flip(0)), samples=2).per_image
+    assert not np.allclose(wrong, together)
+
+
+def test_the_record_owns_the_objective():
+    ours, theirs = (bounds.bound(model(kind), pictures()) for kind in (Other, Draw))
+    assert ours.reconstruction == pytest.approx(2 * theirs.reconstruction)
+    assert ours.kl == pytest.approx(theirs.kl)
+    ours, theirs = (
+        bounds.importance_weighted(model(kind), pictures(), samples=1) for kind in (Other, Draw)
+    )
+    assert ours.per_image == pytest.approx(2 * theirs.per_image)
+
+
 @pytest.mark.parametrize("measure", [bounds.bound, bounds.importance_weighted])
 def test_batch_size_and_company_do_not_matter(measure):
-    drawn, pictures = model(), images()
-    whole = measure(drawn, pictures, samples=2, batch=100).per_image
-    assert measure(drawn, pictures, samples=2, batch=1).per_image == pytest.approx(whole, rel=1e-5)
-    assert measure(drawn, pictures, samples=2, batch=7).per_image == pytest.approx(whole, rel=1e-5)
+    drawer, data = model(), pictures()
+    whole = measure(drawer, data, samples=2, batch=100).per_image
+    assert measure(drawer, data, samples=2, batch=1).per_image == pytest.approx(whole, rel=1e-5)
+    assert measure(drawer, data, samples=2, batch=7).per_image == pytest.approx(whole, rel=1e-5)
     chosen = torch.tensor([22, 3, 11])
-    assert measure(drawn, pictures, samples=2, index=chosen).per_image == pytest.approx(
+    assert measure(drawer, data, samples=2, index=chosen).per_image == pytest.approx(
         whole[chosen.numpy()], rel=1e-5
     )
-    assert np.array_equal(measure(drawn, pictures, samples=2, batch=100).per_image, whole)
-    assert not np.allclose(measure(drawn, pictures, samples=2, seed=1).per_image, whole)
+    assert np.array_equal(measure(drawer, data, samples=2, batch=100).per_image, whole)
+    assert not np.allclose(measure(drawer, data, samples=2, seed=1).per_image, whole)
 
 
 def test_zero_weights_cost_ln_2_a_pixel_exactly():
-    drawn = model()
-    for parameter in drawn.parameters():
+    drawer = model()
+    for parameter in drawer.parameters():
         torch.nn.init.zeros_(parameter)
-    measured = bounds.bound(drawn, images(), samples=2)
+    measured = bounds.bound(drawer, pictures(), samples=2)
     assert measured.per_image == pytest.approx(np.full(23, PIXELS * math.log(2)), rel=1e-7)
     assert (measured.kl == 0).all() and measured.kl.shape == (23, 3)
     assert measured.standard_error < 1e-12 and measured.sampling_error == 0
-    weighted = bounds.importance_weighted(drawn, images(), samples=7)
+    weighted = bounds.importance_weighted(drawer, pictures(), samples=7)
     assert weighted.per_image == pytest.approx(np.full(23, PIXELS * math.log(2)), rel=1e-7)
     assert weighted.effective == pytest.approx(np.full(23, 7.0))
 
 
 def test_one_weight_is_the_single_sample_bound_in_expectation_and_more_are_tighter():
-    drawn, pictures = model(), images(8)
+    drawer, data = model(), pictures(8)
     repeats = [
-        bounds.importance_weighted(drawn, pictures, samples=1, seed=seed).per_image
+        bounds.importance_weighted(drawer, data, samples=1, seed=seed).per_image
         for seed in range(60)
     ]
-    singles = bounds.bound(drawn, pictures, samples=60)
+    singles = bounds.bound(drawer, data, samples=60)
     spread = np.std(repeats, axis=0, ddof=1) / math.sqrt(60) + np.sqrt(singles.sample_variance / 60)
     assert (abs(np.mean(repeats, axis=0) - singles.per_image) < 5 * spread).all()
     values = [
         singles.value,
-        *(bounds.importance_weighted(drawn, pictures, samples=k).value for k in (10, 300)),
+        *(bounds.importance_weighted(drawer, data, samples=k).value for k in (10, 300)),
     ]
     assert values[0] > values[1] > values[2]
 
@@ -105,25 +152,23 @@ def test_a_known_likelihood_lies_below_the_bound_and_is_approached():
     with torch.no_grad():
         vae.decoder.weight.zero_()
         vae.to_logits.bias.copy_(torch.linspace(-2, 2, PIXELS))
-    pictures = images(6)
-    x = bounds.as_images(pictures)
+    data = pictures(6)
     with torch.no_grad():
-        truth = -likelihood.bernoulli_log_likelihood(
-            vae._decode(torch.zeros(6, 2)), x, torch.float64
-        ).numpy()
-    single = bounds.bound(vae, pictures, samples=4)
+        blank = vae.decode(torch.zeros(6, 1, 2)).likelihood
+        truth = -blank.log_prob(as_images(data.images), torch.float64).numpy()
+    single = bounds.bound(vae, data, samples=4)
     assert single.reconstruction == pytest.approx(truth, rel=1e-6)
     assert (single.per_image > truth).all()
     assert single.per_image - single.kl[:, 0] == pytest.approx(truth, rel=1e-6)
     gaps = [
-        bounds.importance_weighted(vae, pictures, samples=k).value - truth.mean() for k in (1, 2000)
+        bounds.importance_weighted(vae, data, samples=k).value - truth.mean() for k in (1, 2000)
     ]
     assert abs(gaps[1]) < 0.2 * (single.value - truth.mean())
 
 
 def test_the_two_errors_mean_what_they_say():
-    drawn, pictures = model(), images()
-    measured = [bounds.bound(drawn, pictures, samples=5, seed=seed) for seed in range(40)]
+    drawer, data = model(), pictures()
+    measured = [bounds.bound(drawer, data, samples=5, seed=seed) for seed in range(40)]
     # Over other noise, the value of the same images scatters by the sampling error.
     assert np.std([one.value for one in measured], ddof=1) == pytest.approx(
         np.mean([one.sampling_error for one in measured]), rel=0.4
@@ -134,8 +179,15 @@ def test_the_two_errors_mean_what_they_say():
     assert high - one.value == pytest.approx(
         1.96 * one.standard_error, rel=1e-3
     ) and one.value - low == pytest.approx(high - one.value)
-    assert bounds.bound(drawn, pictures).sampling_error is None
-    assert bounds.bound(drawn, images(1)).standard_error == 0
+    assert bounds.bound(drawer, data).sampling_error is None
+
+
+@pytest.mark.parametrize("measure", [bounds.bound, bounds.importance_weighted])
+def test_one_image_has_no_standard_error(measure):
+    measured = measure(model(), pictures(1), samples=1)
+    assert measured.standard_error is None and math.isfinite(measured.value)
+    if measure is bounds.bound:
+        assert measured.interval is None and measured.n == 1
 
 
 def test_evenly_spaced_images_cover_the_set_once():
@@ -157,12 +209,12 @@ def test_evenly_spaced_images_cover_the_set_once():
 @pytest.mark.parametrize("measure", [bounds.bound, bounds.importance_weighted])
 def test_bad_requests_and_broken_weights_are_named(measure):
     with pytest.raises(Problem, match="at least 1"):
-        measure(model(), images(), samples=0)
+        measure(model(), pictures(), samples=0)
     broken = model()
     with torch.no_grad():
         broken.to_patch.bias.fill_(math.nan)
     with pytest.raises(Problem, match="not finite"):
-        measure(broken, images(), samples=1)
+        measure(broken, pictures(), samples=1)
 
 
 @pytest.mark.parametrize("measure", [bounds.bound, bounds.importance_weighted])
@@ -170,7 +222,7 @@ def test_progress_counts_to_its_end_and_a_check_can_stop(measure):
     told = []
     measure(
         model(),
-        images(),
+        pictures(),
         samples=3,
         batch=10,
         progress=lambda done, total: told.append((done, total)),
@@ -184,4 +236,4 @@ def test_progress_counts_to_its_end_and_a_check_can_stop(measure):
         raise Stop
 
     with pytest.raises(Stop):
-        measure(model(), images(), samples=3, check=check)
+        measure(model(), pictures(), samples=3, check=check)

@@ -1,4 +1,4 @@
-"""Several processes give what one gives, to rounding; they stop together; an error in one ends all.
+"""Several processes compute what one does, to rounding; they stop together; an error ends all.
 
 The sums are tested inside this process, which takes the part of each process in turn; the rest by
 real processes.
@@ -19,32 +19,30 @@ import torch
 import torch.nn.functional as F
 from click.testing import CliRunner
 
-from drawbench import distributed, runs, training
+from drawbench import distributed, fast, runs, training
 from drawbench.cli import cli
+from drawbench.data.batch import Batch
 from drawbench.distributed import Group
 from drawbench.errors import Problem
 from drawbench.evaluation import bounds, error_rate
-from drawbench.fast.draw import fast_drawing
-from drawbench.fast.glimpse import fast_logits
-from drawbench.figures import run as run_figures
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
+from drawbench.models.glimpses import GaussianGlimpse
+from drawbench.tasks import task as lifecycle
 
 # ----------------------------------------------------------------------------------- the arithmetic
 
 
 def in_each(processes, work, monkeypatch):
-    """What ``work`` gives in each process: a first round collects what each puts into the sums, a
-    second one works with them.
-    """
-    put = [[] for _ in range(processes)]
+    """Return ``work()`` of each process: a first round collects the terms of the sums."""
+    terms = [[] for _ in range(processes)]
 
     def collect(tensor):
-        put[distributed.rank()].append(tensor.clone())
+        terms[distributed.rank()].append(tensor.clone())
         return tensor
 
     def total(tensor):
-        return tensor.copy_(sum(next(terms) for terms in iterators))
+        return tensor.copy_(sum(next(iterator) for iterator in iterators))
 
     results = []
     for number in range(processes):
@@ -52,7 +50,7 @@ def in_each(processes, work, monkeypatch):
         monkeypatch.setattr(distributed, "_sum_", collect)
         work()
     for number in range(processes):
-        iterators = [iter(terms) for terms in put]
+        iterators = [iter(tensors) for tensors in terms]
         monkeypatch.setattr(distributed, "_group", Group(number, processes))
         monkeypatch.setattr(distributed, "_sum_", total)
         results.append(work())
@@ -62,23 +60,23 @@ def in_each(processes, work, monkeypatch):
 
 @pytest.mark.parametrize("count", [1, 2, 7, 16, 100])
 @pytest.mark.parametrize("processes", [1, 2, 3, 16])
-def test_shares_are_contiguous_and_as_equal_as_can_be(count, processes):
+def test_shares_are_contiguous_and_differ_by_at_most_one(count, processes):
     shares = [distributed._share(count, number, processes) for number in range(processes)]
     assert [first + k for first, many in shares for k in range(many)] == list(range(count))
     assert max(many for _, many in shares) - min(many for _, many in shares) <= 1
 
 
-def test_a_process_by_itself_is_left_alone():
+def test_a_process_on_its_own_changes_nothing():
     assert (distributed.rank(), distributed.size(), distributed.share(5)) == (0, 1, (0, 5))
     gradient = torch.ones(3)
     assert distributed.mean_([gradient], torch.tensor([0.5]), 1.0).tolist() == [0.5]
     assert distributed.broadcast("word") == "word"
     assert distributed.signal_to_stop(None) is None
-    distributed.take_the_word(1)
+    distributed.report_failure(1)
     distributed.leave()
 
 
-def test_fewer_images_than_processes_are_named(monkeypatch):
+def test_fewer_images_than_processes_are_refused(monkeypatch):
     monkeypatch.setattr(distributed, "_group", Group(0, 3))
     with pytest.raises(Problem, match=r"2 images cannot be shared by 3 processes.*--batch"):
         distributed.share(2)
@@ -97,12 +95,12 @@ def test_rows_are_gathered_in_order(count, monkeypatch):
 
 def test_measuring_does_not_depend_on_the_processes(monkeypatch):
     torch.manual_seed(0)
-    classifier = GlimpseClassifier(glimpses=2, patch=4, hidden=8)
+    classifier = GlimpseClassifier(GaussianGlimpse(4), glimpses=2, hidden=8)
     draw = Draw(
         height=8, width=8, channels=1, steps=2, hidden=8, latent=3, read_patch=2, write_patch=3
     )
     grey = torch.randint(0, 256, (23, 12, 12), dtype=torch.uint8)
-    binary = 255 * torch.randint(0, 2, (23, 1, 8, 8), dtype=torch.uint8)
+    binary = Batch(255 * torch.randint(0, 2, (23, 1, 8, 8), dtype=torch.uint8))
     for measure in (
         lambda: error_rate.predict(classifier, grey, batch=4),
         lambda: torch.from_numpy(bounds.bound(draw, binary, samples=2, batch=4).kl),
@@ -119,11 +117,10 @@ def test_measuring_does_not_depend_on_the_processes(monkeypatch):
 
 
 def classification(images):
-    model = GlimpseClassifier(glimpses=4, patch=4, hidden=8, window_clip=1e-3)
+    model = GlimpseClassifier(GaussianGlimpse(4), glimpses=4, hidden=8, window_clip=1e-3)
+    forward = fast.forward_for(model)
     labels = torch.arange(len(images)) % 10
-    return model, lambda part: F.cross_entropy(
-        fast_logits(model, images[part])[:, -1], labels[part]
-    )
+    return model, lambda part: F.cross_entropy(forward(images[part]).logits[:, -1], labels[part])
 
 
 def drawing(images):
@@ -139,19 +136,18 @@ def drawing(images):
         window_clip=1e-3,
     )
     noise = torch.randn(len(images), 3, 3)
-    return (
-        model,
-        lambda part: (
-            fast_drawing(model, images[part], noise[part]).logits.square().sum((1, 2, 3)).mean()
-        ),
-    )
+    forward = fast.forward_for(model)
+
+    def loss(part):
+        terms = forward(images[part], noise[part]).terms(images[part])
+        return (terms.kl.sum(1) - terms.reconstruction).mean()
+
+    return model, loss
 
 
 @pytest.mark.parametrize("kind", [classification, drawing])
-def test_gradients_are_those_of_the_whole_batch_also_where_each_image_is_clipped(kind, monkeypatch):
-    """The clip of an image's gradient is relative to the mean loss of its process's images, of
-    which there are 4, 3 and 3.
-    """
+def test_gradients_are_those_of_the_whole_batch_also_with_a_clip_per_image(kind, monkeypatch):
+    """An image's clip is relative to the mean loss of its process's images: 4, 3 and 3."""
     torch.manual_seed(0)
     model, loss_of = kind(torch.rand(10, 1, 12, 12))
 
@@ -173,11 +169,11 @@ def test_gradients_are_those_of_the_whole_batch_also_where_each_image_is_clipped
             )
 
 
-# ------------------------------------------------------------------------- who speaks and who waits
+# ------------------------------------------------------------------------ who reports and who waits
 
 
 class Store:
-    """The part of a key-value store that is used."""
+    """The used part of a key-value store."""
 
     def __init__(self):
         self.values = {}
@@ -186,15 +182,15 @@ class Store:
         return self.values.setdefault(key, desired).encode()
 
 
-def test_the_first_to_fail_speaks_and_the_others_end_with_its_status(monkeypatch):
+def test_the_first_to_fail_reports_and_the_others_end_with_its_status(monkeypatch):
     store = Store()
     monkeypatch.setattr(distributed, "_group", Group(1, 2, store=store))
     monkeypatch.setattr(sys, "stderr", sys.stderr)
     monkeypatch.setattr(sys, "stdout", sys.stdout)
-    distributed.take_the_word(2)
+    distributed.report_failure(2)
     monkeypatch.setattr(distributed, "_group", Group(0, 2, store=store))
     with pytest.raises(SystemExit) as left:
-        distributed.take_the_word(1)
+        distributed.report_failure(1)
     assert left.value.code == 2
 
 
@@ -202,28 +198,30 @@ def test_the_status_of_a_launch():
     assert distributed._status(Store(), {}, None, 2) == 0
     assert distributed._status(Store(), {0: 143, 1: 143}, signal.SIGTERM, 2) == 143
     assert distributed._status(Store(), {0: -2, 1: -2}, signal.SIGINT, 2) == 130
-    spoken = Store()
-    spoken.compare_set("failed", "", "1 2")
-    assert distributed._status(spoken, {0: -15, 1: 2}, None, 2) == 2
+    reported = Store()
+    reported.compare_set("failed", "", "1 2")
+    assert distributed._status(reported, {0: -15, 1: 2}, None, 2) == 2
     with pytest.raises(Problem, match=r"process 1 of 2 was ended by SIGKILL"):
         distributed._status(Store(), {1: -9}, None, 2)
 
 
-def test_what_the_first_does_for_all_it_does_by_itself(monkeypatch):
-    told = []
+def test_what_the_first_does_for_all_it_does_on_its_own(monkeypatch):
+    broadcasts = []
     monkeypatch.setattr(distributed, "_group", Group(0, 2))
     monkeypatch.setattr(
-        distributed, "broadcast", lambda value: told.append((value, distributed.size())) or value
+        distributed,
+        "broadcast",
+        lambda value: broadcasts.append((value, distributed.size())) or value,
     )
     inner = distributed.by_first(lambda: distributed.size())
     assert distributed.by_first(lambda: inner() + inner())() == 2
-    assert told == [(1, 1), (1, 1), (2, 2)]  # what is called within asks nobody
+    assert broadcasts == [(1, 1), (1, 1), (2, 2)]  # calls inside broadcast nothing
     with pytest.raises(ZeroDivisionError):
         distributed.by_first(lambda: 1 / 0)()
     assert distributed.size() == 2
 
 
-def test_a_signal_that_comes_while_the_processes_agree_is_not_lost(monkeypatch):
+def test_a_signal_during_the_agreement_is_not_lost(monkeypatch):
     flag = training.StopFlag()
     monkeypatch.setattr(
         distributed,
@@ -234,6 +232,71 @@ def test_a_signal_that_comes_while_the_processes_agree_is_not_lost(monkeypatch):
     assert flag.number == signal.SIGTERM
 
 
+# ---------------------------------------------------------------------- the environment's variables
+
+COMPLETE = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE"),
+        ({"RANK": None}, "RANK"),
+        ({"RANK": ""}, "RANK"),
+        ({"RANK": "2"}, "RANK"),
+        ({"RANK": "-1"}, "RANK"),
+        ({"LOCAL_RANK": ""}, "LOCAL_RANK"),
+        ({"MASTER_ADDR": None}, "MASTER_ADDR"),
+        ({"MASTER_ADDR": ""}, "MASTER_ADDR"),
+        ({"MASTER_PORT": None}, "MASTER_PORT"),
+        ({"MASTER_PORT": "70000"}, "MASTER_PORT"),
+    ],
+)
+def test_incomplete_variables_are_one_sentence(monkeypatch, changes, name):
+    for key, value in (COMPLETE | changes).items():
+        monkeypatch.setenv(key, value) if value is not None else monkeypatch.delenv(key, False)
+    with pytest.raises(Problem, match=rf"WORLD_SIZE=.* {name} is .*unset WORLD_SIZE"):
+        distributed.join()
+    distributed.join(shared=False)
+    assert distributed.size() == 1
+
+
+def test_one_process_or_none_joins_nothing(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", False)
+    distributed.join()
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    distributed.join()
+    assert distributed.size() == 1
+
+
+def test_others_that_never_start_are_one_sentence(monkeypatch):
+    from datetime import timedelta
+
+    for key, value in (COMPLETE | {"MASTER_PORT": "0", "RANK": "1"}).items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setenv("MASTER_PORT", "9")  # where nobody listens
+    monkeypatch.setattr(distributed, "JOIN_TIMEOUT", timedelta(seconds=1))
+    with pytest.raises(
+        Problem, match=r"process 1 of 2 .*did not reach the others at 127\.0\.0\.1:9"
+    ):
+        distributed.join()
+    assert distributed.size() == 1
+
+
+def test_variables_of_a_launcher_do_not_concern_a_command_that_shares_no_work(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", "from drawbench.cli import main; main()", "doctor", "--json"],
+        env={**os.environ, "WORLD_SIZE": "2"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["versions"]["filelock"]
+
+
 # ----------------------------------------------------------------------------------- real processes
 
 # Without figures, which say nothing here; FAULT is what is wrong with the second process.
@@ -242,8 +305,8 @@ import os, signal, time
 if "RANK" in os.environ:
     from drawbench import training
     from drawbench.errors import Problem
-    from drawbench.figures import run
-    run.of_classifier = run.of_generator = lambda *_: []
+    from drawbench.tasks import task
+    task.draw = lambda *_: []
 if os.environ.get("RANK") == "1":
     fault, update = os.environ.get("FAULT"), training._update
     def faulty(task, optimizer, settings, step, rate):
@@ -265,7 +328,7 @@ SIZES = {
     "batch": 15,
     "steps": 12,
     "evaluate-every": 4,
-    "save-every": 3,
+    "checkpoint-every": 3,
     "threads": 1,
 }
 CLASSIFY = {**SIZES, "canvas": 28, "clutter": 1, "patch": 4}
@@ -278,11 +341,9 @@ def words(command, settings, *more):
 
 
 def inside(*words):
-    """The command inside this process: one process, to compare with."""
+    """Run the command inside this process: one process, to compare with."""
     result = CliRunner().invoke(cli, [*words], prog_name="drawbench")
-    torch.set_num_threads(
-        1
-    )  # as for all other tests: one process of a run of two takes both their threads
+    torch.set_num_threads(1)  # a run of two processes, resumed by one, takes the threads of both
     assert result.exit_code == 0, result.output + repr(result.exception)
     return result.stdout
 
@@ -305,7 +366,7 @@ def started(*words, fault=""):
 
 
 def outside(*words, fault="", status=0):
-    """The command in processes of its own: what it prints."""
+    """Run the command in processes of its own; return what it prints."""
     with started(*words, fault=fault) as process:
         out, err = process.communicate(timeout=600)
     assert process.returncode == status, err
@@ -321,8 +382,7 @@ def place(tmp_path_factory):
             "PYTHONPATH",
             os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
         )
-        patch.setattr(run_figures, "of_classifier", lambda *_: [])
-        patch.setattr(run_figures, "of_generator", lambda *_: [])
+        patch.setattr(lifecycle, "draw", lambda *_: [])
         yield
 
 
@@ -341,7 +401,7 @@ def two(one):
 
 
 def same_to_rounding(left, right):
-    """Two run folders hold the same training but for the last bits."""
+    """Check that two run folders hold the same training but for the last bits."""
     for name in (runs.BEST, runs.LAST):
         (tensors, _), (expected, _) = (
             runs.load_checkpoint(folder / name) for folder in (left, right)
@@ -355,7 +415,7 @@ def same_to_rounding(left, right):
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 
-def same_to_the_bit(left, right):
+def bit_identical(left, right):
     for name in (runs.BEST, runs.LAST):
         (tensors, _), (expected, _) = (
             runs.load_checkpoint(folder / name) for folder in (left, right)
@@ -371,12 +431,11 @@ def test_two_processes_train_a_classifier_as_one_does(one, two):
 
 def test_two_processes_train_and_measure_a_generator_as_one_does(place):
     expected = json.loads(inside(*words("generate", GENERATE, "--run=drawn", "--json")))
-    made = json.loads(
-        outside(*words("generate", GENERATE, "--run=drawn-by-two", "--processes=2", "--json"))[0]
-    )
+    out, _ = outside(*words("generate", GENERATE, "--run=drawn-by-two", "--processes=2", "--json"))
+    result = json.loads(out)
     same_to_rounding(RUNS / "drawn-by-two", RUNS / "drawn")
-    assert made["iw_bound"] == pytest.approx(expected["iw_bound"], rel=1e-5)
-    assert made["test_sha256"] == expected["test_sha256"]
+    assert result["iw_bound"] == pytest.approx(expected["iw_bound"], rel=1e-5)
+    assert result["test_sha256"] == expected["test_sha256"]
 
 
 @pytest.mark.slow
@@ -385,7 +444,7 @@ def test_two_processes_evaluate_as_one_does(one):
     assert json.loads(outside(*question, "--processes=2")[0]) == json.loads(inside(*question))
 
 
-def test_a_signal_stops_all_at_one_step_and_resume_is_the_same_to_the_bit(two):
+def test_a_signal_stops_all_at_one_step_and_resume_is_bit_identical(two):
     run = RUNS / "stopped"
     with started(
         *words("classify", CLASSIFY, "--run=stopped", "--processes=2"), fault="slow"
@@ -397,13 +456,11 @@ def test_a_signal_stops_all_at_one_step_and_resume_is_the_same_to_the_bit(two):
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=300)
     assert process.returncode == 143, err
-    assert (
-        err.strip().splitlines()[-1]
-        == f"Stopped; everything is saved. Go on with: drawbench resume {run}"
-    )
+    last_line = err.strip().splitlines()[-1]
+    assert last_line == f"Stopped; everything is saved. Resume with: drawbench resume {run}"
     assert 0 < runs.load_checkpoint(run / runs.LAST)[1]["step"] < 12
     outside("resume", str(run))
-    same_to_the_bit(run, two)
+    bit_identical(run, two)
 
 
 def test_an_error_in_one_ends_all_with_its_message(place):
@@ -416,7 +473,7 @@ def test_an_error_in_one_ends_all_with_its_message(place):
 
 
 @pytest.mark.slow
-def test_more_processes_than_images_are_named_before_there_is_a_run(place):
+def test_more_processes_than_images_are_refused_before_there_is_a_run(place):
     _, err = outside(
         *words("classify", {**CLASSIFY, "batch": 1}, "--run=none", "--processes=2"), status=1
     )
@@ -425,7 +482,7 @@ def test_more_processes_than_images_are_named_before_there_is_a_run(place):
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_all_and_any_number_of_them_goes_on(one, two):
+def test_a_killed_process_ends_all_and_any_number_of_processes_resumes(one, two):
     begin = time.monotonic()
     _, err = outside(
         *words("classify", CLASSIFY, "--run=killed", "--processes=2"), fault="killed", status=1
@@ -454,9 +511,9 @@ def test_torchrun_starts_the_same_command_line(two):
     done = subprocess.run([*torchrun, *command], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == 12
-    same_to_the_bit(RUNS / "torchrun", two)
+    bit_identical(RUNS / "torchrun", two)
     refused = subprocess.run(
         [*torchrun, *command, "--processes=2", "--force"], capture_output=True, text=True
     )
     assert refused.returncode != 0
-    assert refused.stderr.count("Error: torchrun says how many processes there are") == 1
+    assert refused.stderr.count("Error: torchrun sets the number of processes") == 1

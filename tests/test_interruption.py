@@ -1,10 +1,8 @@
-"""Stopping a run in every way and going on: the outcome is the same to the bit as if it had never
-stopped.
+"""A run stopped in any way and resumed is bit-identical to one that never stopped.
 
-Real processes are stopped by real signals at instants that differ each time. Where a process is cut
-off in the middle of writing
-matters most and is hit least, so that is done inside this process as well: at every single file
-    that a run puts in place.
+Real processes are stopped by real signals at random instants. Being cut off while writing matters
+most and is hit least, so that is done inside this process too: at every file that a run puts in
+place.
 """
 
 import json
@@ -25,14 +23,14 @@ from click.testing import CliRunner, Result
 
 from drawbench import files, runs
 from drawbench.cli import cli
-from drawbench.figures import run as run_figures
+from drawbench.tasks import task as lifecycle
 
 MAIN = [sys.executable, "-c", "from drawbench.cli import main; main()"]
 STEPS = 600  # enough to be caught in the middle, also on a fast machine
 
 
-def classify(steps: int, evaluate_every: int, save_every: int) -> list[str]:
-    """A training small enough to take a second or two."""
+def classify(steps: int, evaluate_every: int, checkpoint_every: int) -> list[str]:
+    """Return the command of a training of a second or two."""
     sizes = {
         "canvas": 28,
         "clutter": 1,
@@ -42,26 +40,24 @@ def classify(steps: int, evaluate_every: int, save_every: int) -> list[str]:
         "batch": 16,
         "threads": 1,
     }
-    lengths = {"steps": steps, "evaluate-every": evaluate_every, "save-every": save_every}
+    lengths = {
+        "steps": steps,
+        "evaluate-every": evaluate_every,
+        "checkpoint-every": checkpoint_every,
+    }
     words = {"source": "digits", "run": "one", **sizes, **lengths}
     return ["classify", *(f"--{name}={value}" for name, value in words.items())]
 
 
 LONG = classify(STEPS, 70, 15)
 SHORT = classify(6, 4, 3)
-RUN = Path(
-    "results/runs/one"
-)  # below the folder of a test, which is the working directory of all that it starts
+RUN = Path("results/runs/one")  # below the working directory of a test
 
 
 def inside(*words) -> Result:
-    """The command inside this process, for what is not to be stopped from outside: it saves the
-    seconds that torch takes to load.
-    """
+    """Run the command inside this process, which saves the seconds that torch takes to load."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            sys, "argv", ["drawbench", *words]
-        )  # the command goes on record in result.json
+        patch.setattr(sys, "argv", ["drawbench", *words])  # recorded in result.json
         return CliRunner().invoke(cli, [*words], prog_name="drawbench")
 
 
@@ -106,8 +102,8 @@ def started(*words: str) -> Iterator[Process]:
             process.process.communicate()
 
 
-def saved_step() -> int:
-    """The step that was last saved, 0 if none."""
+def checkpoint_step() -> int:
+    """Return the step of the last checkpoint, 0 if there is none."""
     try:
         return runs.load_checkpoint(RUN / runs.LAST)[1]["step"]
     except runs.Problem:
@@ -115,7 +111,7 @@ def saved_step() -> int:
 
 
 def same_run(left: Path, right: Path) -> None:
-    """Two run folders hold the same training and the same result, to the bit."""
+    """Check that two run folders hold the same training and the same result, to the bit."""
     for name in (runs.BEST, runs.LAST):
         (tensors, facts), (expected, expected_facts) = (
             runs.load_checkpoint(folder / name) for folder in (left, right)
@@ -141,20 +137,18 @@ def datasets(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, datasets, monkeypatch):
-    """An empty working directory, so that the same command is the same on record; no figures, which
-    say nothing here.
-    """
+    """An empty working directory, for equal commands; no figures, which say nothing here."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DRAWBENCH_CLASSIFY_DATASETS", str(datasets))
     monkeypatch.setenv("DRAWBENCH_RESUME_DATASETS", str(datasets))
-    monkeypatch.setattr(run_figures, "of_classifier", lambda *_: [])
+    monkeypatch.setattr(lifecycle, "draw", lambda *_: [])
 
 
 def uninterrupted(folder: Path, datasets: Path, words: list[str]) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("DRAWBENCH_CLASSIFY_DATASETS", str(datasets))
-        patch.setattr(run_figures, "of_classifier", lambda *_: [])
+        patch.setattr(lifecycle, "draw", lambda *_: [])
         succeeded(inside(*words))
     return folder / RUN
 
@@ -173,16 +167,12 @@ def short_run(tmp_path_factory, datasets) -> Path:
 
 
 def interrupted(words: list[str], number: int, status: int) -> None:
-    """Run a command, stop it by a signal a little later, and hold it to what is promised."""
-    before = saved_step()
+    """Run a command, stop it by a signal a little later, and check what is promised."""
+    before = checkpoint_step()
     with started(*words) as process:
-        process.wait_for(lambda: saved_step() > before)
-        if (
-            number == signal.SIGTERM
-        ):  # a second process is refused while the first works, and breaks nothing
-            process.process.send_signal(
-                signal.SIGSTOP
-            )  # or it might be done before the second has asked
+        process.wait_for(lambda: checkpoint_step() > before)
+        if number == signal.SIGTERM:  # a second process is refused while the first works
+            process.process.send_signal(signal.SIGSTOP)  # or it might end before the second asks
             for other in (["resume", str(RUN)], [*LONG, "--force"]):
                 refused = inside(*other)
                 assert (refused.exit_code, refused.stdout) == (1, "")
@@ -190,16 +180,14 @@ def interrupted(words: list[str], number: int, status: int) -> None:
         returned, out, err = process.stop(number)
     assert returned == status, err
     assert out == ""
-    assert (
-        err.strip().splitlines()[-1]
-        == f"Stopped; everything is saved. Go on with: drawbench resume {RUN}"
-    )
+    last_line = err.strip().splitlines()[-1]
+    assert last_line == f"Stopped; everything is saved. Resume with: drawbench resume {RUN}"
     assert "Traceback" not in err
-    assert before < saved_step() < STEPS
+    assert before < checkpoint_step() < STEPS
     assert not (RUN / "result.json").exists()
 
 
-def test_signals_save_and_name_the_command_that_goes_on(long_run):
+def test_signals_save_and_name_the_command_that_resumes(long_run):
     interrupted(LONG, signal.SIGINT, 130)
     interrupted(["resume", str(RUN), "--json"], signal.SIGTERM, 143)
     result = json.loads(succeeded(inside("resume", str(RUN), "--json")).stdout)
@@ -208,33 +196,29 @@ def test_signals_save_and_name_the_command_that_goes_on(long_run):
 
 
 def killed_again_and_again(command: list[str], kills: int, chance: random.Random) -> None:
-    """Start a command, kill it, resume it, kill it ...: each time at an instant after it got a
-    little further.
-    """
+    """Start a command, kill it, resume it, kill it ...: each time a little further on."""
     for _ in range(kills):
-        before = saved_step()
+        before = checkpoint_step()
         with started(*command) as process:
-            process.wait_for(lambda before=before: saved_step() > before)
+            process.wait_for(lambda before=before: checkpoint_step() > before)
             time.sleep(chance.uniform(0, 0.2))
             assert process.stop(signal.SIGKILL)[0] == -signal.SIGKILL
         command = ["resume", str(RUN)]
 
 
-def test_killed_again_and_again_it_ends_the_same(long_run):
+def test_a_run_killed_again_and_again_is_bit_identical(long_run):
     killed_again_and_again(LONG, 2, random.Random())  # other instants each time, on purpose
     assert not (RUN / "result.json").exists()
-    assert (RUN / ".lock").exists()  # left by the dead, and in nobody's way
+    assert (RUN / ".lock").exists()  # left by a dead process, and no obstacle
     succeeded(inside("resume", str(RUN)))
     same_run(RUN, long_run)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", range(2))
-def test_killed_many_times_it_ends_the_same(long_run, number):
+def test_a_run_killed_many_times_is_bit_identical(long_run, number):
     killed_again_and_again(LONG, 4, random.Random(number))
-    with started(
-        "resume", str(RUN)
-    ) as process:  # to the end in a process of its own, figures included
+    with started("resume", str(RUN)) as process:  # to the end, figures included
         returned, out, err = process.ended()
     assert returned == 0, err
     assert "test error %" in out
@@ -246,7 +230,7 @@ def test_killed_many_times_it_ends_the_same(long_run, number):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.5, 1.0, 2.0, 3.0, 4.0])
 def test_a_signal_at_any_time_leaves_a_folder_that_can_be_used(delay, number):
-    """While Python starts, while the data are read, while it trains: an ordinary end, and no wreck."""
+    """While Python starts, while data are read, in training: an ordinary end and a sound folder."""
     with started(*LONG) as process:
         time.sleep(delay)
         returned, _, err = process.stop(number)
@@ -265,16 +249,12 @@ def test_a_signal_at_any_time_leaves_a_folder_that_can_be_used(delay, number):
 
 
 class Killed(BaseException):
-    """No code of ours catches this: the process is as good as gone, and the system has released its
-    lock.
-    """
+    """Caught by no code of ours, as if the process had died."""
 
 
 @contextmanager
 def killed_at(nth: int, before: bool) -> Iterator[list[str]]:
-    """Within, the process dies at the n-th file that is put in place, right before or right after;
-    gives the names so far.
-    """
+    """Die at the n-th file that is put in place, right before or after; yield the names so far."""
     real, names = os.replace, []
 
     def replace(source, target, **words):
@@ -298,18 +278,18 @@ def run_until_killed(words: list[str], nth: int, before: bool) -> None:
 
 @pytest.fixture(scope="module")
 def writes(short_run, datasets, tmp_path_factory) -> list[str]:
-    """The names of the files that the short run puts in place, in order."""
+    """Return the names of the files that the short run puts in place, in order."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("counted"))
         patch.setenv("DRAWBENCH_CLASSIFY_DATASETS", str(datasets))
-        patch.setattr(run_figures, "of_classifier", lambda *_: [])
+        patch.setattr(lifecycle, "draw", lambda *_: [])
         with killed_at(0, False) as names:
             succeeded(inside(*SHORT))
         return names
 
 
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
-def test_cut_off_at_any_file_it_ends_the_same(short_run, writes, before, monkeypatch):
+def test_a_run_cut_off_at_any_file_is_bit_identical(short_run, writes, before, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["drawbench", *SHORT])
     assert {
         "config.json",
@@ -325,9 +305,7 @@ def test_cut_off_at_any_file_it_ends_the_same(short_run, writes, before, monkeyp
         run_until_killed(SHORT, nth, before)
         if (RUN / "config.json").exists():
             succeeded(inside("resume", str(RUN)))
-        # it died before there was a run: nothing to go on with, which is said, and nothing in the
-        # way of starting again
-        else:
+        else:  # it died before there was a run: nothing to resume, and no obstacle to a new start
             refused = inside("resume", str(RUN))
             assert (refused.exit_code, "not a run folder" in refused.stderr) == (1, True)
             succeeded(inside(*SHORT))
@@ -337,15 +315,13 @@ def test_cut_off_at_any_file_it_ends_the_same(short_run, writes, before, monkeyp
 def run_until_second_save(writes: list[str]) -> None:
     _, second, *_ = [nth for nth, name in enumerate(writes, start=1) if name == runs.LAST]
     run_until_killed(SHORT, second, False)
-    assert 0 < saved_step() < 6
+    assert 0 < checkpoint_step() < 6
 
 
-def test_cut_off_while_going_on_from_a_damaged_state_nothing_more_is_lost(
+def test_a_resume_from_a_damaged_state_that_is_cut_off_loses_nothing_more(
     short_run, writes, monkeypatch
 ):
-    """The damaged newest state must not push out the sound one before it: there is a sound state at
-    every moment.
-    """
+    """The damaged state must not replace the sound one before it: one is sound at any moment."""
     monkeypatch.setattr(sys, "argv", ["drawbench", *SHORT])
     run_until_second_save(writes)
     (RUN / runs.LAST).write_bytes(b"rubbish")
@@ -358,16 +334,45 @@ def test_cut_off_while_going_on_from_a_damaged_state_nothing_more_is_lost(
         same_run(RUN, short_run)
 
 
-def test_resuming_a_finished_run_changes_nothing(short_run):
+@pytest.mark.parametrize("lost", [(), (runs.LAST,), (runs.LAST, runs.PREVIOUS)])
+def test_resuming_a_finished_run_changes_nothing(short_run, lost):
+    """Without states, as in an exported copy, it must not be trained from scratch."""
     shutil.copytree(short_run, RUN)
+    for name in lost:
+        (RUN / name).unlink()
+    before = {path.name: path.read_bytes() for path in RUN.glob("*.*")}
     for _ in range(2):
         assert "test error %" in succeeded(inside("resume", str(RUN))).stdout
-        same_run(RUN, short_run)
+    assert before == {path.name: path.read_bytes() for path in RUN.glob("*.*")}
 
 
-def test_a_run_moved_elsewhere_goes_on(short_run, writes, monkeypatch):
+def test_a_run_moved_elsewhere_can_be_resumed(short_run, writes, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["drawbench", *SHORT])
     run_until_second_save(writes)
     Path("results").rename("archive")
     succeeded(inside("resume", "archive/runs/one"))
     same_run(Path("archive/runs/one"), short_run)
+
+
+def test_a_strangers_run_leads_no_command_out_of_its_folder(writes, monkeypatch, datasets):
+    monkeypatch.setattr(sys, "argv", ["drawbench", *SHORT])
+    run_until_second_save(writes)
+    outside = Path("outside")
+    outside.mkdir()
+    (outside / "thesis.tex").write_text("years of work")
+    read = {"config.json", runs.LAST, runs.PREVIOUS, runs.BEST, runs.RESULT}
+    for name in set(runs.FILES) - read:
+        (RUN / name).unlink(missing_ok=True)
+        (RUN / name).symlink_to((outside / "thesis.tex").absolute())
+    for folder in ("figures", "tensorboard"):
+        shutil.rmtree(RUN / folder, ignore_errors=True)
+        (RUN / folder).symlink_to(outside.absolute())
+        refused = inside("resume", str(RUN), "--tensorboard")
+        assert refused.exit_code == 1 and f"{folder} is a link" in refused.stderr
+        (RUN / folder).unlink()
+    succeeded(inside("resume", str(RUN)))
+    words = ["evaluate", str(RUN), "--datasets", str(datasets), "--clutter", "0", "--glimpses", "1"]
+    succeeded(inside(*words))
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [
+        ("thesis.tex", "years of work")
+    ]

@@ -1,8 +1,9 @@
-"""The kernels: that they are built, found again and done without; the functions that the models'
-tests do not reach; the shares.
+"""The kernels: that they are built, kept and dispensable; the functions that the models' tests do
+not reach; shares of a batch.
 """
 
 import math
+import os
 import threading
 
 import pytest
@@ -12,59 +13,84 @@ from drawbench import streams
 from drawbench.fast import native
 from drawbench.fast.native import build
 
-needs_kernels = pytest.mark.skipif(native.kernels() is None, reason="there is no C compiler")
+needs_kernels = pytest.mark.skipif(
+    native.kernels() is None, reason=f"no kernels: {native.why_no_kernels()}"
+)
+
+
+@pytest.mark.skipif(
+    build.compiler() is None and not os.environ.get("CI"), reason="there is no C compiler"
+)
+def test_there_are_kernels_where_there_is_a_compiler():
+    """Without them the tests of the fast path would be skipped and nobody would notice."""
+    for dtype in (torch.float32, torch.float64):
+        assert native.kernels(dtype) is not None, native.why_no_kernels(dtype)
+        assert native.why_no_kernels(dtype) is None
 
 
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
-    """No kernels loaded yet, and an empty cache."""
-    build.kernels.cache_clear()
+    """Forget loaded kernels and use an empty cache."""
+    build.build.cache_clear()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     yield tmp_path / "drawbench"
-    build.kernels.cache_clear()
+    build.build.cache_clear()
 
 
 @needs_kernels
-def test_they_are_compiled_once_and_found_again(fresh, monkeypatch):
-    assert build.kernels() is not None
-    (made,) = fresh.iterdir()
-    build.kernels.cache_clear()
+def test_they_are_compiled_once_and_kept(fresh, monkeypatch):
+    assert native.kernels() is not None
+    (library,) = fresh.iterdir()
+    build.build.cache_clear()
     monkeypatch.setattr(build, "_compile", lambda *_: pytest.fail("compiled again"))
-    assert build.kernels() is not None
-    assert list(fresh.iterdir()) == [made]
+    assert native.kernels() is not None
+    assert list(fresh.iterdir()) == [library]
     assert (fresh.stat().st_mode & 0o077) == 0
 
 
-def test_without_a_compiler_or_a_place_there_are_none(fresh, monkeypatch):
-    monkeypatch.setenv("CC", "no-such-compiler")
-    assert build.kernels() is None
-    build.kernels.cache_clear()
-    monkeypatch.setenv("CC", "false")  # is there, and fails
-    assert build.kernels() is None
-    build.kernels.cache_clear()
-    monkeypatch.delenv("CC")
-    fresh.rmdir()
-    fresh.write_text("in the way")
-    assert build.kernels() is None
-
-
-def test_they_can_be_turned_off(fresh, monkeypatch):
-    monkeypatch.setenv("DRAWBENCH_NATIVE", "0")
-    assert build.kernels() is None
+@pytest.mark.parametrize(
+    "variable, value, reason",
+    [
+        ("CC", "no-such-compiler", "no C compiler"),
+        ("CC", "false", "the C compiler failed: false"),  # is there, and fails
+        ("DRAWBENCH_NATIVE", "0", "DRAWBENCH_NATIVE=0"),
+    ],
+)
+def test_why_there_are_none_is_said(fresh, monkeypatch, variable, value, reason):
+    monkeypatch.setenv(variable, value)
+    assert native.kernels() is None
+    assert reason in native.why_no_kernels()
 
 
 @needs_kernels
-def test_what_others_could_have_written_is_not_run(fresh):
-    fresh.mkdir()
-    fresh.chmod(0o777)
-    assert build.kernels() is None
+@pytest.mark.parametrize("obstacle", ["file", "open to others"])
+def test_without_a_cache_they_are_compiled_for_this_process_alone(
+    fresh, monkeypatch, tmp_path, obstacle
+):
+    """Nothing is kept in, or run from, a folder that others can write to."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(build.tempfile, "tempdir", str(temporary))
+    if obstacle == "file":
+        fresh.write_text("in the way")
+    else:
+        fresh.mkdir()
+        fresh.chmod(0o777)
+    assert native.kernels() is not None and native.why_no_kernels() is None
+    assert not list(temporary.iterdir())
+    assert fresh.is_file() or not list(fresh.iterdir())
+
+    build.build.cache_clear()
+    monkeypatch.setattr(build.tempfile, "tempdir", str(temporary / "missing"))
+    assert native.kernels() is None
+    assert str(temporary / "missing") in native.why_no_kernels()
 
 
 @needs_kernels
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-13)])
 def test_gates_against_a_cell_of_torch(dtype, tolerance):
-    """One step forward over the whole range of inputs, also where units do not fill a vector."""
-    kernels, draw = build.kernels(dtype), streams.stream(0, "gates")
+    """One step over the whole range of inputs, also where units do not fill a vector."""
+    kernels, draw = native.kernels(dtype), streams.stream(0, "gates")
     for batch, units in ((1, 1), (3, 16), (5, 37)):
         sums = torch.randn(batch, 4 * units, dtype=dtype, generator=draw) * 30
         cell = torch.randn(batch, units, dtype=dtype, generator=draw)
@@ -84,7 +110,7 @@ def test_gates_against_a_cell_of_torch(dtype, tolerance):
 
 @needs_kernels
 def test_bfloat16_is_rounded_to_the_nearest_as_torch_does():
-    kernels, draw = build.kernels(), streams.stream(0, "rounding")
+    kernels, draw = native.kernels(), streams.stream(0, "rounding")
     values = torch.cat(
         [
             torch.randn(1, 1000, generator=draw),
@@ -104,7 +130,7 @@ def test_bfloat16_is_rounded_to_the_nearest_as_torch_does():
 @needs_kernels
 def test_not_a_number_stays_one():
     """A kernel that swallowed it would hide a broken training."""
-    kernels = build.kernels()
+    kernels = native.kernels()
     sums, cell = torch.full((1, 4), math.nan), torch.zeros(1, 1)
     gates, after, squashed, hidden = torch.empty(1, 4), *(torch.empty(1, 1) for _ in range(3))
     at = [tensor.data_ptr() for tensor in (sums, gates, cell, after, squashed, hidden)]

@@ -1,5 +1,5 @@
-"""Laws that hold across modules, with Hypothesis looking for the exception: how the work is cut up
-never changes what comes of it.
+"""Laws that hold across modules, with Hypothesis looking for exceptions: how the work is divided
+never changes its result.
 """
 
 import json
@@ -10,7 +10,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import click
-import made_runs
+import example_runs
 import numpy as np
 import pytest
 import torch
@@ -18,13 +18,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_distributed import in_each
 
-from drawbench import config, records, streams, tables
+from drawbench import config, models, records, streams, tables
 from drawbench.cli import cli, options
-from drawbench.data import pictures, scenes, sources, store
+from drawbench.data import digits as sources
+from drawbench.data import pixels, scenes, stored
+from drawbench.data.batch import Batch
+from drawbench.data.cluttered import FreshScenes
 from drawbench.data.scenes import Scene
 from drawbench.evaluation import bounds, error_rate
-from drawbench.tasks import classify, generate
-from drawbench.tasks.classify import FreshScenes
 
 ROOT = Path(__file__).parent.parent
 few = settings(max_examples=12, deadline=None, derandomize=True, database=None)
@@ -36,49 +37,46 @@ def digits() -> sources.Source:
 
 
 def cuts(total: int) -> st.SearchStrategy[list[int]]:
-    """Sizes of pieces that make up a total."""
+    """Return sizes of pieces that add to a total."""
     return st.lists(st.integers(1, total), min_size=1, max_size=6).map(
         lambda sizes: _to(total, sizes)
     )
 
 
 def _to(total: int, sizes: list[int]) -> list[int]:
-    made = []
+    pieces = []
     for size in sizes:
-        made.append(min(size, total - sum(made)))
-    return [size for size in [*made, total - sum(made)] if size]
+        pieces.append(min(size, total - sum(pieces)))
+    return [size for size in [*pieces, total - sum(pieces)] if size]
 
 
 # ------------------------------------------------------ batches and processes, and what is measured
 
 IMAGES = 23
-CLASSIFIER = config.merge(
-    config.Classify, {}, {"canvas": 30, "patch": 4, "hidden": 6, "glimpses": 3}
-)
-GENERATOR = config.merge(config.Generate, {}, {"glimpses": 3, "hidden": 6, "latent": 3})
 
 
 @pytest.fixture(scope="module")
 def measured(digits):
-    """Two small networks, what each is measured on, and what was measured one image at a time."""
+    """Two small networks, what each is measured on, and its measurements one image at a time."""
     index = torch.arange(IMAGES)
-    made = scenes.fresh(digits.splits["test"], Scene(canvas=30, clutter=2), index, 0, "properties")
-    drawn = pictures.binarise(digits.splits["test"].images[:IMAGES, None], index, 0, "properties")
+    part = digits.splits["test"]
+    rendered = scenes.fresh(part, Scene(canvas=30, clutter=2), index, 0, "properties")
+    pictures = Batch(pixels.binarise(part.images[:IMAGES, None], index, 0, "properties"))
     with streams.seeded(0, "properties"):
-        seeing, drawing = classify.build(CLASSIFIER), generate.build(GENERATOR, (1, 28, 28))
-    labels = made.labels[:, 0].numpy()
-    counts = error_rate.score(error_rate.predict(seeing, made.images, batch=1), labels)
-    alone = (
-        bounds.bound(drawing, drawn, samples=2, batch=1),
-        bounds.importance_weighted(drawing, drawn, samples=3, batch=1),
+        classifier = models.GlimpseClassifier(models.GaussianGlimpse(4), glimpses=3, hidden=6)
+        generator = models.Draw(28, 28, steps=3, hidden=6, latent=3)
+    labels = rendered.labels[:, 0].numpy()
+    alone = SimpleNamespace(
+        score=error_rate.score(error_rate.predict(classifier, rendered.images, batch=1), labels),
+        bound=bounds.bound(generator, pictures, samples=2, batch=1),
+        weighted=bounds.importance_weighted(generator, pictures, samples=3, batch=1),
     )
     return SimpleNamespace(
-        seeing=seeing,
-        drawing=drawing,
-        images=made.images,
+        classifier=classifier,
+        generator=generator,
+        images=rendered.images,
         labels=labels,
-        pictures=drawn,
-        counts=counts,
+        pictures=pictures,
         alone=alone,
     )
 
@@ -87,37 +85,34 @@ def measured(digits):
 @few
 def test_batches_and_processes_change_no_measurement(measured, batch, processes):
     """Counts are the same. Bounds are the same to 1e-5 of their size: float32 has 24 bits, 6e-8,
-    and a matrix product of another height sums in another order; over the three steps and the
-    sigmoid that has cost up to some 1e-6 here.
+    and a matrix product of another height sums in another order; over three steps and the sigmoid
+    that has cost up to some 1e-6 here.
     """
+    model, pictures, alone = measured.generator, measured.pictures, measured.alone
 
     def measure():
-        counts = error_rate.score(
-            error_rate.predict(measured.seeing, measured.images, batch=batch), measured.labels
-        )
-        bound = bounds.bound(measured.drawing, measured.pictures, samples=2, batch=batch)
+        probabilities = error_rate.predict(measured.classifier, measured.images, batch=batch)
         return (
-            counts,
-            bound,
-            bounds.importance_weighted(measured.drawing, measured.pictures, samples=3, batch=batch),
+            error_rate.score(probabilities, measured.labels),
+            bounds.bound(model, pictures, samples=2, batch=batch),
+            bounds.importance_weighted(model, pictures, samples=3, batch=batch),
         )
 
-    for counts, bound, weighted in in_each(processes, measure, pytest.MonkeyPatch()):
-        assert np.array_equal(counts.confusion, measured.counts.confusion)
-        assert np.array_equal(counts.errors_after, measured.counts.errors_after)
-        np.testing.assert_allclose(bound.per_image, measured.alone[0].per_image, rtol=1e-5)
-        np.testing.assert_allclose(bound.kl, measured.alone[0].kl, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(weighted.per_image, measured.alone[1].per_image, rtol=1e-5)
+    for score, bound, weighted in in_each(processes, measure, pytest.MonkeyPatch()):
+        assert np.array_equal(score.confusion, alone.score.confusion)
+        assert np.array_equal(score.errors_after, alone.score.errors_after)
+        np.testing.assert_allclose(bound.per_image, alone.bound.per_image, rtol=1e-5)
+        np.testing.assert_allclose(bound.kl, alone.bound.kl, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(weighted.per_image, alone.weighted.per_image, rtol=1e-5)
 
 
 @given(order=st.permutations(range(IMAGES)), count=st.integers(1, IMAGES))
 @few
-def test_a_bound_is_of_its_image_alone(measured, order, count):
+def test_a_bound_depends_on_its_image_alone(measured, order, count):
     chosen = torch.tensor(order[:count])
-    some = bounds.bound(measured.drawing, measured.pictures, index=chosen, samples=2, batch=7)
-    np.testing.assert_allclose(
-        some.per_image, measured.alone[0].per_image[chosen.numpy()], rtol=1e-5
-    )
+    some = bounds.bound(measured.generator, measured.pictures, index=chosen, samples=2, batch=7)
+    whole = measured.alone.bound.per_image
+    np.testing.assert_allclose(some.per_image, whole[chosen.numpy()], rtol=1e-5)
 
 
 # ----------------------------------------------------------------------- options and configurations
@@ -147,7 +142,7 @@ GIVEN = {
 
 
 def parsed(name: str, words: list[str]):
-    """The configuration that a command line asks for, without doing what it asks for."""
+    """Return the configuration that a command line asks for, without running the command."""
     command = cli.get_command(click.Context(cli), name)
     context = command.make_context(name, words)
     kind = config.TASKS[name]
@@ -171,15 +166,15 @@ def test_the_order_of_options_does_not_matter(data):
         ("--force",),
     ]
     orders = [data.draw(st.permutations(pairs)) for _ in range(2)]
-    made = [parsed(name, [word for pair in order for word in pair]) for order in orders]
-    assert made[0] == made[1]
-    told = {
+    first, second = (parsed(name, [word for pair in order for word in pair]) for order in orders)
+    assert first == second
+    values = {
         key: value
-        for section in config.to_dict(made[0]).values()
+        for section in config.to_dict(first).values()
         if isinstance(section, dict)
         for key, value in section.items()
     }
-    assert {key: told[key] for key in chosen} == {key: GIVEN[name][key] for key in chosen}
+    assert {key: values[key] for key in chosen} == {key: GIVEN[name][key] for key in chosen}
 
 
 # ------------------------------------------------------------------------------------------- tables
@@ -187,7 +182,7 @@ def test_the_order_of_options_does_not_matter(data):
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> list[Path]:
-    """Runs of which no two are a row together."""
+    """Runs that each have a row of their own."""
     place = tmp_path_factory.mktemp("runs")
     results = [
         {},
@@ -199,7 +194,8 @@ def finished(tmp_path_factory) -> list[Path]:
         {"task": "generate", "dataset": "mnist2-fixed"},
     ]
     return [
-        made_runs.made(place / f"run-{number}", result) for number, result in enumerate(results)
+        example_runs.finished_run(place / f"run-{number}", result)
+        for number, result in enumerate(results)
     ]
 
 
@@ -207,17 +203,17 @@ def finished(tmp_path_factory) -> list[Path]:
 @few
 def test_tables_of_any_runs_have_exactly_their_rows(finished, chosen, backwards):
     places = [finished[number] for number in sorted(chosen, reverse=backwards)]
-    said: list[str] = []
-    found = records.find(places, said.append)
+    messages: list[str] = []
+    runs = records.find(places, messages.append)
     rows: dict[str, list[str]] = {}
-    for table in tables.make(found):
+    for table in tables.make(runs):
         for row in table.rows:
             if row.get("whose", "ours") == "ours":
                 rows.setdefault(table.name, []).append(row["runs or source"])
-    assert not said and sorted(record.folder for record in found) == sorted(places)
-    assert sorted(rows.get("cost", [])) == sorted(record.pointer for record in found)
-    wanted: dict[str, list[str]] = {}
-    for record in found:
+    assert not messages and sorted(record.folder for record in runs) == sorted(places)
+    assert sorted(rows.get("cost", [])) == sorted(record.pointer for record in runs)
+    expected: dict[str, list[str]] = {}
+    for record in runs:
         dataset = record.result["dataset"]
         names = {
             "cluttered-100x100-8-mnist": "table1_cluttered",
@@ -225,13 +221,13 @@ def test_tables_of_any_runs_have_exactly_their_rows(finished, chosen, backwards)
             "mnist2-fixed": "two_digits_fixed",
         }
         kind = "classification" if record.result["task"] == "classify" else "likelihood"
-        wanted.setdefault(names.get(dataset, f"{kind}_{dataset}"), []).append(record.pointer)
-    measured = {
+        expected.setdefault(names.get(dataset, f"{kind}_{dataset}"), []).append(record.pointer)
+    results = {
         name: sorted(held)
         for name, held in rows.items()
-        if name in wanted or name.startswith(("table1", "table2", "two", "class", "like"))
+        if name in expected or name.startswith(("table1", "table2", "two", "class", "like"))
     }
-    assert measured == {name: sorted(held) for name, held in wanted.items()}
+    assert results == {name: sorted(held) for name, held in expected.items()}
 
 
 # ---------------------------------------------------------------------------------- the same pixels
@@ -258,7 +254,7 @@ def test_a_data_set_is_the_same_bytes_with_any_threads_and_chunks(
     numbers = iter(range(9))
 
     def make() -> dict:
-        card = store.write(
+        card = stored.write(
             tmp_path / f"set-{next(numbers)}",
             Scene(canvas=40, clutter=3),
             digits,
@@ -268,9 +264,9 @@ def test_a_data_set_is_the_same_bytes_with_any_threads_and_chunks(
         )
         return card["content_sha256"]
 
-    made = two_threads(make)
-    monkeypatch.setattr(store, "_CHUNK_BYTES", 300_000)
-    assert [*made, *two_threads(make)] == [made[0]] * 4
+    hashes = two_threads(make)
+    monkeypatch.setattr(stored, "CHUNK_BYTES", 300_000)
+    assert [*hashes, *two_threads(make)] == [hashes[0]] * 4
 
 
 @given(
@@ -283,15 +279,16 @@ def test_a_data_set_is_the_same_bytes_with_any_threads_and_chunks(
 def test_fresh_training_scenes_are_the_same_in_any_batches(
     digits, sizes, first, threads, distortion
 ):
-    train = FreshScenes(digits.splits["train"], Scene(canvas=36, clutter=2), 3, distortion)
-    whole, labels = train.batch(first, sum(sizes))
+    part, scene = digits.splits["train"], Scene(canvas=36, clutter=2)
+    train = FreshScenes(part, scene, 3, distortion=distortion)
+    whole = train.batch(first, sum(sizes))
     starts = np.cumsum([first, *sizes])[:-1]
     parts = _with_threads(
         threads,
         lambda: [train.batch(int(start), size) for start, size in zip(starts, sizes, strict=True)],
     )
-    assert torch.equal(torch.cat([images for images, _ in parts]), whole)
-    assert torch.equal(torch.cat([some for _, some in parts]), labels)
+    assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
+    assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels)
 
 
 @given(
@@ -304,20 +301,20 @@ def test_fresh_training_scenes_are_the_same_in_any_batches(
 def test_binarisation_and_noise_are_the_same_in_any_batches(digits, sizes, chunk, threads, seed):
     index = torch.arange(100, 100 + sum(sizes))
     images = digits.splits["train"].images[: len(index)]
-    drawn, noise = pictures.binarise(images, index, seed, "x"), bounds.noise(index, 3, 5, seed, "x")
+    binary, noise = pixels.binarise(images, index, seed, "x"), bounds.noise(index, 3, 5, seed, "x")
 
     def again() -> tuple[torch.Tensor, torch.Tensor]:
         pairs = list(zip(images.split(sizes), index.split(sizes), strict=True))
         return (
-            torch.cat([pictures.binarise(some, numbers, seed, "x") for some, numbers in pairs]),
+            torch.cat([pixels.binarise(some, numbers, seed, "x") for some, numbers in pairs]),
             torch.cat([bounds.noise(numbers, 3, 5, seed, "x") for _, numbers in pairs]),
         )
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pictures, "_CHUNK", chunk)
-        found = _with_threads(threads, again)
-    assert torch.equal(found[0], drawn)
-    assert torch.equal(found[1], noise)
+        patch.setattr(pixels, "CHUNK", chunk)
+        parts = _with_threads(threads, again)
+    assert torch.equal(parts[0], binary)
+    assert torch.equal(parts[1], noise)
 
 
 # -------------------------------------------------------------------------- two processes, for real

@@ -1,35 +1,55 @@
-"""Run folders read for tables: what is wrong with one is said, the others are used."""
+"""Reading run folders: what is wrong with one is said, and the others are used."""
 
+import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from made_runs import change, curve, made
+from example_runs import CLASSIFIER, GENERATOR, change, curve, finished_run
 
-from drawbench import records
-from drawbench.records import find
+from drawbench import config, records
+from drawbench.errors import Problem
+
+PUBLISHED = sorted((Path(__file__).parent.parent / "results" / "published").iterdir())
 
 
-def found(*places) -> tuple[list[str], list[str]]:
-    said: list[str] = []
-    return [record.name for record in find(places, said.append)], said
+def names_in(*places) -> tuple[list[str], list[str]]:
+    messages: list[str] = []
+    return [record.name for record in records.find(places, messages.append)], messages
+
+
+@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
+def test_published_runs_open(folder):
+    record = records.read(folder, pytest.fail)
+    assert record.settings["ema_decay"] == 0.999 and "average" not in record.settings
+    assert ("glimpses" in record.settings) == (record.result["glimpses"] is not None)
 
 
 def test_a_run_and_a_folder_of_runs(tmp_path):
-    made(tmp_path / "runs" / "b")
-    made(tmp_path / "runs" / "a", seed=1)
-    made(tmp_path / "single", seed=2)
-    assert found(tmp_path / "runs", tmp_path / "single") == (["a", "b", "single"], [])
+    finished_run(tmp_path / "runs" / "b")
+    finished_run(tmp_path / "runs" / "a", seed=1)
+    finished_run(tmp_path / "single", seed=2)
+    assert names_in(tmp_path / "runs", tmp_path / "single") == (["a", "b", "single"], [])
 
 
-def test_settings_that_a_run_does_not_know_are_at_their_defaults(tmp_path):
-    folder = made(tmp_path / "run")
+def test_settings_missing_in_an_old_run_have_their_defaults(tmp_path):
+    folder = finished_run(tmp_path / "run")
     change(folder / "config.json", training={"of_another_version": 7})
     record = records.read(folder, print)
-    assert (
-        record.settings["distortion"] == 0.0
-        and record.settings["of_another_version"] == 7
-        and record.seed == 0
-    )
+    assert record.settings["distortion"] == 0.0 and record.settings["of_another_version"] == 7
+    assert record.seed == 0
+
+
+def test_a_measured_model_is_a_record_without_training(tmp_path):
+    folder = finished_run(tmp_path / "run")
+    measured = config.merge(config.MeasureModel, {}, {"model": "mine:network"})
+    (folder / "config.json").write_text(json.dumps(config.to_dict(measured)))
+    unknown = dict.fromkeys(("seed", "steps", "images_seen", "train_seconds", "glimpses"))
+    change(folder / "result.json", model="mine:network", **unknown)
+    record = records.read(folder, pytest.fail)
+    assert record.settings["model"] == record.result["model"] == "mine:network"
 
 
 BROKEN = {
@@ -37,66 +57,88 @@ BROKEN = {
     "has no config.json": lambda run: (run / "config.json").unlink(),
     "not valid JSON": lambda run: (run / "result.json").write_text('{"task": "class'),
     "is not a result": lambda run: (run / "result.json").write_text("[]"),
-    "lacks value": lambda run: change(run / "result.json", value="much"),
-    "lacks low": lambda run: change(run / "result.json", low=float("nan")),
-    "with an interval": lambda run: change(run / "result.json", low=4.1),
-    "source 'digits' there, 'mnist' here": lambda run: change(run / "result.json", source="digits"),
-    "task 'generate' there": lambda run: change(run / "result.json", task="generate"),
-    "seed 5 there": lambda run: change(run / "result.json", seed=5),
-    "lacks steps": lambda run: change(run / "result.json", steps="many"),
+    "value must be a number": lambda run: change(run / "result.json", value="much"),
+    "low must be a number": lambda run: change(run / "result.json", low=float("nan")),
+    "the interval": lambda run: change(run / "result.json", low=4.1),
+    "source is 'digits' there": lambda run: change(run / "result.json", source="digits"),
+    "result lacks bound_samples": lambda run: change(run / "result.json", task="generate"),
+    "seed is 5 there": lambda run: change(run / "result.json", seed=5),
+    "steps must be a number": lambda run: change(run / "result.json", steps="many"),
     "patch must be int": lambda run: change(run / "config.json", model={"patch": "12"}),
-    "sections": lambda run: change(run / "config.json", data=3),
-    "trains a model": lambda run: change(run / "config.json", task="make-data"),
-    "cannot be read": lambda run: ((run / "config.json").unlink(), (run / "config.json").mkdir()),
+    "data must be a section": lambda run: change(run / "config.json", data=3),
+    "of a data set": lambda run: (run / "config.json").write_text(
+        json.dumps(config.to_dict(config.MakeData()))
+    ),
+    "config.json": lambda run: ((run / "config.json").unlink(), (run / "config.json").mkdir()),
     "larger than": lambda run: (run / "result.json").write_text(" " * (17 << 20)),
 }
 
 
-@pytest.mark.parametrize("said", BROKEN)
-def test_a_broken_run_is_one_sentence_and_the_others_stay(tmp_path, said):
-    made(tmp_path / "good")
-    BROKEN[said](made(tmp_path / "bad", seed=1))
-    names, words = found(tmp_path)
-    assert names == ["good"] and len(words) == 1
-    assert (
-        (said in words[0] or said == "cannot be read")
-        and "bad" in words[0]
-        and "\n" not in words[0]
-    )
+@pytest.mark.parametrize("words", BROKEN)
+def test_a_broken_run_is_one_sentence_and_the_others_stay(tmp_path, words):
+    finished_run(tmp_path / "good")
+    BROKEN[words](finished_run(tmp_path / "bad", seed=1))
+    names, messages = names_in(tmp_path)
+    assert names == ["good"] and len(messages) == 1
+    assert words in messages[0] and "bad" in messages[0] and "\n" not in messages[0]
 
 
-def test_one_name_and_one_experiment_count_once(tmp_path):
-    first = made(tmp_path / "published" / "run")
+@pytest.mark.parametrize("result", [CLASSIFIER, GENERATOR])
+def test_the_schema_accepts_results_and_names_what_is_wrong(result):
+    records.check_result(result | {"of_another_version": [1]})
+    for name, field in records.FIELDS.items():
+        if field.required and field.task in ("", result["task"]):
+            with pytest.raises(Problem, match=f"lacks {name}"):
+                records.check_result({key: value for key, value in result.items() if key != name})
+        else:
+            records.check_result(result | {name: None})
+        with pytest.raises(Problem, match=f"{name} must be a {field.kind}"):
+            records.check_result(result | {name: {}})
+
+
+@pytest.mark.parametrize(
+    "changes", [{"value": 101.0, "high": 102.0}, {"n": 0}, {"metric": records.BOUND}]
+)
+def test_the_schema_refuses_contradictions(changes):
+    with pytest.raises(Problem):
+        records.check_result(CLASSIFIER | changes)
+
+
+def test_a_copy_of_a_run_is_no_further_evidence(tmp_path):
+    first = finished_run(tmp_path / "published" / "run")
     shutil.copytree(first, tmp_path / "runs" / "run")
     shutil.copytree(first, tmp_path / "runs" / "copy")
-    names, words = found(tmp_path / "published", tmp_path / "runs", first)
+    finished_run(tmp_path / "runs" / "elsewhere", processes=2, threads=3)
+    names, messages = names_in(tmp_path / "published", tmp_path / "runs", first)
     assert names == ["run"]
-    assert (
-        "no further evidence" in words[0] and "same name" in words[1] and "named twice" in words[2]
-    )
+    for words, message in zip(
+        ("no further evidence", "no further evidence", "has the name of", "named twice"),
+        messages,
+        strict=True,
+    ):
+        assert words in message
 
 
 def test_a_damaged_table_is_left_out_and_its_run_stays(tmp_path):
-    run = made(tmp_path / "run")
+    run = finished_run(tmp_path / "run")
     curve(run, "clutter", {0: 1.0, 8: 4.0})
     (run / "error_against_glimpses.csv").write_bytes(b"\xff\xfe\x00 nothing")
+    (run / "error_against_canvas.csv").write_text(f"canvas,error,low,high,n\n{'9' * 400},1,1,1,1\n")
     (run / "metrics.csv").write_text("step,validation_error\n100,9\n200,inf\nx,7\n")
-    said: list[str] = []
-    (record,) = find([tmp_path], said.append)
-    assert len(said) == 1 and "error_against_glimpses.csv" in said[0]
+    messages: list[str] = []
+    (record,) = records.find([tmp_path], messages.append)
+    assert ["canvas" in messages[0], "glimpses" in messages[1], len(messages)] == [True, True, 2]
     assert record.tables["metrics.csv"]["validation_error"].isna().tolist() == [False, True]
     assert set(record.tables) == {"metrics.csv", "error_against_clutter.csv"}
 
 
-def test_a_pointer_tells_no_home(tmp_path):
-    assert records.read(made(tmp_path / "runs" / "a"), print).pointer == "runs/a"
+def test_a_pointer_contains_no_home_folder(tmp_path):
+    assert records.read(finished_run(tmp_path / "runs" / "a"), print).pointer == "runs/a"
 
 
-def test_a_table_with_a_number_of_400_digits_is_left_out(tmp_path):
-    folder = made(tmp_path / "run")
-    (folder / "error_against_clutter.csv").write_text(
-        f"clutter,error,low,high,n\n{'9' * 400},1,1,1,1\n"
+def test_runs_are_read_without_torch():
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom drawbench import records\n"
+        f"records.read(Path({str(PUBLISHED[0])!r}), print)\nassert 'torch' not in sys.modules"
     )
-    said = []
-    assert "error_against_clutter.csv" not in records.read(folder, said.append).tables
-    assert "error_against_clutter.csv" in said[0]
+    subprocess.run([sys.executable, "-c", code], check=True)

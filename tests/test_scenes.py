@@ -1,6 +1,4 @@
-"""Scenes against a twin in nested loops, and the laws of the recipe: where pieces fall, how they
-add, what depends on what.
-"""
+"""Scenes against a twin in nested loops, and the laws of the recipe."""
 
 from dataclasses import replace
 
@@ -45,12 +43,10 @@ def twin(part: Digits, scene: Scene, target: int, index: int, seed: int, *name: 
 
     crops, places, span = DIGIT - size + 1, scene.canvas - size + 1, scene.canvas - DIGIT + 1
     one = torch.tensor([index])
-    clutter = streams.integers(
-        one, [len(bank), crops, crops, places, places] * scene.clutter, seed, *name, "clutter"
-    )[0].tolist()
-    digits = streams.integers(one, [len(bank), span, span] * scene.digits, seed, *name, "digits")[
-        0
-    ].tolist()
+    highs = [len(bank), crops, crops, places, places] * scene.clutter
+    clutter = streams.integers(one, highs, seed, *name, "clutter")[0].tolist()
+    highs = [len(bank), span, span] * scene.digits
+    digits = streams.integers(one, highs, seed, *name, "digits")[0].tolist()
     for piece in range(scene.clutter):
         add(*clutter[5 * piece : 5 * piece + 5], size)
     labels, boxes = [], []
@@ -115,9 +111,7 @@ def test_both_digits_of_a_pair_fall_uniformly_and_independently():
 
 
 def test_crops_and_their_places_are_uniform_with_both_edges():
-    """Read off the picture: the target is black, and a piece's top left pixel tells which row or
-    column of its digit it was cut at.
-    """
+    """The target is black; a piece's top left pixel tells the row or column of its crop."""
     size, canvas, codes = 8, 40, torch.arange(1, DIGIT + 1, dtype=torch.uint8)
     rows, columns = codes[:, None].expand(DIGIT, DIGIT), (100 + codes)[None].expand(DIGIT, DIGIT)
     bank, labels = (
@@ -129,9 +123,8 @@ def test_crops_and_their_places_are_uniform_with_both_edges():
         bank, labels, Scene(canvas, 1, 1, size), torch.zeros_like(index), index, 0, "crops"
     ).images
     images = images[(images.flatten(1) > 0).any(1)]
-    assert (
-        0.64 < len(images) / len(index) < 0.69
-    )  # each of three digits is cut equally often, one is black
+    # each of three digits is cut equally often, and one is black
+    assert 0.64 < len(images) / len(index) < 0.69
 
     first = (images.flatten(1) > 0).int().argmax(1)
     top, left = first // canvas, first % canvas

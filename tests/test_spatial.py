@@ -5,20 +5,15 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from formulas import waves
 from torch import Tensor
 from torch.autograd import gradcheck
 
 from drawbench import spatial
 
 
-def waves(*shape: int, pace: float = 0.7) -> Tensor:
-    """Float64 numbers in [-1, 1] without pattern or randomness."""
-    count = torch.Size(shape).numel()
-    return torch.sin(pace * torch.arange(1, count + 1, dtype=torch.float64) ** 1.3).view(shape)
-
-
 def pixel(image: Tensor, row: int, column: int) -> float:
-    """A pixel of (H, W), 0 beyond the edge."""
+    """Return a pixel of (H, W), 0 beyond the edge."""
     height, width = image.shape
     return float(image[row, column]) if 0 <= row < height and 0 <= column < width else 0.0
 
@@ -27,7 +22,7 @@ def pixel(image: Tensor, row: int, column: int) -> float:
 
 
 def affine_twin(image: Tensor, theta: Tensor, patch: int) -> Tensor:
-    """One channel (H, W), point by point: where it lies, and the four pixels around it."""
+    """Read one channel (H, W) point by point, from the four pixels around each."""
     height, width = image.shape
     read = torch.zeros(patch, patch, dtype=torch.float64)
     for i in range(patch):
@@ -101,7 +96,7 @@ def test_affine_reading_is_never_rounded():
 
 
 def crop_twin(image: Tensor, x: float, y: float, patch: int, scale: int) -> Tensor:
-    """One channel (H, W): the first pixel nearest to where the piece should begin, then the mean of
+    """Crop one channel (H, W): from the pixel nearest to where the square should begin, the mean of
     every box.
     """
     height, width = image.shape
@@ -146,6 +141,18 @@ def test_a_crop_in_the_middle_is_the_middle_and_flips_with_the_image():
     torch.testing.assert_close(read[:, 0], images[:, :, 8:12, 8:12])
     torch.testing.assert_close(read[:, 2], F.avg_pool2d(images[:, :, 2:18, 2:18], 4))
     torch.testing.assert_close(spatial.crops(images.flip(3), middle, 4, 3), read.flip(4))
+
+
+def test_squares_begin_at_their_first_pixels():
+    """Clearing what lies outside the square of a scale changes nothing in its crop."""
+    images, places = waves(1, 1, 20, 20) + 2, torch.tensor([[0.13, -0.21]], dtype=torch.float64)
+    for scale, side in enumerate((3, 6, 12)):
+        ((left, top),) = spatial.first_pixels(places, 20, 20, side).tolist()
+        inside = torch.zeros_like(images)
+        inside[..., top : top + side, left : left + side] = 1
+        crop = spatial.crops(images, places, 3, 3)[:, scale]
+        torch.testing.assert_close(spatial.crops(images * inside, places, 3, 3)[:, scale], crop)
+        assert spatial.crops(inside, places, 3, 3)[:, scale].min() == 1
 
 
 def test_no_gradient_flows_to_a_hard_place():

@@ -1,4 +1,4 @@
-"""Tables from run folders: what makes a row, what stays apart, and the same bytes each time."""
+"""Tables from run folders: what makes a row, what stays apart, and reproducible bytes."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from made_runs import change, curve, made
+from example_runs import change, curve, finished_run
 from PIL import Image
 
 from drawbench import records, tables
@@ -27,7 +27,7 @@ def run(*words) -> Result:
     return CliRunner().invoke(cli, ["tables", *map(str, words)], prog_name="drawbench")
 
 
-def made_from(place: Path) -> dict[str, Table]:
+def tables_of(place: Path) -> dict[str, Table]:
     return {table.name: table for table in tables.make(records.find([place], print))}
 
 
@@ -35,38 +35,51 @@ def ours(table: Table) -> list[dict]:
     return [row for row in table.rows if row.get("whose", "ours") == "ours"]
 
 
+def names(rows: list[dict]) -> list[str]:
+    return [row["runs or source"].rpartition("/")[2] for row in rows]
+
+
+# ------------------------------------------------------------------------------------------- rows
+
+
 def test_seeds_are_one_row_with_their_t_interval(tmp_path):
     for seed, value in enumerate((3.0, 4.0, 5.0)):
-        made(
-            tmp_path / f"run{seed}",
-            {"value": value, "low": value - 0.3, "high": value + 0.3},
-            seed=seed,
-            threads=seed + 1,
-        )
-    (row,) = ours(made_from(tmp_path)["table1_cluttered"])
-    half = 4.302652729911275 / math.sqrt(
-        3
-    )  # the t quantile of 2 degrees of freedom; the standard deviation is 1
+        result = {"value": value, "low": value - 0.3, "high": value + 0.3}
+        finished_run(tmp_path / f"run{seed}", result, seed=seed)
+    (row,) = ours(tables_of(tmp_path)["table1_cluttered"])
+    half = 4.302652729911275 / math.sqrt(3)  # t quantile of 2 degrees of freedom, deviation 1
     assert (row["error %"], row["low"], row["high"]) == pytest.approx((4.0, 4 - half, 4 + half))
     assert row["seeds"] == 3 and row["interval over"] == "3 seeds (t)"
     assert row["runs or source"].split(", ") == [f"{tmp_path.name}/run{seed}" for seed in range(3)]
 
 
 def test_one_seed_has_the_interval_over_its_images(tmp_path):
-    made(tmp_path / "run")
-    (row,) = ours(made_from(tmp_path)["table1_cluttered"])
-    assert (row["low"], row["high"], row["interval over"], row["seeds"]) == (
-        3.6,
-        4.4,
-        "10,000 test images",
-        1,
-    )
+    finished_run(tmp_path / "run")
+    (row,) = ours(tables_of(tmp_path)["table1_cluttered"])
+    assert (row["low"], row["high"], row["seeds"]) == (3.6, 4.4, 1)
+    assert row["interval over"] == "10,000 test images"
 
 
 def test_an_interval_does_not_go_below_zero():
-    assert (
-        estimate([{"value": value, "low": 0, "high": 9, "n": 5} for value in (0.1, 3.0)]).low == 0
-    )
+    results = [{"value": value, "low": 0, "high": 9, "n": 5} for value in (0.1, 3.0)]
+    assert estimate(results).low == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "setting"),
+    [
+        ("classify", {"processes": 2, "threads": 2}),
+        ("classify", {"device": "cpu", "graph": True}),
+        ("classify", {"checkpoint_every": 7, "evaluate_every": 9}),
+        ("generate", {"bound_samples": 5, "iw_samples": 10, "validation_images": 100}),
+        ("generate", {"checkpoint_steps": 1}),
+    ],
+)
+def test_machine_and_measuring_make_no_other_row(tmp_path, task, setting):
+    finished_run(tmp_path / "plain", {"task": task})
+    finished_run(tmp_path / "other", {"task": task}, seed=1, **setting)
+    (row,) = rows(records.find([tmp_path], print))
+    assert len(row.records) == 2 and row.notes == ""
 
 
 @pytest.mark.parametrize(
@@ -77,96 +90,98 @@ def test_an_interval_does_not_go_below_zero():
         {"fixed_train": True},
         {"batch": 64},
         {"window_map": "linear"},
+        {"precision": "bfloat16"},
     ],
 )
 def test_another_setting_is_another_row_that_says_so(tmp_path, setting):
-    made(tmp_path / "plain")
-    made(tmp_path / "other", seed=1, **setting)
-    made_rows = rows(records.find([tmp_path], print))
-    assert len(made_rows) == 2 and made_rows[0].notes != made_rows[1].notes
+    finished_run(tmp_path / "plain")
+    finished_run(tmp_path / "other", seed=1, **setting)
+    two = rows(records.find([tmp_path], print))
+    assert len(two) == 2 and two[0].notes != two[1].notes
     ((name, value),) = setting.items()
-    assert any(name in row.notes or str(value) in row.notes for row in made_rows)
+    assert any(name in row.notes or str(value) in row.notes for row in two)
+
+
+def test_runs_of_earlier_versions_share_rows_with_new_ones(tmp_path):
+    """Earlier versions stored the settings of all models, two of them under other names."""
+    finished_run(tmp_path / "new", {"model": "conv6", "glimpses": None})
+    old = finished_run(tmp_path / "old", {"model": "conv6", "glimpses": None}, seed=1)
+    stored = json.loads((old / "config.json").read_text())
+    data, model, training = stored["data"], stored["model"], stored["training"]
+    training["average"] = training.pop("ema_decay")
+    training["save_every"] = training.pop("checkpoint_every")
+    training |= {name: data.pop(name) for name in ("fixed_train", "distortion")}
+    model |= {"glimpses": 8, "deviation": 0.15}
+    (old / "config.json").write_text(json.dumps(stored))
+    (row,) = rows(records.find([tmp_path], print))
+    assert len(row.records) == 2
 
 
 @pytest.mark.parametrize(("steps", "together"), [(1000, 1), (1090, 1), (1110, 2), (500, 2)])
-def test_a_time_budget_may_make_a_tenth_of_difference(tmp_path, steps, together):
-    made(tmp_path / "a")
-    made(tmp_path / "b", {"steps": steps}, seed=1)
-    made_rows = rows(records.find([tmp_path], print))
-    assert len(made_rows) == together
-    assert made_rows[0].steps == (1000 if steps == 1000 else "1,000 to 1,090") or together == 2
+def test_runs_of_nearly_the_same_length_share_a_row(tmp_path, steps, together):
+    finished_run(tmp_path / "a")
+    finished_run(tmp_path / "b", {"steps": steps}, seed=1)
+    result = rows(records.find([tmp_path], print))
+    assert len(result) == together
+    if together == 1:
+        assert result[0].updates == (1000 if steps == 1000 else "1,000 to 1,090")
 
 
-def test_what_the_papers_do_not_use_is_told(tmp_path):
-    made(tmp_path / "run", distortion=0.5, weight_decay=0.02, start="/home/somebody/runs/first")
-    (row,) = ours(made_from(tmp_path)["table1_cluttered"])
-    assert (
-        row["notes"] == "training digits distorted (0.5), weight decay 0.02, trained on from first"
+def test_what_departs_from_the_paper_is_noted(tmp_path):
+    changes = {"distortion": 0.5, "weight_decay": 0.02, "intermediate": 0.3}
+    finished_run(tmp_path / "run", start="/home/somebody/runs/first", **changes)
+    (row,) = ours(tables_of(tmp_path)["table1_cluttered"])
+    assert row["notes"] == (
+        "training digits distorted (0.5), initialized from first, weight decay 0.02, "
+        "loss at earlier glimpses (0.3)"
     )
-    assert row["training clutter"] == "fresh"
 
 
-def test_other_digits_and_other_tasks_have_tables_of_their_own(tmp_path):
-    made(tmp_path / "real")
-    made(tmp_path / "embedded", {"dataset": "cluttered-100x100-8-digits", "source": "digits"})
-    made(tmp_path / "small", {"dataset": "cluttered-60x60-4-mnist"})
+# ----------------------------------------------------------------------------------------- tables
+
+
+def test_other_digits_and_other_tasks_have_their_own_tables(tmp_path):
+    finished_run(tmp_path / "real")
+    embedded = {"dataset": "cluttered-100x100-8-digits", "source": "digits"}
+    finished_run(tmp_path / "embedded", embedded)
+    finished_run(tmp_path / "small", {"dataset": "cluttered-60x60-4-mnist"})
     for name, dataset in (
         ("static", "mnist-static"),
         ("dynamic", "mnist-dynamic"),
         ("two", "mnist2-fixed"),
         ("photos", "cifar10"),
     ):
-        made(tmp_path / name, {"task": "generate", "dataset": dataset, "source": "mnist"})
-    found = made_from(tmp_path)
-    assert [row["runs or source"] for row in ours(found["table1_cluttered"])] == [
-        f"{tmp_path.name}/real"
-    ]
-    assert [row["runs or source"] for row in ours(found["table2_binarised_mnist"])] == [
-        f"{tmp_path.name}/static"
-    ]
-    assert "not comparable" in found["classification_cluttered-100x100-8-digits"].note
-    assert (
-        len(ours(found["likelihood_mnist-dynamic"]))
-        == len(found["likelihood_mnist-dynamic"].rows)
-        == 1
-    )
-    assert {
-        "two_digits_fixed",
-        "likelihood_cifar10",
-        "classification_cluttered-60x60-4-mnist",
-    } <= set(found)
-    assert found["classification_cluttered-60x60-4-mnist"].rows[0]["whose"] == "published"
+        finished_run(tmp_path / name, {"task": "generate", "dataset": dataset})
+    every = tables_of(tmp_path)
+    assert names(ours(every["table1_cluttered"])) == ["real"]
+    assert names(ours(every["table2_binarised_mnist"])) == ["static"]
+    assert "not comparable" in every["classification_cluttered-100x100-8-digits"].note
+    assert names(every["likelihood_mnist-dynamic"].rows) == ["dynamic"]
+    assert {"two_digits_fixed", "likelihood_cifar10"} <= set(every)
+    assert every["classification_cluttered-60x60-4-mnist"].rows[0]["whose"] == "published"
 
 
 def test_robustness_is_wide_to_read_and_long_with_intervals_in_the_csv(tmp_path):
     for seed in (0, 1):
-        curve(made(tmp_path / f"run{seed}", seed=seed), "clutter", {0: 1.0 + seed, 8: 4.0})
-    curve(made(tmp_path / "far", glimpses=4), "clutter", {8: 5.0, 32: 40.0})
-    table = made_from(tmp_path)["robustness_clutter"]
-    assert [
-        (row["clutter"], row["error %"], row["seeds"]) for row in table.rows if row["seeds"] == 2
-    ] == [(0, 1.5, 2), (8, 4.0, 2)]
+        folder = finished_run(tmp_path / f"run{seed}", seed=seed)
+        curve(folder, "clutter", {0: 1.0 + seed, 8: 4.0})
+    curve(finished_run(tmp_path / "far", glimpses=4), "clutter", {8: 5.0, 32: 40.0})
+    table = tables_of(tmp_path)["robustness_clutter"]
+    both = [row for row in table.rows if row["seeds"] == 2]
+    assert [(row["clutter"], row["error %"]) for row in both] == [(0, 1.5), (8, 4.0)]
     shown = table.shown()
-    assert (
-        list(shown.columns[3:6]) == ["0", "8", "32"]
-        and "-" in shown["32"].tolist()
-        and "low" in table.csv().splitlines()[0]
-    )
+    assert list(shown.columns[3:6]) == ["0", "8", "32"] and "-" in shown["32"].tolist()
+    assert "low" in table.csv().splitlines()[0]
 
 
-def test_cost_counts_the_training_it_started_from(tmp_path):
-    made(tmp_path / "first", {"train_seconds": 600.0})
-    made(
-        tmp_path / "second",
-        {"train_seconds": 300.0, "pixels_read": 77, "multiply_adds": 5_000},
-        start="x/first",
-        seed=1,
-    )
-    made(tmp_path / "lost", start="elsewhere", seed=2)
-    cost = {
-        row["runs or source"].rpartition("/")[2]: row for row in made_from(tmp_path)["cost"].rows
-    }
-    assert [cost[name]["minutes with its start"] for name in ("first", "second", "lost")] == [
+def test_cost_includes_the_run_that_the_weights_came_from(tmp_path):
+    finished_run(tmp_path / "first", {"train_seconds": 600.0})
+    measured = {"train_seconds": 300.0, "pixels_read": 77, "multiply_adds": 5_000}
+    finished_run(tmp_path / "second", measured, start="x/first", seed=1)
+    finished_run(tmp_path / "lost", start="elsewhere", seed=2)
+    table = tables_of(tmp_path)["cost"]
+    cost = dict(zip(names(table.rows), table.rows, strict=True))
+    assert [cost[name]["minutes with start"] for name in ("first", "second", "lost")] == [
         10,
         15,
         None,
@@ -175,8 +190,18 @@ def test_cost_counts_the_training_it_started_from(tmp_path):
     assert cost["first"]["multiply-adds"] is None
 
 
+def test_steps_of_a_generator_are_called_glimpses(tmp_path):
+    finished_run(tmp_path / "run", {"task": "generate"})
+    for table in tables_of(tmp_path).values():
+        assert "steps" not in table.shown().columns
+        assert all(row["glimpses"] == 2 for row in ours(table)), table.name
+
+
+# ------------------------------------------------------------------------------------------ faces
+
+
 def typeset(folder: Path, *texts: str) -> str:
-    """What pdflatex says of these texts in a document."""
+    """Return what pdflatex prints for a document of these texts."""
     packages = r"\documentclass{article}\usepackage{booktabs,graphicx}"
     (folder / "all.tex").write_text(
         "\n".join([packages, r"\begin{document}", *texts, r"\end{document}"]), encoding="utf-8"
@@ -192,18 +217,28 @@ def typeset(folder: Path, *texts: str) -> str:
     return done.stdout
 
 
-@pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not here")
-def test_latex_sets_every_table_and_none_sticks_out(tmp_path):
-    said = typeset(tmp_path, *(table.latex() for table in made_from(RUNS).values()))
-    assert "! " not in said and "Overfull" not in said
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="needs pdflatex")
+def test_latex_accepts_every_table_and_none_is_too_wide(tmp_path):
+    output = typeset(tmp_path, *(table.latex() for table in tables_of(RUNS).values()))
+    assert "! " not in output and "Overfull" not in output
 
 
-def test_the_number_of_a_table_is_that_of_the_paper():
+def test_latex_has_the_columns_of_a_paper_and_marks_for_notes(tmp_path):
+    finished_run(tmp_path / "plain")
+    finished_run(tmp_path / "distorted", {"value": 3.7}, distortion=0.5)
+    latex = tables_of(tmp_path)["table1_cluttered"].latex()
+    assert r"model & glimpses & error \% & 95\% interval & seeds \\" in latex
+    assert r"drawbench draw & 8 & 4.00 & 3.60--4.40 & 1 \\" in latex
+    assert r"drawbench draw\textsuperscript{b} & 8 & 3.70" in latex
+    assert "b: training digits distorted (0.5)." in latex
+
+
+def test_the_number_of_a_table_is_the_papers():
     latex = Table("t", "Table 1: errors", "A note.", [{"a": 1}]).latex()
     assert r"\caption{errors (Table 1 of the paper). A note.}" in latex
 
 
-def test_names_stay_in_their_cells(tmp_path):
+def test_hostile_names_stay_in_their_cells(tmp_path):
     hostile = r"a|b \input{x} <script>alert(1)</script> `q` 100%_&#"
     table = Table(
         "t",
@@ -211,40 +246,29 @@ def test_names_stay_in_their_cells(tmp_path):
         "",
         [{"model": hostile, "value": 1.5, "missing": None}, {"model": "b\nc", "value": None}],
     )
-    line = table.markdown().splitlines()[4]
-    assert (
-        line.replace("\\|", "").count("|") == 3
-        and "<script" not in table.markdown()
-        and "missing" not in table.markdown()
-    )
-    latex = table.latex()
-    assert (
-        r"\textbackslash{}input\{x\}" in latex
-        and r"100\%\_\&\#" in latex
-        and r"\input" not in latex.replace(r"\textbackslash{}input", "")
-    )
+    markdown, latex = table.markdown(), table.latex()
+    assert markdown.splitlines()[4].replace("\\|", "").count("|") == 3
+    assert "<script" not in markdown and "missing" not in markdown
+    assert r"\textbackslash{}input\{x\}" in latex and r"100\%\_\&\#" in latex
+    assert r"\input" not in latex.replace(r"\textbackslash{}input", "")
     if shutil.which("pdflatex"):
         assert "! " not in typeset(tmp_path, latex)
-    read = list(csv.DictReader(io.StringIO(table.csv())))
-    assert read[0] == {"model": hostile, "value": "1.5"} and read[1]["value"] == ""
+    lines = list(csv.DictReader(io.StringIO(table.csv())))
+    assert lines[0] == {"model": hostile, "value": "1.5"} and lines[1]["value"] == ""
 
 
-def test_the_command_writes_every_kind_of_file_and_the_same_bytes(tmp_path):
+# ---------------------------------------------------------------------------------------- command
+
+
+def test_the_command_writes_every_kind_of_file_with_the_same_bytes(tmp_path):
     first, second = tmp_path / "a", tmp_path / "b"
     for out in (first, second):
         done = run(RUNS, "--out", out, "--json")
         assert done.exit_code == 0, done.output
     files = [Path(path) for path in json.loads(done.stdout)["files"]]
-    assert {path.suffix for path in files} == {".csv", ".md", ".tex", ".pdf", ".png"} and all(
-        path.is_file() for path in files
-    )
-    assert {path.stem for path in files} >= {
-        "table1_cluttered",
-        "table2_binarised_mnist",
-        "table3_settings",
-        "cost",
-        "kl_per_step",
-    }
+    assert {path.suffix for path in files} == {".csv", ".md", ".tex", ".pdf", ".png"}
+    stems = {"table1_cluttered", "table2_binarised_mnist", "table3_settings", "cost", "kl_per_step"}
+    assert {path.stem for path in files} >= stems
     for path in files:
         other = first / path.relative_to(second)
         assert other.read_bytes() == path.read_bytes() and path.stat().st_size < 500_000, path
@@ -254,62 +278,55 @@ def test_the_command_writes_every_kind_of_file_and_the_same_bytes(tmp_path):
 
 
 def test_the_committed_tables_are_those_of_the_committed_runs():
-    for table in made_from(RUNS).values():
+    for table in tables_of(RUNS).values():
         for ending, text in (
             ("csv", table.csv()),
             ("md", table.markdown()),
             ("tex", table.latex()),
         ):
             path = ROOT / "results" / "tables" / f"{table.name}.{ending}"
-            assert path.is_file() and path.read_text() == text, f"{path} is old: make tables"
+            assert path.is_file() and path.read_text() == text, (
+                f"{path} is out of date: make tables"
+            )
 
 
-def test_a_broken_run_is_told_and_the_rest_is_made(tmp_path):
-    made(tmp_path / "runs" / "good")
-    (made(tmp_path / "runs" / "half", seed=1) / "result.json").unlink()
+def test_a_broken_run_is_reported_and_the_others_are_used(tmp_path):
+    finished_run(tmp_path / "runs" / "good")
+    (finished_run(tmp_path / "runs" / "half", seed=1) / "result.json").unlink()
     done = run(tmp_path / "runs", "--out", tmp_path)
-    assert (
-        done.exit_code == 0
-        and "half is not finished" in done.stderr
-        and len(done.stderr.splitlines()) == 1
-    )
+    assert done.exit_code == 0 and len(done.stderr.splitlines()) == 1
+    assert "half is not finished" in done.stderr
     assert "runs/good" in (tmp_path / "tables" / "table1_cluttered.csv").read_text()
     change(tmp_path / "runs" / "good" / "result.json", value=99)
     nothing = run(tmp_path / "runs", "--out", tmp_path)
-    assert (
-        nothing.exit_code == 1
-        and "no finished run" in nothing.stderr.splitlines()[-1]
-        and nothing.stdout == ""
-    )
+    assert nothing.exit_code == 1 and nothing.stdout == ""
+    assert "no finished run" in nothing.stderr.splitlines()[-1]
 
 
-def test_a_data_set_may_be_called_anything(tmp_path):
-    made(tmp_path / "runs" / "run", {"dataset": "../../x/y <b>"})
+def test_a_data_set_may_have_any_name(tmp_path):
+    finished_run(tmp_path / "runs" / "run", {"dataset": "../../x/y <b>"})
     assert run(tmp_path / "runs", "--out", tmp_path / "out").exit_code == 0
     assert len(list((tmp_path / "out" / "tables").glob("classification_..-..-x-y-b-*.csv"))) == 1
 
 
-def test_what_is_left_from_other_runs_is_told(tmp_path):
-    made(tmp_path / "runs" / "good")
+def test_files_left_from_other_runs_are_reported(tmp_path):
+    finished_run(tmp_path / "runs" / "good")
     (tmp_path / "tables").mkdir()
-    (tmp_path / "tables" / "of_old.csv").write_text("x")
+    (tmp_path / "tables" / "stale.csv").write_text("x")
     done = run(tmp_path / "runs", "--out", tmp_path)
-    assert "of_old.csv" in done.stderr and (tmp_path / "tables" / "of_old.csv").is_file()
+    assert "stale.csv" in done.stderr and (tmp_path / "tables" / "stale.csv").is_file()
 
 
-def test_a_damaged_picture_is_told(tmp_path):
-    folder = made(tmp_path / "runs" / "good")
+def test_a_damaged_picture_is_reported(tmp_path):
+    folder = finished_run(tmp_path / "runs" / "good")
     (folder / "figures" / "glimpses_1.png").write_bytes(b"no picture")
     done = run(tmp_path / "runs", "--out", tmp_path)
-    assert (
-        done.exit_code == 0
-        and "glimpses_1.png" in done.stderr
-        and not (tmp_path / "figures" / "glimpse_paths.png").exists()
-    )
+    assert done.exit_code == 0 and "glimpses_1.png" in done.stderr
+    assert not (tmp_path / "figures" / "glimpse_paths.png").exists()
 
 
 def test_tables_and_report_do_not_load_torch(tmp_path):
-    made(tmp_path / "runs" / "run")
+    finished_run(tmp_path / "runs" / "run")
     code = (
         "import sys\nfrom drawbench.cli import cli\n"
         f"for words in (['tables', {str(tmp_path / 'runs')!r}, '--out', {str(tmp_path)!r}], "

@@ -2,6 +2,7 @@ import copy
 import math
 import os
 import signal
+import sys
 
 import pytest
 import torch
@@ -10,22 +11,23 @@ from torch import nn
 from drawbench import config, runs, streams, training
 from drawbench.config import Classify
 from drawbench.errors import Problem
-from drawbench.training import Interrupted, Quiet, Trainer
+from drawbench.reporters import Quiet, Several, TensorBoard
+from drawbench.training import Interrupted, Trainer
 
 
 class Line:
-    """A task small enough to see through: fit a line to noisy points, which are a function of their
-    number.
-    """
+    """A small task: fit a line to points, which are a function of their number."""
 
     images_per_epoch = 40
     selected_by = "validation_error"
+    length_hint = "--recipe line takes the published length."
 
-    def __init__(self, seed=0, poison_at=None):
+    def __init__(self, seed=0, poison_at=None, fingerprint="0123456789abcdef"):
         with streams.seeded(seed, "weights"):
             self.model = nn.Linear(2, 1)
         self.about = {}
         self.poison_at = poison_at
+        self.fingerprint = fingerprint
 
     def batch(self, first, count):
         points = (
@@ -51,7 +53,8 @@ class Line:
 
 
 def settings(**changes):
-    usual = dict(steps=30, batch=8, learning_rate=0.2, evaluate_every=10, save_every=4, warmup=5)
+    usual = dict(steps=30, batch=8, learning_rate=0.2, warmup=5)
+    usual |= dict(evaluate_every=10, checkpoint_every=4)
     return config.replace(Classify(), **{**usual, **changes})
 
 
@@ -83,9 +86,7 @@ def same(left, right):
 
 
 class StopAfter(training.StopFlag):
-    """A signal that comes before the n-th check, wherever that is: between steps or in the middle
-    of a validation.
-    """
+    """A signal before the n-th check, between steps or in the middle of a validation."""
 
     def __init__(self, checks):
         super().__init__()
@@ -106,7 +107,7 @@ def uninterrupted(tmp_path_factory):
 
 
 @pytest.mark.parametrize("checks", range(0, 36))
-def test_stopping_anywhere_and_going_on_is_the_same_to_the_bit(tmp_path, uninterrupted, checks):
+def test_a_run_stopped_anywhere_and_resumed_is_bit_identical(tmp_path, uninterrupted, checks):
     run = new_run(tmp_path / "run")
     with pytest.raises(Interrupted):
         train(run, StopAfter(checks))
@@ -116,8 +117,8 @@ def test_stopping_anywhere_and_going_on_is_the_same_to_the_bit(tmp_path, uninter
 
 
 @pytest.mark.parametrize("lost", [1, 3, 11, 17, 29])
-def test_going_on_from_an_older_checkpoint_is_the_same_to_the_bit(tmp_path, uninterrupted, lost):
-    """As after a SIGKILL: what was done since the last save, metrics rows included, is done again."""
+def test_a_run_resumed_from_an_older_checkpoint_is_bit_identical(tmp_path, uninterrupted, lost):
+    """As after a SIGKILL: all since the last save, metrics rows included, is computed again."""
     run = new_run(tmp_path / "run")
     trainer = Trainer(Line(), run, Quiet())
     with pytest.raises(ZeroDivisionError):
@@ -127,7 +128,7 @@ def test_going_on_from_an_older_checkpoint_is_the_same_to_the_bit(tmp_path, unin
     same(content(run), uninterrupted)
 
 
-def test_training_learns_and_the_best_is_kept(uninterrupted):
+def test_training_learns_and_keeps_the_best(uninterrupted):
     _, facts, _, best_facts, _ = uninterrupted
     errors = [row["validation_error"] for row in facts["rows"]]
     assert errors[-1] < 0.5 * errors[0]
@@ -138,11 +139,11 @@ def test_training_learns_and_the_best_is_kept(uninterrupted):
 
 
 @pytest.mark.parametrize("weight_decay", [0.0, 0.5])
-def test_the_loop_is_adam_with_clipping_and_averaging_written_out(tmp_path, weight_decay):
-    """A twin in plain arithmetic: Kingma & Ba 2015, algorithm 1; clipping by the global norm; a
-    running mean of weights.
-    """
-    run = new_run(tmp_path / "run", clip=0.5, average=0.7, weight_decay=weight_decay)
+def test_the_loop_equals_adam_with_clipping_and_averaging_in_plain_arithmetic(
+    tmp_path, weight_decay
+):
+    """Kingma & Ba 2015, algorithm 1; clipping by the global norm; a moving average."""
+    run = new_run(tmp_path / "run", clip=0.5, ema_decay=0.7, weight_decay=weight_decay)
     trainer = train(run)
     task = Line()
     weights = [p.detach().clone().double() for p in task.model.parameters()]
@@ -191,12 +192,10 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(tmp_path):
     assert runs.load_checkpoint(run.folder / runs.LAST)[1]["step"] == 10
 
 
-def test_numbers_that_are_looked_at_together_are_the_same(tmp_path, monkeypatch):
-    """As on a GPU, which is not waited for at every update: the same sums, and a loss that is not
-    finite is never saved.
-    """
+def test_metrics_read_several_at_a_time_are_the_same(tmp_path, monkeypatch):
+    """As on a GPU, which is not waited for at every update; nothing that is not finite is saved."""
     truth, run = train(new_run(tmp_path / "each")), new_run(tmp_path / "together")
-    monkeypatch.setitem(training.LOOK_EVERY, "cpu", 4)
+    monkeypatch.setitem(training.READ_EVERY, "cpu", 4)
     together = train(run)
     assert together.rows == truth.rows
     run = new_run(tmp_path / "poisoned")
@@ -224,10 +223,120 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
         Trainer(other, run, Quiet()).restore()
 
 
+def test_data_that_changed_are_refused_on_resume(tmp_path):
+    run = new_run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        train(run, StopAfter(15))
+    with pytest.raises(
+        Problem, match=r"another data set 'cluttered' .*fedcba.*0123456|0123456.*fed"
+    ):
+        train(runs.Run.open(run.folder), task=Line(fingerprint="fedcba9876543210"))
+    tensors, facts = runs.load_checkpoint(run.folder / runs.LAST)
+    assert facts.pop("data") == "0123456789abcdef"
+    runs.save_checkpoint(run.folder / runs.LAST, tensors, facts)  # as earlier versions wrote it
+    train(runs.Run.open(run.folder), task=Line(fingerprint="fedcba9876543210"))
+
+
+# ------------------------------------------------------------------------------------ finished runs
+
+
+def weights(run):
+    return {path.name: path.read_bytes() for path in run.folder.glob("*.safetensors")}
+
+
+@pytest.mark.parametrize("states", ["all", "previous", "none"])
+def test_a_finished_run_is_never_trained_again(tmp_path, states):
+    run = new_run(tmp_path / "run")
+    train(run)
+    run.write_result({"value": 1})
+    if states != "all":
+        (run.folder / runs.LAST).unlink()
+    if states == "none":
+        (run.folder / runs.PREVIOUS).unlink()
+    before = weights(run)
+    with pytest.raises(Problem, match=r"is finished: it is never trained again"):
+        train(runs.Run.open(run.folder))
+    with pytest.raises(Problem, match=r"is finished: it is never trained again"):
+        Trainer(Line(), run, Quiet()).fit(training.StopFlag())
+    assert set(weights(run).values()) == set(before.values())
+
+
+@pytest.mark.parametrize("settings", [{"half": True}, {"weights": False}, {}])
+def test_an_exported_copy_is_never_trained(tmp_path, settings):
+    run = new_run(tmp_path / "run")
+    train(run)
+    run.write_result({"value": 1})
+    copy = run.copy_to(tmp_path / "copy", **settings)
+    before = weights(copy)
+    with pytest.raises(Problem, match="is finished"):
+        train(runs.Run.open(copy.folder))
+    assert weights(copy) == before
+
+
+# ---------------------------------------------------------------------------------------- reporters
+
+
+class Recorder(Quiet):
+    def __init__(self):
+        self.calls = []
+
+    def say(self, text):
+        self.calls.append(text)
+
+    def progress(self, step, total, facts):
+        self.calls.append((step, total, facts))
+
+    def row(self, row):
+        self.calls.append(row)
+
+    def close(self):
+        self.calls.append("closed")
+
+
+def test_several_reporters_all_receive_everything(tmp_path):
+    first, second = Recorder(), Recorder()
+    reporter = Several(first, Several(), second)
+    trainer = Trainer(Line(), new_run(tmp_path / "run"), reporter)
+    reporter.say("starting")
+    trainer.fit(training.StopFlag())
+    reporter.close()
+    assert first.calls == second.calls
+    assert first.calls[0] == "starting" and first.calls[-1] == "closed"
+    assert [call for call in first.calls if isinstance(call, dict)] == trainer.rows
+    assert sum(isinstance(call, tuple) for call in first.calls) == 30
+
+
+def test_tensorboard_shows_the_rows_of_a_resumed_run_once(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = new_run(tmp_path / "run")
+    trainer = Trainer(Line(), run, board := TensorBoard(run.subfolder("tensorboard")))
+    with pytest.raises(Interrupted):
+        trainer.fit(StopAfter(15))
+    board.row({"step": 20, "validation_error": 9.0})  # of a process that was killed before a save
+    board.row({"step": 30, "validation_error": 9.0})
+    board.close()
+    trainer = Trainer(Line(), run, board := TensorBoard(run.subfolder("tensorboard")))
+    trainer.restore()
+    trainer.fit(training.StopFlag())
+    board.close()
+    events = accumulator.EventAccumulator(str(run.folder / "tensorboard")).Reload()
+    for name in ("validation_error", "train_loss", "learning_rate"):
+        points = events.Scalars(name)
+        assert [point.step for point in points] == [10, 20, 30]
+        expected = [row[name] for row in trainer.rows]
+        assert [point.value for point in points] == pytest.approx(expected, rel=1e-5)
+
+
+def test_tensorboard_that_is_missing_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(Problem, match=r"pip install 'drawbench\[tensorboard\]'"):
+        TensorBoard(tmp_path)
+
+
 # ------------------------------------------------------------------------------ schedule and length
 
 
-def test_the_rate_rises_then_falls_to_nothing():
+def test_the_rate_rises_then_falls_to_zero():
     rates = [training.learning_rate(step, 1000, 0.1, 50) for step in range(1000)]
     assert rates[0] == pytest.approx(0.1 / 50)
     assert rates[49] == pytest.approx(0.1, rel=0.01)
@@ -238,10 +347,12 @@ def test_the_rate_rises_then_falls_to_nothing():
 
 
 def plan(**changes):
-    said = []
+    messages = []
     usual = dict(steps=None, batch=8, evaluate_every=None)
-    planned = training.plan(Line(), config.replace(Classify(), **{**usual, **changes}), said.append)
-    return planned.training, said
+    planned = training.plan(
+        Line(), config.replace(Classify(), **{**usual, **changes}), messages.append
+    )
+    return planned.training, messages
 
 
 def test_a_length_becomes_steps():
@@ -250,23 +361,23 @@ def test_a_length_becomes_steps():
     assert plan(epochs=0.01)[0].steps == 1
     assert plan(steps=4000)[0].evaluate_every == 100
     assert plan(steps=400)[0].evaluate_every == 40
-    planned, said = plan(time_budget=0.02)
+    planned, messages = plan(time_budget=0.02)
     assert planned.steps >= 10
     assert planned.time_budget is None  # only steps count from here on
-    assert not said
+    assert not messages
 
 
-def test_two_lengths_are_one_too_many():
+def test_two_lengths_are_refused():
     with pytest.raises(Problem, match="--steps and --epochs"):
         plan(steps=1, epochs=1)
 
 
-def test_no_length_is_half_an_hour_and_is_said(monkeypatch):
+def test_without_a_length_it_says_that_it_takes_half_an_hour(monkeypatch):
     monkeypatch.setattr(training, "_steps_in", lambda minutes, task, settings: int(minutes))
-    planned, said = plan()
+    planned, messages = plan()
     assert planned.steps == 30
-    assert "30 minutes" in said[0]
-    assert "--time-budget" in said[0]
+    for words in ("30 minutes", "--time-budget", "--recipe line takes the published length."):
+        assert words in messages[0]
 
 
 def test_measuring_the_machine_leaves_the_task_as_it_was():
@@ -277,7 +388,7 @@ def test_measuring_the_machine_leaves_the_task_as_it_was():
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_sets_the_flag_and_the_old_handlers_come_back(number):
+def test_a_signal_sets_the_flag_and_the_old_handlers_return(number):
     before = signal.getsignal(number)
     with training.stop_flag() as flag:
         flag.check()
@@ -288,7 +399,7 @@ def test_a_signal_sets_the_flag_and_the_old_handlers_come_back(number):
     assert signal.getsignal(number) == before
 
 
-def test_training_on_starts_from_the_weights_given(tmp_path):
+def test_a_training_can_be_initialized_from_another_runs_weights(tmp_path):
     first = train(new_run(tmp_path / "first"))
     weights, _ = first.run.load_best()
     trainer = Trainer(Line(seed=3), new_run(tmp_path / "second"), Quiet())
@@ -297,7 +408,7 @@ def test_training_on_starts_from_the_weights_given(tmp_path):
         assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())
     trainer.fit(training.StopFlag())
     finished = copy.deepcopy(trainer.task.model.state_dict())
-    trainer.start_from(weights)  # as a resume does: what has begun is not begun again
+    trainer.start_from(weights)  # as a resume does: a training that has begun is left alone
     assert all(
         torch.equal(finished[name], value)
         for name, value in trainer.task.model.state_dict().items()
@@ -305,7 +416,7 @@ def test_training_on_starts_from_the_weights_given(tmp_path):
     assert trainer.best < first.best
 
 
-def test_weights_of_another_model_are_no_start(tmp_path):
+def test_weights_of_another_model_cannot_initialize_a_training(tmp_path):
     trainer = Trainer(Line(), new_run(tmp_path / "run"), Quiet())
     with pytest.raises(Problem, match="do not fit the model"):
         trainer.start_from({"weight": torch.zeros(1, 3), "bias": torch.zeros(1)})

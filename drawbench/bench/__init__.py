@@ -1,27 +1,29 @@
-"""Speed and memory of the toolkit, measured so that they can be believed.
+"""Measurements of the toolkit's speed and memory.
 
-- Contenders take turns, A B A B ..., so that a machine that drifts drifts for all; what is compared
-  is compared round by round.
-- A step is held against its floor: the matrix products that it cannot do without, and nothing else,
-  on the same machine, with the same threads, in the same rounds. :class:`Product` lists them; their
-  count agrees with the plain model's (``tests/test_bench.py``).
-- Peak memory is measured in a process of its own for each contender, for the peak of a process
-  never falls.
+- Contenders take turns, A B A B ..., so that a drifting machine drifts for all of them, and ratios
+  are taken round by round.
+- Every step is compared with its *floor*: the matrix products it cannot do without, alone, on the
+  same machine, with the same threads, in the same rounds. ``tests/test_bench.py`` checks their
+  count against the plain model.
+- The plain model runs twice, in float32 and under bfloat16 autocast: the fast path has to beat what
+  two lines of PyTorch already give.
+- Peak memory is measured in a fresh process for each contender, because the peak of a process never
+  falls.
 
-A *training step* is the loss of a batch, its gradient, clipping and Adam; making the batch is a
-part of its own, *data*. An *evaluation* is the loss without gradients. The weights are the initial
-ones and a picture is noise, one pixel in ten lit: speed does not depend on either. To add a case,
-add it to :data:`CASES`.
+A *training step* is loss, gradient, clipping and Adam; an *evaluation* is the loss without
+gradients; making the batch is a case of its own, *data*. Weights are the initial ones and the
+images are noise with one pixel in ten lit, since speed depends on neither. To add a case, add it
+to :data:`CASES`.
 
 Symbols: B images in a batch, S side of the square image, N side of a patch, T steps (glimpses), U
-    units of an LSTM, Z latents in a step.
+LSTM units, Z latents in a step.
 """
 
 from drawbench.bench.cases import (
+    AUTOCAST,
     CASES,
     FAST,
     FLOOR,
-    GROWING,
     PLAIN,
     RENDER,
     Case,
@@ -32,18 +34,16 @@ from drawbench.bench.cases import (
     contenders,
     select,
 )
-from drawbench.bench.measuring import AXES, Plan, growth_plans, in_turn, measure, plans
+from drawbench.bench.floor import CPU, Product, floor, operations
 from drawbench.bench.memory import in_process, peak_memory
-from drawbench.bench.products import CPU, Product, floor, operations
-from drawbench.bench.team import Team
+from drawbench.bench.timing import Plan, in_turn, measure, plans
 
 __all__ = [
-    "AXES",
+    "AUTOCAST",
     "CASES",
     "CPU",
     "FAST",
     "FLOOR",
-    "GROWING",
     "PLAIN",
     "RENDER",
     "Case",
@@ -53,10 +53,8 @@ __all__ = [
     "Generator",
     "Plan",
     "Product",
-    "Team",
     "contenders",
     "floor",
-    "growth_plans",
     "in_process",
     "in_turn",
     "measure",

@@ -1,12 +1,11 @@
-"""What is measured: the parts of the toolkit, each at some sizes, and the ways there are to do
-their work.
-"""
+"""What is measured: parts of the toolkit at a few sizes, and the ways to do their work."""
 
 import dataclasses
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -14,18 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from drawbench import attention, distributed, likelihood, models, streams
+from drawbench import attention, fast, models, streams
 from drawbench import config as configs
-from drawbench.bench.products import CPU, Product, Run
-from drawbench.data import sources
+from drawbench.bench.floor import CPU, Product, Run
+from drawbench.data import digits, scenes
 from drawbench.errors import Problem
-from drawbench.fast.draw import fast_drawing
-from drawbench.fast.glimpse import fast_logits
-from drawbench.tasks.classify import CLASSES, FreshScenes, scene_of
 
-Loss = Callable[
-    [torch.dtype | None], Tensor
-]  # by the fast path with products of that dtype, or by the plain model for None
+CLASSES = 10
+Forward = Callable[..., Any]  #: a model's forward, or another implementation of it
 
 
 class Contender(NamedTuple):
@@ -35,20 +30,30 @@ class Contender(NamedTuple):
     precision: str  #: of the matrix products
 
 
-PLAIN = Contender("plain", "float32")
+PLAIN, AUTOCAST = Contender("plain", "float32"), Contender("plain", "bfloat16")
 FAST = {name: Contender("fast", name) for name in ("float32", "bfloat16")}
 FLOOR = {name: Contender("floor", name) for name in ("float32", "bfloat16")}
 RENDER = Contender("render", "uint8")
 
 
-def _pictures(batch: int, side: int) -> Tensor:
-    """Noise, one pixel in ten lit, bool (B, 1, S, S)."""
-    return torch.rand(batch, 1, side, side, generator=streams.stream(0, "bench")) < 0.1
+def _images(batch: int, side: int) -> Tensor:
+    """Return noise with one pixel in ten lit, float32 (B, 1, S, S)."""
+    return (torch.rand(batch, 1, side, side, generator=streams.stream(0, "bench")) < 0.1).float()
+
+
+def _model(kind: str, case: Any, **facts: int) -> nn.Module:
+    """Make ``draw`` of a kind of models, with the case's sizes; its images are (1, S, S)."""
+    fields = dataclasses.asdict(case)
+    side, _ = fields.pop("canvas"), fields.pop("batch")
+    settings = getattr(configs, kind)["draw"](**fields)
+    facts |= {"channels": 1, "height": side, "width": side}
+    with streams.seeded(0, "bench"):
+        return models.make(getattr(models, kind)["draw"], settings.arguments, facts)
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """The glimpse classifier at some size; the defaults are the paper's."""
+    """The glimpse classifier; the defaults are the paper's sizes."""
 
     works: ClassVar = ("training", "evaluation")
     canvas: int = 100
@@ -58,37 +63,21 @@ class Classifier:
     batch: int = 128
 
     def build(self) -> nn.Module:
-        settings = configs.ClassifierModel(
-            glimpses=self.glimpses, patch=self.patch, hidden=self.hidden
-        )
-        with streams.seeded(0, "bench"):
-            return models.build_classifier(settings, (self.canvas, self.canvas), CLASSES)
+        """Make the model."""
+        return _model("CLASSIFIERS", self, classes=CLASSES)
 
-    def loss(self, device: torch.device = CPU) -> tuple[nn.Module, Loss]:
-        """The network and its loss on one batch."""
-        model: Any = self.build().to(device)
-        pixels = (_pictures(self.batch, self.canvas) * torch.tensor(255, dtype=torch.uint8)).to(
-            device
-        )
+    def loss(self, device: torch.device = CPU) -> Callable[[Forward], Tensor]:
+        """Return the loss on one batch as a function of the forward to use."""
+        images = _images(self.batch, self.canvas).to(device)
         labels = torch.arange(self.batch, device=device) % CLASSES
-
-        def loss(products: torch.dtype | None) -> Tensor:
-            logits = (
-                model(pixels.float() / 255).logits
-                if products is None
-                else fast_logits(model, pixels, products=products)
-            )
-            return F.cross_entropy(logits[:, -1], labels)
-
-        return model, loss
+        return lambda forward: F.cross_entropy(forward(images).logits[:, -1].float(), labels)
 
     def products(self) -> list[Product]:
-        """What an image cannot do without. The image itself needs no gradient."""
+        """List the products that one image needs; the image itself needs no gradient."""
         side, patch, units, steps = self.canvas, self.patch, self.hidden, self.glimpses
+        window = len(attention.PARAMETERS)
         return [
-            Product(
-                1, units, len(attention.PARAMETERS), steps, weights=True, exact=True
-            ),  # the window
+            Product(1, units, window, steps, weights=True, exact=True),  # the window
             Product(patch, side, side, steps, into_right=False),  # F_Y image
             Product(patch, side, patch, steps),  # ... F_X^T
             Product(1, patch**2 + units, 4 * units, steps, weights=True),  # the LSTM
@@ -98,7 +87,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class Generator:
-    """DRAW at some size; the defaults are the paper's for MNIST."""
+    """DRAW; the defaults are the paper's sizes for MNIST."""
 
     works: ClassVar = ("training", "evaluation")
     canvas: int = 28
@@ -111,63 +100,36 @@ class Generator:
     batch: int = 100
 
     def build(self) -> nn.Module:
-        own = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("canvas", "batch")
-        }
-        with streams.seeded(0, "bench"):
-            return models.build_generator(
-                configs.GeneratorModel(**own), (1, self.canvas, self.canvas)
-            )
+        """Make the model."""
+        return _model("GENERATORS", self)
 
-    def loss(self, device: torch.device = CPU) -> tuple[nn.Module, Loss]:
-        """The network and its loss on one batch."""
-        model: Any = self.build().to(device)
-        images = _pictures(self.batch, self.canvas).float().to(device)
-        noise = torch.randn(
-            self.batch, self.glimpses, self.latent, generator=streams.stream(0, "bench")
-        ).to(device)
-
-        def loss(products: torch.dtype | None) -> Tensor:
-            made = (
-                model(images, noise)
-                if products is None
-                else fast_drawing(model, images, noise, products)
-            )
-            return likelihood.terms(made.logits, images, made.mu, made.log_sigma).bound.mean()
-
-        return model, loss
+    def loss(self, device: torch.device = CPU) -> Callable[[Forward], Tensor]:
+        """Return the loss on one batch as a function of the forward to use."""
+        images = _images(self.batch, self.canvas).to(device)
+        shape = (self.batch, self.glimpses, self.latent)
+        noise = torch.randn(shape, generator=streams.stream(0, "bench")).to(device)
+        return lambda forward: forward(images, noise).terms(images).bound.mean()
 
     def products(self) -> list[Product]:
-        """What an image cannot do without. The image itself needs no gradient."""
-        units, steps, latent, window = (
-            self.hidden,
-            self.glimpses,
-            self.latent,
-            len(attention.PARAMETERS),
-        )
+        """List the products that one image needs; the image itself needs no gradient."""
+        units, steps, latent = self.hidden, self.glimpses, self.latent
+        window = len(attention.PARAMETERS)
         reads, writes = (self.attention in ("both", side) for side in ("read", "write"))
-        seen = 2 * self.read_patch**2 if reads else self.canvas**2
+        pixels = 2 * self.read_patch**2 if reads else self.canvas**2
         with_weights = partial(Product, 1, times=steps, weights=True)
         products = [
-            with_weights(seen + 2 * units, 4 * units),  # the encoder
+            with_weights(pixels + 2 * units, 4 * units),  # the encoder
             with_weights(units, 2 * latent),  # mu and log sigma
             with_weights(latent + units, 4 * units),  # the decoder
         ]
         if reads or writes:  # the numbers of the windows, and the patch to write
-            products.append(
-                with_weights(
-                    units, window * (reads + writes) + writes * self.write_patch**2, exact=True
-                )
-            )
+            numbers = window * (reads + writes) + writes * self.write_patch**2
+            products.append(with_weights(units, numbers, exact=True))
         return products + self._reading(reads) + self._writing(writes)
 
     def _reading(self, attentive: bool) -> list[Product]:
         side, patch, steps = self.canvas, self.read_patch, self.glimpses
-        if (
-            not attentive
-        ):  # the image is the same at every step, and so is its part of the encoder's product
+        if not attentive:  # every step sees the same image, so one product serves all
             return [Product(1, side**2, 4 * self.hidden, 1, into_left=False, weights=True)]
         return [
             Product(patch, side, side, steps, into_right=False, exact=True),  # F_Y image
@@ -187,7 +149,7 @@ class Generator:
 
 @dataclass(frozen=True)
 class Data:
-    """Fresh scenes from the embedded digits; they are made on the CPU, wherever the model is."""
+    """Fresh scenes from the embedded digits, rendered on the CPU."""
 
     works: ClassVar = ("data",)
     canvas: int = 100
@@ -196,19 +158,19 @@ class Data:
     batch: int = 1000
 
     def render(self) -> Run:
-        """A batch, other scenes at every call."""
-        settings = configs.SceneData(canvas=self.canvas, digits=self.digits, clutter=self.clutter)
-        fresh = FreshScenes(sources.load("digits", Path()).splits["train"], scene_of(settings), 0)
-        made = 0
+        """Return what makes a batch, with new scenes at every call."""
+        part = digits.load("digits", Path()).splits["train"]
+        scene = scenes.Scene(canvas=self.canvas, digits=self.digits, clutter=self.clutter)
+        first = count(0, self.batch)
 
         def run() -> None:
-            nonlocal made
-            fresh.batch(made, self.batch)
-            made += self.batch
+            start = next(first)
+            scenes.fresh(part, scene, torch.arange(start, start + self.batch), 0, "bench")
 
         return run
 
     def products(self) -> list[Product]:
+        """Return none: scenes need no matrix products."""
         return []
 
 
@@ -225,38 +187,33 @@ CASES: dict[str, Case] = {  # the part of the toolkit, a dash, the size
     "data-mnist2": Data(canvas=60, digits=2, clutter=0),
 }
 
-GROWING = (
-    "classifier-paper",
-    "generator-10",
-)  # whose growth is measured if nothing else is asked for
-
 
 def select(names: Iterable[str], **changes: int | None) -> dict[str, Case]:
-    """Cases by name or by part (``"generator"`` is all of that part); all if no name is given.
+    """Select cases by name or by part (``"generator"`` is every case of that part).
 
-    Args: names: of cases and parts. changes: of their settings, such as ``batch=10``, where a case
-        has that setting; None leaves it.
+    Args:
+        names: of cases and parts; all cases if there are none.
+        changes: settings such as ``batch=10``, applied to the cases that have them; None leaves
+            a setting as it is.
 
     Raises:
-        Problem: a name is neither.
+        Problem: a name is neither a case nor a part.
     """
     parts = list(dict.fromkeys(name.partition("-")[0] for name in CASES))
-    names = list(names) or parts
+    names, known = list(names) or parts, [*parts, *CASES]
     for name in names:
-        if name not in CASES and name not in parts:
-            close = difflib.get_close_matches(name, [*parts, *CASES], n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
-            raise Problem(
-                f"there is no part {name!r} to measure{hint}; there are {', '.join([*parts, *CASES])}"
-            )
-    chosen = {
-        key: case for key, case in CASES.items() if key in names or key.partition("-")[0] in names
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "."
+            raise Problem(f"there is no case {name!r}{hint} Choose from {', '.join(known)}")
+    return {
+        name: _changed(case, changes)
+        for name, case in CASES.items()
+        if name in names or name.partition("-")[0] in names
     }
-    return {key: changed(case, **changes) for key, case in chosen.items()}
 
 
-def changed(case: Case, **changes: int | None) -> Case:
-    """The case with other settings, where it has them; None leaves one as it is."""
+def _changed(case: Case, changes: dict[str, int | None]) -> Case:
     new: dict[str, Any] = {
         name: value for name, value in changes.items() if value is not None and hasattr(case, name)
     }
@@ -264,29 +221,34 @@ def changed(case: Case, **changes: int | None) -> Case:
 
 
 def contenders(case: Case, work: str, device: torch.device = CPU) -> dict[Contender, Run]:
-    """Every way there is to do a piece of work, ready to run, the floor apart."""
+    """Return every way to do a piece of work, ready to run, except the floor.
+
+    Args:
+        work: one of the case's ``works``.
+    """
     if isinstance(case, Data):
         return {RENDER: case.render()}
-    model, loss = case.loss(device)
-    losses = {
-        PLAIN: partial(loss, None),
-        **{contender: partial(loss, getattr(torch, name)) for name, contender in FAST.items()},
-    }
-    if work == "evaluation":
-        return {contender: torch.no_grad()(loss) for contender, loss in losses.items()}
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=0.0, fused=True
-    )  # at rate 0 every step does the same
+    model, loss = case.build().to(device), case.loss(device)
 
-    def step(loss: Callable[[], Tensor]) -> None:
+    def autocast(*inputs: Tensor) -> Any:
+        with torch.autocast(device.type, torch.bfloat16):
+            return model(*inputs)
+
+    forwards: dict[Contender, Forward] = {PLAIN: model, AUTOCAST: autocast}
+    for name, contender in FAST.items():
+        forwards[contender] = fast.forward_for(model, getattr(torch, name))
+    # At rate 0 every step does the same work.
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
+
+    def evaluate(forward: Forward) -> Tensor:
+        with torch.no_grad():
+            return loss(forward)
+
+    def train(forward: Forward) -> None:
         optimizer.zero_grad(set_to_none=True)
-        loss().backward()
-        if distributed.size() > 1:
-            gradients = [
-                parameter.grad for parameter in model.parameters() if parameter.grad is not None
-            ]
-            distributed.mean_(gradients, torch.zeros(1), 1 / distributed.size())
+        loss(forward).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
 
-    return {contender: partial(step, loss) for contender, loss in losses.items()}
+    step = train if work == "training" else evaluate
+    return {contender: partial(step, forward) for contender, forward in forwards.items()}

@@ -1,4 +1,4 @@
-"""Peak memory, each in a process of its own."""
+"""Peak memory, measured in a fresh process."""
 
 import contextlib
 import gc
@@ -18,36 +18,34 @@ from drawbench.errors import Problem
 
 
 def in_process(function: Callable[..., int], *arguments: Any) -> int:
-    """What a function of this package gives in a fresh process.
+    """Call a function of this package in a fresh process and return its result.
 
     Raises:
-        Problem: the process died, as the system lets it where memory runs out.
+        Problem: the process was killed, as happens where memory runs out.
     """
     try:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
             return process.submit(function, *arguments).result()
     except BrokenProcessPool as error:
         raise Problem(
-            "the process that measures memory was ended from outside, so there may be too little; use a smaller --batch"
+            "the process that measures memory was killed, perhaps for want of memory; "
+            "use a smaller --batch or --no-memory"
         ) from error
 
 
 def peak_memory(
     case: Case, work: str, contender: Contender, device: torch.device, threads: int
 ) -> int:
-    """Bytes by which a piece of work, done three times, raises the memory of this process above its
-    model and inputs.
+    """Do a piece of work three times and return by how many bytes it raised the peak memory.
 
-    On a CPU it is the resident set, on a GPU what torch has allocated there. A peak never falls, so
-    call it through :func:`in_process`.
+    The baseline includes the model and its inputs. On a CPU this is the resident set, on a GPU what
+    torch has allocated. A peak never falls, so call this through :func:`in_process`.
     """
     torch.set_num_threads(threads)
     run = contenders(case, work, device)[contender]
     gc.collect()
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text(
-            "5"
-        )  # Linux: the peak begins again at what is held now
+    with contextlib.suppress(OSError):  # Linux only: reset the peak to what is held now
+        Path("/proc/self/clear_refs").write_text("5")
     on_gpu = device.type == "cuda"
     before = torch.cuda.memory_allocated(device) if on_gpu else _resident_peak()
     for _ in range(3):
@@ -56,12 +54,11 @@ def peak_memory(
 
 
 def _resident_peak() -> int:
-    """Bytes, the largest resident set that this process has had."""
+    """Return the largest resident set of this process so far, in bytes."""
     with contextlib.suppress(OSError):
-        # Not getrusage on Linux: there a process begins with the peak of the one that started it.
+        # On Linux, getrusage starts at the peak of the parent process.
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
-        1 if sys.platform == "darwin" else 1024
-    )
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,5 +1,6 @@
-"""The command line. The only place that parses or prints; each command's module is imported when it
-is called, torch with it.
+"""The command line: the only place that parses or prints.
+
+A command's module is imported when it is called, and torch with it.
 """
 
 import importlib
@@ -8,41 +9,34 @@ import sys
 import click
 
 from drawbench import distributed
+from drawbench.config.fields import nearest
 from drawbench.errors import Problem
 
 # name -> one line for the list of commands; the module is drawbench.cli.<name> with "-" as "_".
 COMMANDS = {
-    "quickstart": "The whole tour on embedded digits: no network, no data, minutes on two cores.",
+    "quickstart": "Take the tour on embedded digits: no network, no data, minutes on two cores.",
     "make-data": "Make cluttered or two-digit MNIST.",
-    "classify": "Train and test a classifier on cluttered MNIST.",
-    "generate": "Train a network that draws; measure its bound; watch it draw.",
+    "classify": "Train and test a classifier on cluttered MNIST or your own images.",
+    "generate": "Train a network that draws, measure its bound, watch it draw.",
     "evaluate": "Measure a run again, also outside its training conditions; or your own model.",
-    "resume": "Go on with a run exactly where it stopped.",
-    "plot": "Curves, glimpses and films of runs; the attention explained.",
-    "tables": "The tables and figures of finished runs, from their folders alone.",
-    "compare": "Two models on the same test images: the difference, and could it be chance?",
-    "report": "One page with tables, figures and films, to open by double click.",
+    "resume": "Continue a run exactly where it stopped.",
+    "plot": "Draw curves, glimpses and animations of runs; explain the attention.",
+    "tables": "Make the tables and figures of finished runs, from their folders alone.",
+    "compare": "Compare two models on the same test images: is the difference chance?",
+    "report": "Make one page with tables, figures and animations, to open by double click.",
     "export": "Copy a finished run to keep or share.",
-    "bench": "Images per second, against the plain model and the machine's limit.",
-    "doctor": "What is here, what is missing, and how to get it.",
+    "bench": "Measure images per second, against the plain model and the machine's limit.",
+    "doctor": "Show what is installed, what is missing, and how to get it.",
 }
-SHARED = (
-    "classify",
-    "generate",
-    "evaluate",
-    "resume",
-)  # commands that several processes can work on together
-
-
-LONGEST = 2000  # letters of a sentence
+SHARED = ("classify", "generate", "evaluate", "resume")  # commands that processes can share
+MAX_MESSAGE = 2000  # characters of an error message
 
 
 class Commands(click.Group):
-    """Loads a command's module when it is called, and turns problems into one sentence and an exit
-    status.
+    """Imports a command's module when it is called; turns problems into a sentence and a status.
 
-    Of several processes that work together, the one that failed first says the sentence, and its
-    status is that of all.
+    Of several processes that work together, the one that failed first prints the sentence, and its
+    exit status is that of all.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -51,9 +45,14 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        if distributed.size() > 1 and name not in SHARED:
-            raise Problem(f"drawbench {name} works in one process; start it without torchrun")
         return importlib.import_module(f"drawbench.cli.{name.replace('-', '_')}").command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            raise click.UsageError(f"there is no command {name!r}{nearest(name, COMMANDS)}")
+        distributed.join(shared=name in SHARED)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):  # without importing any of them
@@ -61,42 +60,35 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context):
         try:
-            distributed.join()
             return super().invoke(ctx)
         except click.exceptions.Exit:
             raise
         except click.ClickException as error:
-            distributed.take_the_word(error.exit_code)
-            if len(error.message) > LONGEST:  # it repeats what it was given
-                vars(error)["message"] = (
-                    f"{error.message[: LONGEST // 2]} ... {error.message[-LONGEST // 2 :]}"
-                )
+            distributed.report_failure(error.exit_code)
+            if len(error.message) > MAX_MESSAGE:  # it repeats what it was given
+                half = MAX_MESSAGE // 2
+                vars(error)["message"] = f"{error.message[:half]} ... {error.message[-half:]}"
             raise
         except KeyboardInterrupt:
-            distributed.take_the_word(130)
+            distributed.report_failure(130)
             if ctx.meta.get("drawbench.debug"):
                 raise
             click.echo("Stopped.", err=True)
             sys.exit(130)
         except Exception as error:
-            distributed.take_the_word(1)
+            distributed.report_failure(1)
             self._explain(error, ctx.meta.get("drawbench.debug", False))
             raise
         finally:
             distributed.leave()
 
     def _explain(self, error: Exception, debug: bool) -> None:
-        """Nothing, if an error is a fault of ours or its traceback is asked for.
-
-        Raises:
-            ClickException: it is one that a user can meet; in a sentence.
-        """
+        """Raise a `ClickException` with one sentence for an error that a user can meet."""
         if debug or isinstance(error, BrokenPipeError):
             return
         if isinstance(error, (Problem, OSError)):
             raise click.ClickException(str(error)) from error
-        # torch says "can't allocate memory" on a CPU and "CUDA out of memory" on a GPU, as plain
-        # RuntimeErrors.
+        # torch raises plain RuntimeErrors: "can't allocate memory" on a CPU, "CUDA out of memory".
         if isinstance(error, MemoryError) or (
             isinstance(error, RuntimeError) and "memory" in str(error)
         ):
@@ -122,5 +114,8 @@ def cli() -> None:
 
 
 def main() -> None:
-    """The entry point of the ``drawbench`` command."""
+    """Run the ``drawbench`` command."""
+    from drawbench.cli import console
+
+    console.reserve_standard_streams()
     cli(prog_name="drawbench")

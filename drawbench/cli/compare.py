@@ -20,24 +20,35 @@ Examples:
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap."
 )
+@options.IMAGES
+@options.TRUST
 @options.DATASETS
 @options.SOURCES
 @options.common
 def command(
-    first: Path, second: Path, seed: int, datasets: Path, sources: Path | None, as_json: bool
+    first: Path,
+    second: Path,
+    seed: int,
+    images: Path | None,
+    trust: tuple[str, ...],
+    datasets: Path,
+    sources: Path | None,
+    as_json: bool,
 ) -> None:
-    """Compare two models on the same test images: the difference, its 95 % interval, and whether it
+    """Compare two models on the same test images: the difference, its 95% interval, and whether it
     could be chance.
 
     Classifiers by the exact McNemar test, generators by the paired bootstrap of their bounds. What
     a model made of each test image is read from its run folder; where it is not there, it is
-    measured and kept.
+    measured.
     """
     from drawbench.cli import console
     from drawbench.evaluation import paired
 
     one, two = (
-        paired.load(run) if (run / paired.FILE).is_file() else _measured(run, datasets, sources)
+        paired.load(run)
+        if (run / paired.FILE).is_file()
+        else _measured(run, images, trust, datasets, sources)
         for run in (first, second)
     )
     found = paired.compare(one, two, seed)
@@ -48,37 +59,48 @@ def command(
     )
 
 
-def _measured(folder: Path, datasets: Path, sources: Path | None):
-    """What a run made of each test image, measured now."""
-    from drawbench.cli import console, running
+def _measured(
+    folder: Path,
+    images: Path | None,
+    trust: tuple[str, ...],
+    datasets: Path,
+    sources: Path | None,
+):
+    """Measure what a run makes of each test image; keep it where the run is one of our own."""
+    from drawbench import tasks
+    from drawbench.cli import console, training
 
-    run = running.open_run(folder)
-    screen = console.Console()
-    screen.say(f"{folder} does not say what its model made of each test image; measuring it.")
-    return running.KINDS[run.config.task].outcomes(run, datasets, sources, screen)
+    run = tasks.open_run(folder)
+    console.say(f"{folder} has no losses of single test images; measuring them.")
+    _, measurement = training.measure(run, images, trust, datasets, sources)
+    if training.writable(run):
+        measurement.outcomes.save(folder)
+    return measurement.outcomes
 
 
-def in_words(first: str, second: str, found) -> str:
-    """What a person reads."""
+def in_words(first: str, second: str, comparison) -> str:
+    """Return what a person reads."""
     from drawbench.evaluation import paired
 
-    errors = found.metric == paired.ERROR
-    unit, amount = (" %", "percentage points") if errors else (" nats", "nats")
+    errors = comparison.metric == paired.ERROR
+    unit, amount = ("%", "percentage points") if errors else (" nats", "nats")
     if first == second:
         first, second = f"{first} (first)", f"{second} (second)"
-    better = "better" if found.difference < 0 else "worse"
-    told = f"{abs(found.difference):.2f} {amount} {better}" if found.difference else "just as good"
+    one, two = comparison.values
+    difference = comparison.difference
+    verdict = "equally good"
+    if difference:
+        verdict = f"{abs(difference):.2f} {amount} {'better' if difference < 0 else 'worse'}"
     alone = "wrong on" if errors else "worse on"
-    sure = (
-        "so small a p is hardly chance"
-        if found.p < 0.05
-        else "such a difference may well be chance"
-    )
+    chance = "unlikely to be chance" if comparison.p < 0.05 else "this may well be chance"
     return "\n".join(
         [
-            f"{first}: {found.values[0]:.2f}{unit}   {second}: {found.values[1]:.2f}{unit}   (the same {found.n:,} test images)",
-            f"{first} is {told}: difference {found.difference:+.2f} {amount}, 95 % interval {found.low:+.2f} to {found.high:+.2f}.",
-            f"Only {first} is {alone} {found.only_first:,} images, only {second} on {found.only_second:,}.",
-            f"p = {found.p:.2g} ({found.test}): {sure}.",
+            f"{first}: {one:.2f}{unit}   {second}: {two:.2f}{unit}   "
+            f"(the same {comparison.n:,} test images)",
+            f"{first} is {verdict}: difference {difference:+.2f} {amount}, "
+            f"95% interval {comparison.low:+.2f} to {comparison.high:+.2f}.",
+            f"Only {first} is {alone} {comparison.only_first:,} images, "
+            f"only {second} on {comparison.only_second:,}.",
+            f"{paired.format_p(comparison.p)} ({comparison.test}): {chance}.",
         ]
     )

@@ -1,49 +1,82 @@
-"""Everything that is printed: results on standard output, progress and messages on standard error."""
+"""Everything that is printed: results on standard output, all else on standard error."""
 
 import json
+import os
+import shutil
 import sys
 import time
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
 import click
 from tqdm import tqdm
 
+UNITS = {"loss": "", "error": "%", "bound": " nats", "kl": " nats"}  # by a metric's last word
+
+
+def reserve_standard_streams() -> None:
+    """Open the null device for standard streams that were closed, as by ``2>&-``.
+
+    Otherwise the next file to be opened takes the number of a closed stream, and whatever a library
+    prints there would end up in the file.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open until the end
+
 
 def say(text: str) -> None:
-    """A message for the person at the keyboard."""
+    """Print a message for the user."""
     click.echo(text, err=True)
 
 
+def width() -> int:
+    """Return the columns of the terminal, 80 where there is none."""
+    return shutil.get_terminal_size().columns
+
+
 def clock(seconds: float) -> str:
-    """``75`` as ``1:15``, ``3700`` as ``1:01:40``."""
+    """Return ``1:15`` for 75 seconds, ``1:01:40`` for 3700."""
     return tqdm.format_interval(max(0, round(seconds)))
 
 
-UNITS = {
-    "loss": "",
-    "error": " %",
-    "bound": " nats",
-    "kl": " nats",
-}  # what is told of a measurement, by the last part of its name
+def joined(parts: Sequence[str], gap: str = "   ") -> str:
+    """Join parts in lines that fit the terminal, indented from the second on."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + len(gap) + len(part) <= width():
+            lines[-1] += gap + part
+        else:
+            lines.append("  " + part)
+    return "\n".join(lines)
 
 
 class Console:
-    """Shows progress: a bar with time left on a terminal; a line per measurement, and no bar, where
-    output is piped.
+    """A reporter for the terminal: a progress bar with the time left, and a line per validation.
+
+    There is no bar where standard error is not a terminal.
     """
 
     def __init__(self) -> None:
         self.bar: tqdm | None = None
-        self.began = time.perf_counter()
-        self.first_step: int | None = None
-        self.promised = False
-        self.latest: list[str] = []  # speed and time left, in words
+        self.start = time.perf_counter()
+        self.first_step = 0
+        self.duration_said = False
+        self.speed: list[str] = []  # images per second and time left, in words
 
     def say(self, text: str) -> None:
+        if sys.stderr is None:
+            return
         with tqdm.external_write_mode(file=sys.stderr):
             say(text)
 
     def progress(self, step: int, total: int, facts: dict[str, float]) -> None:
+        if sys.stderr is None:
+            return
         if self.bar is None or self.bar.total != total:
             self.close()
             self.bar = tqdm(
@@ -55,39 +88,35 @@ class Console:
                 file=sys.stderr,
                 leave=False,
             )
-            self.began, self.first_step = time.perf_counter(), step
+            self.start, self.first_step = time.perf_counter(), step
         self.bar.update(step - self.bar.n)
         if facts:
-            self.bar.set_postfix(
-                {name: f"{value:.4g}" for name, value in facts.items()}, refresh=False
-            )
-            self._look_ahead(step, total, facts)
+            shown = {name: f"{value:.4g}" for name, value in facts.items()}
+            self.bar.set_postfix(shown, refresh=False)
+            self._estimate(step, total, facts["images/s"])
         if step >= total:
             self.close()
 
-    def _look_ahead(self, step: int, total: int, facts: dict[str, float]) -> None:
-        """Keep the speed and the time left; after some seconds of training say once how long it
-        will take.
-        """
-        elapsed, done = time.perf_counter() - self.began, step - (self.first_step or 0)
+    def _estimate(self, step: int, total: int, speed: float) -> None:
+        """Estimate the time left; say it once, after some seconds of training."""
+        elapsed, done = time.perf_counter() - self.start, step - self.first_step
         if not done:
             return
-        left = elapsed / done * (total - step)
-        self.latest = [f"{facts['images/s']:,.0f} images/s", f"{clock(left)} left"]
-        if not self.promised and elapsed > 5:
-            self.promised = True
-            self.say(f"{total - step} of {total} updates to go, about {clock(left)} at this speed.")
+        left = clock(elapsed / done * (total - step))
+        self.speed = [f"{speed:,.0f} images/s", f"{left} left"]
+        if not self.duration_said and elapsed > 5:
+            self.duration_said = True
+            self.say(f"{total - step} of {total} updates to go, about {left} at this speed.")
 
     def row(self, row: dict[str, Any]) -> None:
-        """One line for a measurement: the step, what was measured, the speed and the time left."""
+        """Print the metrics of a validation, the speed and the time left."""
         parts = [f"update {row['step']}"]
         for name, value in row.items():
             unit = UNITS.get(name.rpartition("_")[2])
             if unit is not None:
-                parts.append(
-                    f"{name.replace('_', ' ')} {value:{'.2f' if unit == ' nats' else '.3g'}}{unit}"
-                )
-        self.say("   ".join([*parts, *self.latest]))
+                number = f"{value:.2f}" if unit == " nats" else f"{value:.3g}"
+                parts.append(f"{name.replace('_', ' ')} {number}{unit}")
+        self.say(joined([*parts, *self.speed]))
 
     def close(self) -> None:
         if self.bar is not None:
@@ -96,7 +125,7 @@ class Console:
 
 
 def emit(result: dict[str, Any], text: str, as_json: bool) -> None:
-    """Print a result: as one JSON object, or as the text made for people."""
+    """Print a result: as one JSON object, or as text for people."""
     # The bytes of a folder's name need not be text.
     click.echo(
         json.dumps(result, allow_nan=False) if as_json else text.encode("utf-8", "replace").decode()
@@ -104,13 +133,28 @@ def emit(result: dict[str, Any], text: str, as_json: bool) -> None:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Rows as a plain table."""
+    """Return rows as a table, or as lists of names and values if the terminal is too narrow."""
     import pandas
 
-    return pandas.DataFrame(rows).to_string(index=False, na_rep="")
+    text = pandas.DataFrame(rows).to_string(index=False, na_rep="")
+    if max(map(len, text.splitlines())) <= width():
+        return text
+    names = max(len(name) for row in rows for name in row)
+    lists = ["\n".join(f"{name:<{names}}  {row[name]}" for name in row) for row in rows]
+    return "\n\n".join(lists)
 
 
-def stopped(number: int, folder: Any) -> None:
-    """Say how to go on after a signal, and leave with its status."""
-    say(f"Stopped; everything is saved. Go on with: drawbench resume {folder}")
+def this_command() -> str:
+    """Return how this program was started, for commands that can be pasted."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        return "python -m drawbench"
+    if program.suffix == ".py":
+        return f"python {os.path.relpath(program)}"
+    return program.name if shutil.which(program.name) else os.path.relpath(program)
+
+
+def stopped(number: int, folder: Any) -> NoReturn:
+    """Say how to resume after a signal, and leave with its status."""
+    say(f"Stopped; everything is saved. Resume with: drawbench resume {folder}")
     sys.exit(128 + number)

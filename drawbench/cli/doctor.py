@@ -7,66 +7,63 @@ import click
 from drawbench.cli import options
 
 MARKS = {"verified": "ok", "unverified": "??", "missing": "--", "damaged": "!!"}
+PACKAGES = (
+    *("drawbench", "torch", "torchvision", "scikit-learn", "pandas", "matplotlib", "numpy"),
+    *("safetensors", "filelock"),
+)
+TESTED_SYSTEMS = ("Linux",)
 
 
 @click.command(epilog="\b\nExample:\n  drawbench doctor --sources ~/data\n")
 @options.SOURCES
 @options.common
 def command(sources: Path | None, as_json: bool) -> None:
-    """Versions, devices, data found; what is missing and how to get it. Downloads nothing."""
+    """Versions, devices, data; what is missing and how to get it. Downloads nothing."""
     import importlib.metadata
     import os
     import platform
 
     import torch
 
+    from drawbench import data
     from drawbench.cli import console
-    from drawbench.data import sources as origins
+    from drawbench.data import digits
     from drawbench.fast import native
 
-    packages = (
-        "drawbench",
-        "torch",
-        "torchvision",
-        "scikit-learn",
-        "pandas",
-        "matplotlib",
-        "numpy",
-        "safetensors",
-    )
-    versions = {
-        "python": platform.python_version(),
-        **{name: importlib.metadata.version(name) for name in packages},
-    }
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    root = origins.sources_root(sources)
-    findings = origins.survey(root)
-    text = ["Versions", *(f"  {name:<14}{version}" for name, version in versions.items()), ""]
-    text += [
-        "Devices",
+    why = native.why_no_kernels()
+    root = data.sources_root(sources)
+    findings = digits.survey(root)
+    tested = platform.system() in TESTED_SYSTEMS
+    advice = "" if tested else " (untested: drawbench is tested on Linux)"
+    lines = ["Versions", *(f"  {name:<14}{version}" for name, version in versions.items())]
+    lines += [
+        "",
+        "Machine",
+        f"  system        {platform.platform()}{advice}",
         f"  cpu           {os.cpu_count()} cores, {torch.get_num_threads()} threads used",
+        *(f"  cuda:{index}        {name}" for index, name in enumerate(devices)),
+        *([] if devices else ["  cuda          none found: training uses the CPU"]),
+        f"  kernels       {f'none, so training is slower: {why}' if why else 'compiled'}",
+        "",
+        f"Data in {root} (change with --sources DIR or DRAWBENCH_SOURCES)",
     ]
-    text += [f"  cuda:{index}        {name}" for index, name in enumerate(devices)] or [
-        "  cuda          none found: the CPU trains"
-    ]
-    fast = native.kernels() is not None
-    text += [
-        f"  kernels       {'compiled for this machine' if fast else 'none: no C compiler found (set CC); training is slower without'}"
-    ]
-    text += ["", f"Data in {root} (--sources DIR or DRAWBENCH_SOURCES changes this)"]
     for finding in findings:
-        text.append(
-            f"  {MARKS[finding.state]}  {finding.name:<18}{finding.state:<12}{finding.where}"
-        )
+        mark = MARKS[finding.state]
+        lines.append(f"  {mark}  {finding.name:<18}{finding.state:<12}{finding.where}")
         if finding.advice:
-            text.append(f"      {finding.advice}")
-    data = [vars(finding) for finding in findings]
+            lines.append(f"      {finding.advice}")
     result = {
         "versions": versions,
+        "system": platform.platform(),
+        "tested": tested,
         "cores": os.cpu_count(),
         "cuda": devices,
-        "kernels": fast,
+        "kernels": not why,
+        "why_no_kernels": why,
         "sources": str(root),
-        "data": data,
+        "data": [vars(finding) for finding in findings],
     }
-    console.emit(result, "\n".join(text), as_json)
+    console.emit(result, "\n".join(lines), as_json)

@@ -1,5 +1,6 @@
 """``drawbench generate``."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -9,19 +10,21 @@ from drawbench.cli import options, sharing
 from drawbench.config import Generate
 
 # The recipe of a data set unless another is given.
-RECIPES = {name: name for name in ("mnist", "mnist2", "svhn", "cifar10", "folder")}
+RECIPES = ("mnist", "mnist2", "svhn", "cifar10", "folder")
 
 
 @click.command(
+    cls=options.TrainingCommand,
     epilog="""\b
 Examples:
   drawbench generate                                     30 minutes on binarised MNIST
   drawbench generate --no-attention --glimpses 20        the same without windows
   drawbench generate --dataset mnist2                    two digits on a large canvas
   drawbench generate --dataset folder --images photos/   your own pictures
-  drawbench generate --from RUN --seed 3                 other samples and films of a trained model
+  drawbench generate --model mymodel:network             your own generator, see docs/extending.md
+  drawbench generate --from RUN --seed 3                 more samples of a trained model
 Settings can come from the environment too: DRAWBENCH_GENERATE_GLIMPSES=32.
-"""
+""",
 )
 @options.recipe(Generate)
 @options.settings(Generate)
@@ -30,7 +33,7 @@ Settings can come from the environment too: DRAWBENCH_GENERATE_GLIMPSES=32.
     "--from",
     "origin",
     type=click.Path(path_type=Path),
-    help="Train nothing: measure and draw with the model of this run.",
+    help="Do not train: draw samples with the model of this run.",
 )
 @click.option(
     "--pictures",
@@ -42,14 +45,9 @@ Settings can come from the environment too: DRAWBENCH_GENERATE_GLIMPSES=32.
 @click.option(
     "--out",
     type=options.folder,
-    help="With --from: where the pictures go.  [default: the run's folder]",
+    help="With --from: where the pictures go.  [default: the run's figures]",
 )
-@click.option("--run", "name", help="Name of the run folder.  [default: made from the settings]")
-@options.FORCE
-@options.RUNS
-@options.DATASETS
-@options.SOURCES
-@options.common
+@options.NEW_RUN
 def command(
     recipe: str | None,
     given: dict[str, Any],
@@ -57,61 +55,62 @@ def command(
     origin: Path | None,
     pictures: int,
     out: Path | None,
-    name: str | None,
-    force: bool,
-    runs: Path,
-    datasets: Path,
-    sources: Path | None,
-    as_json: bool,
+    trust: tuple[str, ...],
+    **place: Any,
 ) -> None:
-    """Train a network that draws, measure the bound on its likelihood, and film it drawing.
+    """Train a network that draws, measure the bound on its likelihood, and show it drawing.
 
     Writes a run folder with the configuration, the learning curve, the best weights, the result,
-    pictures and films.
+    pictures and animations.
     """
     if origin is not None:
-        seed, many = given.pop("seed", 0), given.pop("processes", None)
-        if given or no_attention or recipe or name:
-            unwanted = next(
-                iter(
-                    [
-                        *given,
-                        *(["no_attention"] if no_attention else []),
-                        *(["recipe"] if recipe else []),
-                        "run",
-                    ]
-                )
-            )
+        seed = given.pop("seed", 0)
+        unwanted = [*given, *(name for name in ("recipe",) if recipe)]
+        unwanted += ["no-attention"] if no_attention else []
+        unwanted += ["run"] if place["name"] else []
+        if unwanted:
             raise click.UsageError(
-                f"--from takes a trained model as it is; leave out --{unwanted.replace('_', '-')}"
+                f"--from takes a trained model as it is; leave out "
+                f"--{unwanted[0].replace('_', '-')}"
             )
-        sharing.start(many)
-        from drawbench.cli import console, generating
-
-        generating.draw_from(
-            origin, seed, pictures, out, datasets, sources, console.Console(), as_json
-        )
+        _draw(origin, seed, pictures, out, trust, place["as_json"])
         return
     if out is not None:
         raise click.UsageError(
-            "--out goes with --from RUN; the place of a new run is --runs DIR and --run NAME"
+            "--out goes with --from RUN; a new run's place is --runs DIR and --run NAME"
         )
     if no_attention:
         if given.get("attention", "none") != "none":
             raise click.UsageError(
-                f"--no-attention and --attention {given['attention']} contradict each other"
+                f"--no-attention contradicts --attention {given['attention']}; give one of them"
             )
         given["attention"] = "none"
-    config = sharing.configured(
-        options.configure(Generate, recipe or RECIPES[given.get("dataset", "mnist")], given), given
-    )
-    from drawbench.cli import console, generating, running
-    from drawbench.runs import Run, command_line, refuse_taken
+    dataset = given.get("dataset", "mnist")
+    usual = dataset if dataset in RECIPES and given.get("model", "draw") == "draw" else None
+    config = sharing.configured(options.configure(Generate, recipe or usual, given), given)
+    from drawbench.cli import training
 
-    screen = console.Console()
-    folder = running.folder_for(runs, name, generating.name_of(config))
-    refuse_taken(folder, force)  # before minutes of work, not after
-    experiment = generating.experiment(config, datasets, sources, screen)
-    experiment.plan()
-    run = Run.create(folder, experiment.config, command=command_line(), force=force)
-    generating.finish(experiment, run, screen, as_json, pictures)
+    training.start(config, trusted=options.trusted(given, trust), pictures=pictures, **place)
+
+
+def _draw(
+    folder: Path, seed: int, pictures: int, out: Path | None, trust: tuple[str, ...], as_json: bool
+) -> None:
+    """Draw samples with a trained model; its data need not be there."""
+    from drawbench import tasks
+    from drawbench.cli import console
+    from drawbench.errors import Problem
+    from drawbench.tasks.pictures import draw_samples
+    from drawbench.user_code import blamed
+
+    run, config, model = tasks.load_run(folder, trust)
+    if config.task != "generate":
+        raise Problem(f"{folder} is a run of {config.task!r}, not of a generator")
+    place, name = out or run.figures, config.model.model
+    with blamed(name) if ":" in name else contextlib.nullcontext():
+        drawn = draw_samples(model, None, place, pictures, seed, suffix=f"-seed{seed}")
+    if not drawn:
+        raise Problem(f"{name} has no method sample, so it cannot draw without an image")
+    paths = [str(path) for path in drawn]
+    text = "\n".join(["Written:", *(f"  {path}" for path in paths)])
+    console.emit({"run": str(folder), "seed": seed, "figures": paths}, text, as_json)

@@ -8,8 +8,14 @@ import click
 from drawbench.cli import options
 from drawbench.config import MakeData
 
-# What a data set is unless a recipe or a flag says otherwise.
-RECIPES = {"cluttered": "cluttered-100", "mnist2": "two-digits-60"}
+RECIPES = {"cluttered": "cluttered-100", "mnist2": "two-digits-60"}  # by data set
+SPLITS = ("train", "validation", "test")
+
+
+def _count(split: str) -> Any:
+    return click.option(
+        f"--{split}", type=click.IntRange(1), help="Images of this part.  [default: one per digit]"
+    )
 
 
 @click.command(
@@ -27,21 +33,13 @@ Examples:
 @click.option(
     "--seed", type=click.IntRange(0), help="Seed of everything random in the files.  [default: 0]"
 )
-@click.option(
-    "--train", type=click.IntRange(1), help="Training images.  [default: the digits there are]"
-)
-@click.option(
-    "--validation",
-    type=click.IntRange(1),
-    help="Validation images.  [default: the digits there are]",
-)
-@click.option(
-    "--test", type=click.IntRange(1), help="Test images.  [default: the digits there are]"
-)
+@_count("train")
+@_count("validation")
+@_count("test")
 @click.option(
     "--out",
     type=options.folder,
-    help="The folder to make.  [default: one named after the data set, in --datasets]",
+    help="Folder to write.  [default: one named after the data set, in --datasets]",
 )
 @options.FORCE
 @options.DATASETS
@@ -52,56 +50,47 @@ def command(
     recipe: str | None,
     given: dict[str, Any],
     seed: int | None,
-    train: int | None,
-    validation: int | None,
-    test: int | None,
     out: Path | None,
     force: bool,
     datasets: Path,
     sources: Path | None,
     as_json: bool,
+    **counts: int | None,
 ) -> None:
     """Make a data set of digits on a canvas: cluttered, or mnist2 (two digits)."""
     from drawbench import figures
     from drawbench.cli import console
-    from drawbench.data import sources as origins
-    from drawbench.data import store
-    from drawbench.tasks.classify import scene_of
+    from drawbench.data import digits, sources_root, stored
+    from drawbench.data.scenes import scene_of
 
-    chosen = {**given, "dataset": dataset, **({} if seed is None else {"data_seed": seed})}
-    config = options.configure(MakeData, recipe or RECIPES[dataset], chosen)
+    given = {**given, "dataset": dataset} | ({} if seed is None else {"data_seed": seed})
+    settings = options.configure(MakeData, recipe or RECIPES[dataset], given).data
     screen = console.Console()
-    scene = scene_of(config.data)
-    source = origins.load(config.data.source, origins.sources_root(sources), warn=screen.say)
-    folder = out or store.default_folder(
-        datasets, scene, dataset, source.name, config.data.data_seed
-    )
-    counts = {
-        name: n
-        for name, n in zip(origins.SPLITS, (train, validation, test), strict=True)
-        if n is not None
-    }
-    card = store.write(
+    scene = scene_of(settings)
+    source = digits.load(settings.source, sources_root(sources), warn=screen.say)
+    folder = out or stored.default_folder(datasets, scene, dataset, source.name, settings.data_seed)
+    card = stored.write(
         folder,
         scene,
         source,
         dataset,
-        config.data.data_seed,
-        counts=counts,
+        settings.data_seed,
+        counts={split: count for split in SPLITS if (count := counts[split])},
         force=force,
         progress=lambda done, total: screen.progress(done, total, {}),
         say=screen.say,
     )
     screen.close()
-    sample = store.load(folder, "train")
+    sample = stored.load(folder, "train")
     figures.save(figures.montage(sample.images[:64], sample.labels[:64]), folder, "montage")
-    many = "digits" if scene.digits > 1 else "digit"
     lines = [
-        f"{folder}: {scene.canvas}x{scene.canvas}, {scene.digits} {many}, {scene.clutter} pieces of clutter, digits from {source.name}.",
+        f"{folder}: {scene.canvas}x{scene.canvas}, {scene.digits} digit"
+        f"{'s' if scene.digits > 1 else ''}, {scene.clutter} pieces of clutter, digits from "
+        f"{source.name}.",
         *(f"  {name}.npz  {n:,} images" for name, n in card["counts"].items()),
         "  card.json, montage.png",
         "Next: drawbench classify --glimpses 8"
         if scene.digits == 1
-        else f"Next: look at {folder / 'montage.png'}",
+        else "Next: drawbench generate --dataset mnist2",
     ]
     console.emit({"folder": str(folder), **card}, "\n".join(lines), as_json)

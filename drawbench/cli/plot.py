@@ -1,6 +1,8 @@
 """``drawbench plot``."""
 
+import math
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -20,35 +22,49 @@ class RunsByDefault(click.Group):
     cls=RunsByDefault,
     epilog="""\b
 Examples:
-  drawbench plot results/runs/quickstart       curves, glimpse paths, film
+  drawbench plot results/runs/quickstart       curves, glimpses, animations
+  drawbench plot results/runs/photos --images photos/   a run on a folder of images
   drawbench plot attention                     what a window does, on an example
   drawbench plot attention --window 0.2,-0.3,0,-1,0 --image photo.png --out zoom.png
 """,
 )
 def command() -> None:
-    """Draw the figures of runs (plot RUN...), or the attention explained (plot attention)."""
+    """Draw the figures of runs (plot RUN...), or explain the attention (plot attention)."""
 
 
 @command.command("runs")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@options.IMAGES
+@options.TRUST
 @options.DATASETS
 @options.SOURCES
 @options.common
-def plot_runs(runs: tuple[Path, ...], datasets: Path, sources: Path | None, as_json: bool) -> None:
+def plot_runs(
+    runs: tuple[Path, ...],
+    images: Path | None,
+    trust: tuple[str, ...],
+    datasets: Path,
+    sources: Path | None,
+    as_json: bool,
+) -> None:
     """Draw all figures of finished runs again, into their folders."""
-    from drawbench.cli import console, running
+    from drawbench import tasks
+    from drawbench.cli import console, training
+    from drawbench.tasks import task as lifecycle
 
-    drawn: dict[str, list[str]] = {}
+    figures: dict[str, list[str]] = {}
     for folder in runs:
-        opened = running.open_run(folder)
-        kind = running.KINDS[opened.config.task]
+        run = tasks.open_run(folder)
+        result = run.result()  # before the data are loaded: a run need not be finished
         screen = console.Console()
-        experiment = kind.experiment(opened.config, datasets, sources, screen)
+        config = options.with_images(run.config, images)
+        task = training.create(config, datasets, sources, screen, trust)
+        model = lifecycle.best_model(task, run)
         screen.close()
-        drawn[str(folder)] = [str(path) for path in kind.redraw(experiment, opened)]
-    console.emit(
-        {"figures": drawn}, "\n".join(path for paths in drawn.values() for path in paths), as_json
-    )
+        paths = task.draw(run, model, result, training.PICTURES)
+        figures[str(folder)] = [str(path) for path in paths]
+    text = "\n".join(path for paths in figures.values() for path in paths)
+    console.emit({"figures": figures}, text, as_json)
 
 
 class WindowNumbers(click.ParamType):
@@ -57,8 +73,6 @@ class WindowNumbers(click.ParamType):
     name = "five numbers"
 
     def convert(self, value, param, ctx) -> tuple[float, ...]:
-        import math
-
         try:
             numbers = tuple(float(word) for word in value.split(","))
         except ValueError:
@@ -68,17 +82,13 @@ class WindowNumbers(click.ParamType):
         return numbers
 
 
-# A wide window, a narrow one, a blurred one and one that leaves the image.
-EXAMPLES = ("0,0,3,0,0", "0,0,0,-1.2,0", "0.3,-0.2,3,-1.2,0", "0.9,0.7,0,-0.7,0")
-
-
 @command.command("attention")
 @click.option(
     "--window",
     "windows",
     type=WindowNumbers(),
     multiple=True,
-    help="g~X,g~Y,log s2,log d~,log gamma; repeat for more rows.",
+    help="g~X,g~Y,log s2,log d~,log gamma; repeat for more rows.  [default: aimed at the digit]",
 )
 @click.option(
     "--patch",
@@ -90,87 +100,85 @@ EXAMPLES = ("0,0,3,0,0", "0,0,0,-1.2,0", "0.3,-0.2,3,-1.2,0", "0.9,0.7,0,-0.7,0"
 @click.option(
     "--image",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="A picture file.  [default: a cluttered digit]",
+    help="An image file.  [default: a cluttered digit]",
 )
 @click.option(
     "--seed",
     type=click.IntRange(0, 2**62),
     default=0,
     show_default=True,
-    help="Of the example picture.",
+    help="Seed of the example image.",
 )
 @click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("results/figures/attention.png"),
     show_default=True,
+    help="The figure to write, .png, .pdf or .svg.",
 )
 @options.common
 def plot_attention(
     windows: tuple, patch: int, image: Path | None, seed: int, out: Path, as_json: bool
 ) -> None:
-    """The grid, the filters, the patch read and what a write puts back, for chosen windows."""
+    """Show the grid, the filters, the patch read and what a write puts back, for some windows."""
     import torch
 
     from drawbench import attention, figures
     from drawbench.cli import console
+    from drawbench.data import image_files
 
-    picture = _picture(image) if image else _example(seed)
-    numbers = torch.tensor(
-        windows or [tuple(float(word) for word in example.split(",")) for example in EXAMPLES]
-    )
+    form = out.suffix[1:]
+    if form not in ("png", "pdf", "svg"):
+        raise click.UsageError(f"--out must end in .png, .pdf or .svg, got {out.name}")
+    if image:
+        picture = torch.from_numpy(image_files.read(image))
+        box = (0, 0, *picture.shape[-2:])
+    else:
+        picture, box = _example(seed)
     height, width = picture.shape[-2:]
+    numbers = torch.tensor(windows or _windows_at(box, height, width, patch))
     window = attention.window(numbers, height, width, patch)
-    if out.suffix not in (".png", ".pdf"):
-        raise click.UsageError(f"--out must end in .png or .pdf, got {out.name}")
-    paths = figures.save(
-        figures.attention_explained(picture, window, patch),
-        out.parent,
-        out.stem,
-        formats=(out.suffix[1:],),
-    )
-    console.emit(
-        {"figures": [str(path) for path in paths]}, "\n".join(str(path) for path in paths), as_json
-    )
+    figure = figures.attention_explained(picture, window, patch)
+    paths = [str(path) for path in figures.save(figure, out.parent, out.stem, formats=(form,))]
+    console.emit({"figures": paths}, "\n".join(paths), as_json)
 
 
-def _picture(path: Path):
-    """A picture file as float32 (C, H, W) in [0, 1]."""
-    import numpy as np
-    import torch
-    from PIL import Image
-
-    from drawbench.data import photographs
-    from drawbench.errors import Problem
-
-    try:
-        with Image.open(path, formats=photographs.FORMATS) as file:
-            if file.width * file.height > 1 << 24:
-                raise Problem(
-                    f"{path} has {file.width}x{file.height} pixels; 16 million are enough to look at"
-                )
-            values = np.array(
-                file.convert("L" if file.mode in ("1", "L", "I", "F", "I;16") else "RGB")
-            )
-    except Problem:
-        raise
-    except Exception as error:  # a broken file makes Pillow raise nearly anything
-        raise Problem(
-            f"{path} is not a picture that can be read: {' '.join(str(error).split())}"
-        ) from error
-    return (
-        torch.from_numpy(values if values.ndim == 3 else values[..., None]).permute(2, 0, 1).float()
-        / 255
-    )
-
-
-def _example(seed: int):
-    """A cluttered scene of embedded digits, float32 (1, 100, 100)."""
+def _example(seed: int) -> tuple[Any, tuple[int, ...]]:
+    """Return a cluttered scene of embedded digits, uint8 (1, 100, 100), and its digit's box."""
     import torch
 
-    from drawbench.data import scenes, sources
-    from drawbench.data.scenes import Scene
-    from drawbench.evaluation.error_rate import as_input
+    from drawbench.data import digits, scenes
 
-    part = sources.load("digits", Path()).splits["test"]
-    return as_input(scenes.fresh(part, Scene(), torch.tensor([seed]), 0, "example").images)[0]
+    part = digits.load("digits", Path()).splits["test"]
+    rendering = scenes.fresh(part, scenes.Scene(), torch.tensor([seed]), 0, "example")
+    return rendering.images.reshape(1, 100, 100), tuple(rendering.boxes[0, 0].tolist())
+
+
+def _windows_at(
+    box: tuple[int, ...], height: int, width: int, patch: int
+) -> list[tuple[float, ...]]:
+    """Return numbers of four windows: wide; sharp on a box; blurred on it; leaving the image.
+
+    Args:
+        box: top, left, height and width, pixels from 0.
+    """
+    top, left, tall, wide = box
+    x = 2 * (left + (wide + 1) / 2) / (width + 1) - 1
+    y = 2 * (top + (tall + 1) / 2) / (height + 1) - 1
+    side = max(height, width, 2) - 1
+    zoom = min(
+        math.log(max(tall, wide) / side), -0.7
+    )  # if the box is the image, look at its middle
+
+    def numbers(x: float, y: float, zoom: float, blur: float) -> tuple[float, ...]:
+        """Return numbers of filters ``blur`` strides wide."""
+        stride = side / max(patch - 1, 1) * math.exp(zoom)
+        return x, y, 2 * math.log(blur * stride), zoom, 0.0
+
+    corner = math.copysign(0.9, x), math.copysign(0.7, y)
+    return [
+        numbers(0, 0, 0, 0.5),
+        numbers(x, y, zoom, 0.4),
+        numbers(x, y, zoom, 1.6),
+        numbers(*corner, -0.7, 0.4),
+    ]

@@ -10,11 +10,12 @@ from drawbench.config import Classify
 
 
 @click.command(
+    cls=options.TrainingCommand,
     epilog="""\b
 Examples:
   drawbench quickstart
   drawbench quickstart --time-budget 1
-"""
+""",
 )
 @options.settings(Classify, skip=("dataset", "digits", "source", "processes"))
 @click.option(
@@ -28,26 +29,31 @@ Examples:
 @options.DATASETS
 @options.common
 def command(given: dict[str, Any], name: str, runs: Path, datasets: Path, as_json: bool) -> None:
-    """The whole tour without network or data: train, test and watch a network find a digit in
-    clutter.
+    """Take the whole tour without network or data: watch a network find a digit in clutter.
 
     Uses the small digits that come with scikit-learn; takes two to three minutes on two cores.
     """
-    from drawbench.cli import classifying, console, running
-    from drawbench.runs import Run, command_line
+    from drawbench.cli import console, training
 
-    config = options.configure(Classify, "quickstart", given)
-    screen = console.Console()
-    folder = running.folder_for(runs, name, classifying.name_of(config))
-    experiment = classifying.experiment(config, datasets, None, screen)
-    experiment.plan()
-    run = Run.create(folder, experiment.config, command=command_line(), force=True)
-    classifying.finish(experiment, run, screen, as_json)
+    folder = training.start(
+        options.configure(Classify, "quickstart", given),
+        name=name,
+        force=True,
+        runs=runs,
+        datasets=datasets,
+        sources=None,
+        trusted=options.trusted(given, ()),
+        as_json=as_json,
+    )
+    drawbench = console.this_command()
     console.say(f"""
 What to try next:
-  drawbench plot {folder}                       all figures of this run again
-  drawbench plot attention                      what the five numbers of a window do
-  drawbench evaluate {folder} --clutter 0..8..2
-  drawbench make-data cluttered                 real MNIST, 100x100 (downloads it once)
-  drawbench classify --glimpses 8               the paper's task
-  drawbench doctor                              what is here and what is missing""")
+  {drawbench} plot {folder}                       all figures of this run again
+  {drawbench} plot attention                      what the five numbers of a window do
+  {drawbench} evaluate {folder} --clutter 0..8..2
+  {drawbench} make-data cluttered                 real MNIST, 100x100 (downloads it once)
+  {drawbench} classify --glimpses 8               the paper's task
+  {drawbench} doctor                              what is here and what is missing""")
+
+
+command.recipe = "quickstart"

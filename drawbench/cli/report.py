@@ -20,18 +20,19 @@ Examples:
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("results/report.html"),
     show_default=True,
+    help="The page to write.",
 )
 @options.common
 def command(places: tuple[Path, ...], out: Path, as_json: bool) -> None:
-    """Make one page of finished runs: tables to sort, figures, and films to step through.
+    """Make one page of finished runs: headlines, animations, sortable tables and figures.
 
-    A single file that needs no network: open it by double click, or send it to somebody.
+    It is a single file that needs no network: open it with a double click, or send it to somebody.
     """
     from drawbench import files, report
     from drawbench.cli import console
 
-    found = options.records_in(places)
-    content = report.page(found, console.say).encode()
+    runs = options.records_in(places)
+    content = report.page(runs, console.say).encode()
     files.write_atomically(out, content)
-    result = {"page": str(out), "bytes": len(content), "runs": [record.pointer for record in found]}
+    result = {"page": str(out), "bytes": len(content), "runs": [record.pointer for record in runs]}
     console.emit(result, f"{out} ({len(content) / 1e6:.1f} MB)", as_json)

@@ -5,33 +5,61 @@ from pathlib import Path
 import click
 
 from drawbench.cli import options, sharing
+from drawbench.errors import Problem
 
 
 @click.command(
     epilog="""\b
 Examples:
-  drawbench resume results/runs/classify-draw-8-seed0
+  drawbench resume results/runs/NAME
   drawbench resume RUN --processes 1
 """
 )
 @options.RUN_ARGUMENT
 @sharing.PROCESSES
+@options.IMAGES
+@options.TENSORBOARD
+@options.TRUST
 @options.DATASETS
 @options.SOURCES
 @options.common
 def command(
-    run: Path, processes: int | None, datasets: Path, sources: Path | None, as_json: bool
+    run: Path,
+    processes: int | None,
+    images: Path | None,
+    tensorboard: bool,
+    trust: tuple[str, ...],
+    datasets: Path,
+    sources: Path | None,
+    as_json: bool,
 ) -> None:
-    """Go on with a run exactly where it stopped.
+    """Continue a run exactly where it stopped.
 
     The result is the same to the bit as if it had never stopped, for the same versions and the same
-    number of threads and of processes (the run's own, unless another is given; with that it is the
-    same to rounding). A run that is finished is measured again and its figures are drawn again.
+    number of threads and processes (the run's own, unless you give another; then it is the same to
+    rounding). A finished run is left as it is.
     """
-    from drawbench.cli import console, running
+    from drawbench import tasks
+    from drawbench.cli import console, training
 
-    opened = running.open_run(run)
+    opened = tasks.open_run(run)
+    result = None
+    if opened.finished:
+        try:
+            result = opened.result()
+        except Problem as problem:
+            console.say(f"{problem}; measuring the finished run again.")
+    if result is not None:
+        console.say(
+            f"{run} is finished; there is nothing to resume. "
+            f"Measure it again with: drawbench evaluate {run}"
+        )
+        text = console.table([training.model_row(result) | training.measured_row(result)])
+        console.emit({**result, "run": str(run)}, text, as_json)
+        return
     sharing.start(processes, opened.config.training.processes)
-    kind = running.KINDS[opened.config.task]
     screen = console.Console()
-    kind.finish(kind.experiment(opened.config, datasets, sources, screen), opened, screen, as_json)
+    config = options.with_images(opened.config, images)
+    task = training.create(config, datasets, sources, screen, trust)
+    reporter = training.listeners(screen, run, tensorboard)
+    training.finish(task, opened, reporter, as_json=as_json)

@@ -1,6 +1,4 @@
-"""Several processes on the command line: each runs the same command line, and the first alone
-reads, writes and prints.
-"""
+"""Several processes on the command line: all run the same one, and the first alone prints."""
 
 import sys
 from typing import Any
@@ -17,25 +15,26 @@ PROCESSES = click.option(
 )
 
 
-def start(processes: int | None, usual: int = 1) -> None:
-    """Go on as one of so many processes. Returns in each of them, and not in the one that starts
-    them, which ends as they do.
+def start(processes: int | None, default: int = 1) -> None:
+    """Continue as several processes: return in each of them; the one that starts them ends.
 
     Args:
-        processes: how many, if it was said; under torchrun it is not to be said.
-        usual: how many if it was not said.
+        processes: how many the command line asks for; torchrun decides by itself.
+        default: how many if it does not ask.
     """
     if processes is not None and distributed.by_torchrun():
         raise click.UsageError(
-            "torchrun says how many processes there are (--nproc-per-node); leave out --processes"
+            "torchrun sets the number of processes (--nproc-per-node); leave out --processes"
         )
-    if distributed.size() == 1 and (processes or usual) > 1 and not distributed.by_torchrun():
-        sys.exit(distributed.launch([sys.executable, *sys.orig_argv[1:]], processes or usual))
+    if distributed.size() == 1 and (processes or default) > 1 and not distributed.by_torchrun():
+        sys.exit(distributed.launch([sys.executable, *sys.orig_argv[1:]], processes or default))
 
 
 def configured(config: Any, given: dict[str, Any]) -> Any:
-    """:func:`start` for a configuration with these settings ``given``; returns it with the number
-    of processes that there are.
+    """Call :func:`start` for a configuration; return it with the number of processes there are.
+
+    Args:
+        given: the settings on the command line.
     """
     start(given.get("processes"), config.training.processes)
     return configs.replace(config, processes=distributed.size())

@@ -1,6 +1,7 @@
-"""One record for what a model is shown: images, and the labels or the condition that go with them."""
+"""Images with what is known about them: the record that data sets hand out and models are fed."""
 
 import hashlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -8,13 +9,11 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """Images with what is known about them; a whole part of a data set is a batch too."""
+    """Images with their labels or conditions; a whole part of a data set is a batch too."""
 
     images: Tensor  #: uint8 (B, C, H, W)
     labels: Tensor | None = None  #: int64 (B,), the class of each image
-    condition: Tensor | None = (
-        None  #: (B, ...), what a conditional generator is told: a caption, a label
-    )
+    condition: Tensor | None = None  #: (B, ...), the input of a conditional generator: a caption
 
     def __len__(self) -> int:
         return len(self.images)
@@ -22,6 +21,10 @@ class Batch(NamedTuple):
     def at(self, rows: Tensor) -> "Batch":
         """Return the images at the indices ``rows`` (int64), with their labels and conditions."""
         return self._map(lambda field: field[rows.to(field.device)])
+
+    def with_images(self, images: Tensor) -> "Batch":
+        """Return other images with the same labels and conditions."""
+        return Batch(images, *self[1:])  # `_replace` relies on the length of a tuple
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the same batch on another device."""
@@ -36,5 +39,6 @@ class Batch(NamedTuple):
             total.update(self.labels.cpu().to(torch.uint8).numpy().data)
         return total.hexdigest()
 
-    def _map(self, change) -> "Batch":
-        return Batch(*(None if field is None else change(field) for field in self))
+    def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        labels, condition = (field if field is None else change(field) for field in self[1:])
+        return Batch(change(self.images), labels, condition)

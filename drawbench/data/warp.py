@@ -1,5 +1,4 @@
-"""Small random distortions of digits, so that a network trained for long does not learn 55,000
-pictures by heart.
+"""Small random distortions of digits, against overfitting to 55,000 of them in long trainings.
 
 Simard, Steinkraus & Platt, *Best practices for convolutional neural networks applied to visual
 document analysis* (ICDAR 2003) found affine and elastic distortions to be worth a factor of two on
@@ -13,30 +12,30 @@ from torch import Tensor
 
 from drawbench import streams
 
-# largest change of an entry of the 2x2 matrix at strength 1: about 9 degrees, or 15 % in size
-AFFINE = 0.15
+AFFINE = 0.15  # greatest change of an entry of the 2x2 matrix at strength 1: 9 degrees, 15% in size
 ELASTIC = 1.0  # standard deviation of the displacement of a node at strength 1, pixels
 NODES = 5  # on a side of the lattice whose displacements are smoothly interpolated
 
 
 def warp(images: Tensor, index: Tensor, strength: float, seed: int, *name: str | int) -> Tensor:
-    """Distort each picture by a random linear map about its centre and a smooth random field of
-    displacements.
+    """Distort each image by a random linear map about its centre and a smooth random field.
 
-    Args: images: uint8 (B, H, W). index: int64 (B,), the number of each presentation: its
-        distortion follows from (seed, name, index) alone. strength: 0 changes nothing, 1 is about
-        as far as a digit still looks written by a hand. seed, name: of the distortions.
+    Args:
+        images: uint8 (B, H, W).
+        index: int64 (B,), the number of each presentation: its distortion follows from
+            (seed, name, index) alone.
+        strength: 0 changes nothing; at 1 a digit still looks handwritten.
+        seed, name: of the distortions.
 
     Returns:
-        uint8 (B, H, W), bilinearly sampled, black where a picture is left.
+        uint8 (B, H, W), bilinearly sampled, black beyond the edges.
     """
     count, height, width = images.shape
     size = torch.tensor([width, height], dtype=torch.float32, device=images.device)
     numbers = streams.normals(index, 4 + 2 * NODES**2, seed, *name, "warp").float()
-    # The error function of a normal number is uniform, so that no rare draw turns a digit over.
-    linear = torch.eye(2, device=images.device) + strength * AFFINE * torch.erf(
-        numbers[:, :4] / 2**0.5
-    ).view(count, 2, 2)
+    # The error function of a normal number is uniform, so no rare draw turns a digit over.
+    uniform = torch.erf(numbers[:, :4] / 2**0.5).view(count, 2, 2)
+    linear = torch.eye(2, device=images.device) + strength * AFFINE * uniform
     grid = F.affine_grid(
         torch.cat([linear, linear.new_zeros(count, 2, 1)], dim=2),
         [count, 1, height, width],

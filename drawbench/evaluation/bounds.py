@@ -1,25 +1,28 @@
 """Variational bounds measured on many images: every image once, sums in float64, noise by the
 image's number.
 
-The noise of image ``n`` and sample ``s`` is a function of (seed, ``n``, ``s``), so neither the
-batch size nor which other images are measured, nor by how many processes, changes what is measured
-(beyond the last bits of float32 matrix products).
+The noise of image ``n`` and sample ``s`` is a function of (seed, ``n``, ``s``), so the result does
+not depend on the batch size, the number of processes, or which other images are measured (beyond
+the last bits of float32 matrix products).
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from drawbench import distributed, fast, likelihood, streams
+from drawbench import distributed, fast, likelihood, models, streams
+from drawbench.data.batch import Batch
 from drawbench.errors import Problem
 from drawbench.evaluation.error_rate import Z_95
-from drawbench.models import Generator
+from drawbench.models.common import as_images
 
 BATCH = 250  # images at a time
+Records = Iterator[tuple[Any, Tensor, Tensor]]  # a record, its images and its noise
 
 
 @dataclass(frozen=True)
@@ -27,9 +30,11 @@ class Bound:
     """The bound ``Lx + Lz`` of N images (DRAW, equation 12), each the mean over S samples of its
     latents, in nats.
 
-    Attributes: reconstruction: float64 (N,), ``-log p(x | z)``. kl: float64 (N, T), the KL of each
-        step. sample_variance: float64 (N,), of one sample's bound around its image's mean; not a
-        number for S = 1. samples: S.
+    Attributes:
+        reconstruction: float64 (N,), ``-log p(x | z)``.
+        kl: float64 (N, T), the KL of each step.
+        sample_variance: float64 (N,), of one sample's bound about its image's mean; NaN for S = 1.
+        samples: S.
     """
 
     reconstruction: np.ndarray
@@ -39,7 +44,7 @@ class Bound:
 
     @property
     def per_image(self) -> np.ndarray:
-        """(N,)."""
+        """The bound of each image, (N,)."""
         return self.reconstruction + self.kl.sum(axis=1)
 
     @property
@@ -52,25 +57,27 @@ class Bound:
         return float(self.per_image.mean())
 
     @property
-    def standard_error(self) -> float:
-        """Of the value as an estimate for all images of this kind: from image to image, the
-        samples' noise included.
+    def standard_error(self) -> float | None:
+        """Standard error of the value as an estimate for all images of this kind, the samples'
+        noise included; None for one image.
         """
         return standard_error(self.per_image)
 
     @property
     def sampling_error(self) -> float | None:
-        """Of the value as an estimate of the exact bound of these very images: what more samples
-        would lessen. None for S = 1.
+        """Standard error of the value as an estimate of the exact bound of these very images, which
+        more samples would lower; None for S = 1.
         """
         if self.samples < 2:
             return None
         return math.sqrt(float(self.sample_variance.sum()) / self.samples) / self.n
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """95 %, over images."""
-        return self.value - Z_95 * self.standard_error, self.value + Z_95 * self.standard_error
+    def interval(self) -> tuple[float, float] | None:
+        """95% interval of the value, over images; None for one image."""
+        if (error := self.standard_error) is None:
+            return None
+        return self.value - Z_95 * error, self.value + Z_95 * error
 
 
 @dataclass(frozen=True)
@@ -93,42 +100,33 @@ class ImportanceWeighted:
         return float(self.per_image.mean())
 
     @property
-    def standard_error(self) -> float:
+    def standard_error(self) -> float | None:
         return standard_error(self.per_image)
 
 
-def standard_error(values: np.ndarray) -> float:
-    """``s / sqrt(n)`` of the mean of independent values; 0 for a single one, about which nothing is
-    known.
-    """
-    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else 0.0
+def standard_error(values: np.ndarray) -> float | None:
+    """Return ``s / sqrt(n)``, of the mean of independent values; None for a single one."""
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
 
 
 def noise(index: Tensor, steps: int, latent: int, seed: int, *name: str | int) -> Tensor:
-    """Standard normal noise for images by their number, float32 (B, steps, latent)."""
+    """Return standard normal noise for images by their number, float32 (B, steps, latent)."""
     return (
         streams.normals(index, steps * latent, seed, *name).view(len(index), steps, latent).float()
     )
 
 
-def as_images(images: Tensor, device: torch.device | str = "cpu") -> Tensor:
-    """uint8 (B, C, H, W) as a generator takes them: float32 in [0, 1]."""
-    return images.to(device).float() / 255
-
-
-def evenly(count: int, wanted: int | None) -> Tensor:
-    """``wanted`` of ``count`` image numbers, evenly spaced, int64; all where None or more are
-    wanted than there are.
-    """
-    if wanted is None or wanted >= count:
+def evenly(count: int, limit: int | None) -> Tensor:
+    """Choose at most ``limit`` of ``count`` image numbers, evenly spaced, int64; all for None."""
+    if limit is None or limit >= count:
         return torch.arange(count)
-    return torch.arange(wanted) * count // wanted
+    return torch.arange(limit) * count // limit
 
 
 @torch.no_grad()
 def bound(
-    model: Generator,
-    images: Tensor,
+    model: Any,
+    data: Batch,
     *,
     index: Tensor | None = None,
     samples: int = 1,
@@ -137,58 +135,49 @@ def bound(
     check: Callable[[], None] = lambda: None,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> Bound:
-    """Measure the bound.
+    """Measure the bound of a generator.
 
     Args:
         model: a generator; it is measured in float32.
-        images: uint8 (N, C, H, W).
-        index: int64 (M,), which images; all if None. Their numbers choose their noise.
-        samples: S, of the latents for each image.
+        data: images uint8 (N, C, H, W), with conditions if the model takes them.
+        index: int64 (M,), which images; by default all. Their numbers determine their noise.
+        samples: S, of the latents of each image.
         seed: of the noise.
-        batch: images at a time, in each process: memory, not the result, depends on it.
-        check: called between batches, as often in each process; it may raise to stop.
-        progress: called with the images done and to be done, samples counted apart.
+        batch: images at a time, in each process: memory, but not the result, depends on it.
+        check: called between batches, equally often in each process; it may raise to stop.
+        progress: called with the numbers of images done and to do, counting each sample.
 
     Raises:
-        Problem: no samples asked for, or a value that is not finite.
+        Problem: ``samples`` is below 1, or a value is not finite.
     """
-    _at_least_one("samples", samples)
-    chosen = torch.arange(len(images)) if index is None else index
-    device = next(model.parameters()).device
-    done = 0
 
-    def measure(rows: Tensor) -> Tensor:
-        """Reconstruction, KL of each step and variance of some images, float64 (B, 1 + T + 1)."""
-        nonlocal done
-        inputs = as_images(images[rows], device)
-        reconstruction = mean = squares = torch.zeros(len(rows), dtype=torch.float64, device=device)
-        kl = reconstruction.new_zeros(len(rows), model.steps)
-        for number in range(samples):
-            check()
-            drawn = noise(rows.to(device), model.steps, model.latent, seed, "bound", number)
-            made = fast.drawing(model, inputs, drawn)
-            terms = likelihood.terms(made.logits, inputs, made.mu, made.log_sigma, torch.float64)
-            reconstruction, kl = reconstruction + terms.reconstruction, kl + terms.kl
+    device = _device(model)
+
+    def measure(records: Records) -> Tensor:
+        """Return reconstruction, KL of each step and variance of some images, (B, 1 + T + 1)."""
+        reconstruction = kl = mean = squares = torch.zeros((), dtype=torch.float64, device=device)
+        for number, (record, inputs, _) in enumerate(records):
+            terms = record.terms(inputs, torch.float64)
+            reconstruction, kl = terms.reconstruction + reconstruction, terms.kl + kl
             # Welford 1962: the sum of squares about a running mean does not cancel.
             change = terms.bound - mean
             mean = mean + change / (number + 1)
             squares = squares + change * (terms.bound - mean)
-            done = _tell(progress, done, rows, samples * len(chosen))
         variance = squares / (samples - 1) if samples > 1 else torch.full_like(squares, math.nan)
         return torch.cat(
             [reconstruction[:, None] / samples, kl / samples, variance[:, None]], dim=1
-        ).cpu()
+        )
 
-    table = _in_batches(measure, chosen, batch)
-    measured = Bound(table[:, 0], table[:, 1:-1], table[:, -1], samples)
-    _finite(measured.per_image)
-    return measured
+    table = _measure(measure, "bound", model, data, index, samples, seed, batch, check, progress)
+    result = Bound(table[:, 0], table[:, 1:-1], table[:, -1], samples)
+    _check_finite(result.per_image)
+    return result
 
 
 @torch.no_grad()
 def importance_weighted(
-    model: Generator,
-    images: Tensor,
+    model: Any,
+    data: Batch,
     *,
     samples: int,
     index: Tensor | None = None,
@@ -197,63 +186,81 @@ def importance_weighted(
     check: Callable[[], None] = lambda: None,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> ImportanceWeighted:
-    """Measure the importance-weighted bound, a sample at a time, so that memory depends on
+    """Measure the importance-weighted bound, one sample at a time, so that memory depends on
     ``batch`` and not on K.
 
-    Arguments as :func:`bound`; ``samples`` is K.
+    Arguments as for :func:`bound`; ``samples`` is K.
     """
-    _at_least_one("samples", samples)
-    chosen = torch.arange(len(images)) if index is None else index
-    device = next(model.parameters()).device
-    done = 0
 
-    def measure(rows: Tensor) -> Tensor:
-        """The bound and the effective samples of some images, float64 (B, 2)."""
-        inputs = as_images(images[rows], device)
+    def measure(records: Records) -> Tensor:
+        """Return the bound and the effective samples of some images, (B, 2)."""
+        weights = likelihood.importance_weighted(
+            record.log_weight(images, numbers) for record, images, numbers in records
+        )
+        return torch.stack([-weights.log_likelihood, weights.effective_samples], dim=1)
 
-        def log_weights():
-            nonlocal done
-            for number in range(samples):
-                check()
-                drawn = noise(
-                    rows.to(device), model.steps, model.latent, seed, "importance", number
-                )
-                made = fast.drawing(model, inputs, drawn)
-                yield likelihood.log_weights(made.logits, inputs, made.mu, made.log_sigma, drawn)
-                done = _tell(progress, done, rows, samples * len(chosen))
-
-        weights = likelihood.importance_weighted(log_weights())
-        return torch.stack([-weights.log_likelihood, weights.effective_samples], dim=1).cpu()
-
-    table = _in_batches(measure, chosen, batch)
-    measured = ImportanceWeighted(table[:, 0], table[:, 1], samples)
-    _finite(measured.per_image)
-    return measured
+    table = _measure(
+        measure, "importance", model, data, index, samples, seed, batch, check, progress
+    )
+    result = ImportanceWeighted(table[:, 0], table[:, 1], samples)
+    _check_finite(result.per_image)
+    return result
 
 
-def _in_batches(measure: Callable[[Tensor], Tensor], index: Tensor, batch: int) -> np.ndarray:
-    """What is measured of all images, ``batch`` at a time in each process, in the order of
-    ``index``.
+def _measure(
+    measure: Callable[[Records], Tensor],
+    name: str,
+    model: Any,
+    data: Batch,
+    index: Tensor | None,
+    samples: int,
+    seed: int,
+    batch: int,
+    check: Callable[[], None],
+    progress: Callable[[int, int], object],
+) -> np.ndarray:
+    """Measure all images, ``batch`` at a time in each process, in the order of ``index``.
+
+    ``measure`` takes a stream of ``samples`` records of the same images, each with the images in
+    [0, 1] and the noise that it was made from; it returns numbers (B, ...).
     """
-    return torch.cat(
-        [distributed.gather(measure, rows) for rows in index.split(batch * distributed.size())]
-    ).numpy()
+    if samples < 1:
+        raise Problem(f"a bound needs at least 1 sample, got {samples}")
+    index = torch.arange(len(data)) if index is None else index
+    device = _device(model)
+    forward, done, total = fast.forward_for(model), 0, samples * len(index)
+
+    def records(rows: Tensor) -> Records:
+        nonlocal done
+        part = data.at(rows).to(device)
+        inputs = as_images(part.images)
+        for sample in range(samples):
+            check()
+            numbers = noise(rows.to(device), model.steps, model.latent, seed, name, sample)
+            yield models.draw_images(forward, inputs, numbers, part.condition), inputs, numbers
+            # as many as are done when all processes are as far as this one
+            done = min(done + len(rows) * distributed.size(), total)
+            progress(done, total)
+
+    def table(rows: Tensor) -> Tensor:
+        return measure(records(rows)).cpu()
+
+    training = model.training
+    model.eval()
+    try:
+        parts = index.split(batch * distributed.size())
+        return torch.cat([distributed.gather(table, rows) for rows in parts]).numpy()
+    finally:
+        model.train(training)
 
 
-def _tell(progress: Callable[[int, int], object], done: int, rows: Tensor, total: int) -> int:
-    """Tell how many images are done after these rows, if all processes are as far as this one."""
-    done = min(done + len(rows) * distributed.size(), total)
-    progress(done, total)
-    return done
+def _device(model: Any) -> torch.device:
+    return next(model.parameters(), torch.empty(0)).device
 
 
-def _at_least_one(what: str, count: int) -> None:
-    if count < 1:
-        raise Problem(f"a bound needs at least 1 of its {what}, got {count}")
-
-
-def _finite(values: np.ndarray) -> None:
+def _check_finite(values: np.ndarray) -> None:
     if not np.isfinite(values).all():
         raise Problem(
-            f"the bound of {int((~np.isfinite(values)).sum())} of {len(values)} images is not finite; the model's weights are broken"
+            f"the bound of {int((~np.isfinite(values)).sum())} of {len(values)} images is not "
+            "finite: the model's weights are broken"
         )

@@ -1,4 +1,4 @@
-"""What an answer costs, beside its error: parameters, pixels and multiply-adds."""
+"""What an answer costs: parameters, pixels and multiply-adds."""
 
 from typing import NamedTuple
 
@@ -8,22 +8,20 @@ from torch.utils.flop_counter import FlopCounterMode
 
 
 class Cost(NamedTuple):
-    """Of one image."""
+    """The cost of classifying one image."""
 
     parameters: int
-    #: numbers taken from the image; all of its pixels where a model does not say ``pixels_read``
+    #: numbers taken from the image; all of its pixels if the model has no ``pixels_read``
     pixels_read: int
     #: of all matrix products and convolutions; element-wise work and interpolation are not counted
     multiply_adds: int
 
 
 def cost(model: nn.Module, height: int, width: int, channels: int = 1) -> Cost:
-    """The cost of an answer of a classifier about one image of this size, by running it on a black
-    one.
+    """Measure the cost of classifying one image of this size by running the model on a black one.
 
-    The operations are counted as they are called
-    (:class:`torch.utils.flop_counter.FlopCounterMode`, which counts a multiplication and an
-    addition as two).
+    Operations are counted as they are called, by
+    :class:`torch.utils.flop_counter.FlopCounterMode`, which counts a multiply-add as two.
     """
     training = model.training
     parameter = next(model.parameters(), torch.empty(0))

@@ -1,13 +1,13 @@
-"""Two models on the same test images: which is better, by how much, and could that be chance?
+"""Two models on the same test images: which is better, by how much, and is that chance?
 
-Each run folder keeps, in ``test.npz``, what its model lost on every test image. Two models that saw
-the same images are compared
-image by image, which says far more than two intervals beside each other: most images are easy or
-    hard for both.
+Each run folder keeps in ``test.npz`` the loss of its model on every test image. Comparing two
+models image by image says more than comparing two intervals, because most images are easy or hard
+for both.
 """
 
 import io
 import math
+import sys
 import zipfile
 import zlib
 from dataclasses import asdict, dataclass
@@ -17,25 +17,25 @@ import numpy as np
 
 from drawbench.errors import Problem
 from drawbench.files import plain, read_array, write_atomically
+from drawbench.records import BOUND, ERROR
 
 FILE = "test.npz"
-ERROR, BOUND = "test_error_percent", "nll_bound_nats"  # the metrics of result.json
 _TYPES = {ERROR: np.dtype(np.uint8), BOUND: np.dtype(np.float32)}  # of the losses
-_MOST = 10_000_000  # test images
-Z_95 = 1.959963984540054  # the normal quantile of a two-sided 95 % interval
+_MAX_IMAGES = 10_000_000
+Z_95 = 1.959963984540054  # normal quantile of a two-sided 95% interval
 RESAMPLES = 10_000
-_AT_ONCE = (
-    4_000_000  # numbers drawn at a time in the bootstrap: memory, not the result, depends on it
-)
+_CHUNK = 4_000_000  # random numbers at a time in the bootstrap; changes memory, not the result
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What a model lost on each of N test images.
+    """The losses of a model on N test images.
 
-    Attributes: metric: ``test_error_percent``: ``losses`` are 1 where it was wrong, uint8;
-        ``nll_bound_nats``: the bound of each image, float32. test_sha256: of the test images, so
-        that nobody compares results on different ones. losses: (N,).
+    Attributes:
+        metric: ``test_error_percent``: ``losses`` are uint8, 1 for a wrong answer;
+            ``nll_bound_nats``: float32, the bound of each image.
+        test_sha256: of the test images; only results on the same images can be compared.
+        losses: (N,).
     """
 
     metric: str
@@ -44,11 +44,11 @@ class Outcomes:
 
     @property
     def value(self) -> float:
-        """The mean loss: percent, or nats."""
+        """The mean loss, percent or nats."""
         return float(self.losses.mean(dtype=np.float64)) * (100 if self.metric == ERROR else 1)
 
     def save(self, folder: Path) -> None:
-        """Write ``test.npz`` into a run folder, atomically; the same outcomes give the same bytes."""
+        """Write ``test.npz`` into a run folder, atomically; equal outcomes give equal bytes."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **asdict(self))
         write_atomically(folder / FILE, buffer.getvalue())
@@ -61,14 +61,15 @@ def load(folder: Path) -> Outcomes:
         Problem: the file is missing, damaged or something else.
     """
     path = folder / FILE
+    rewrite = f"rewrite it with: drawbench evaluate {folder}"
     try:
         with zipfile.ZipFile(plain(path)) as archive:
             metric, test = (
-                str(read_array(archive, name, _a_word)) for name in ("metric", "test_sha256")
+                str(read_array(archive, name, _check_text)) for name in ("metric", "test_sha256")
             )
-            found = Outcomes(metric, test, read_array(archive, "losses", _losses))
+            outcomes = Outcomes(metric, test, read_array(archive, "losses", _check_losses))
     except FileNotFoundError as error:
-        raise Problem(f"{path} is missing; write it with: drawbench evaluate {folder}") from error
+        raise Problem(f"{path} is missing; {rewrite}") from error
     except (
         OSError,
         ValueError,
@@ -78,25 +79,22 @@ def load(folder: Path) -> Outcomes:
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        raise Problem(
-            f"{path} is damaged; write it again with: drawbench evaluate {folder}"
-        ) from error
-    fit = (found.losses <= 1).all() if found.metric == ERROR else np.isfinite(found.losses).all()
-    if found.losses.dtype != _TYPES.get(found.metric) or len(found.losses) == 0 or not fit:
-        raise Problem(
-            f"{path} does not hold a loss for each test image; write it again with: drawbench evaluate {folder}"
-        )
-    return found
+        raise Problem(f"{path} is damaged; {rewrite}") from error
+    losses = outcomes.losses
+    valid = (losses <= 1).all() if metric == ERROR else np.isfinite(losses).all()
+    if losses.dtype != _TYPES.get(metric) or len(losses) == 0 or not valid:
+        raise Problem(f"{path} does not hold a loss for each test image; {rewrite}")
+    return outcomes
 
 
-def _a_word(dtype: np.dtype, shape: tuple[int, ...]) -> None:
+def _check_text(dtype: np.dtype, shape: tuple[int, ...]) -> None:
     if dtype.kind != "U" or dtype.itemsize > 1000 or shape != ():
-        raise ValueError(f"a word is expected, got {dtype} {shape}")
+        raise ValueError(f"expected a word, got {dtype} {shape}")
 
 
-def _losses(dtype: np.dtype, shape: tuple[int, ...]) -> None:
-    if dtype not in _TYPES.values() or len(shape) != 1 or shape[0] > _MOST:
-        raise ValueError(f"a loss for each image is expected, got {dtype} {shape}")
+def _check_losses(dtype: np.dtype, shape: tuple[int, ...]) -> None:
+    if dtype not in _TYPES.values() or len(shape) != 1 or shape[0] > _MAX_IMAGES:
+        raise ValueError(f"expected a loss for each image, got {dtype} {shape}")
 
 
 @dataclass(frozen=True)
@@ -106,10 +104,11 @@ class Comparison:
     Attributes:
         values: of both, percent or nats.
         difference: first minus second; negative where the first is better.
-        low, high: its 95 % interval.
-        p: two-sided, of no difference.
-        test: what was computed, in words.
-        only_first, only_second: images on which only that model was worse.
+        low, high: its 95% interval.
+        p: two-sided p-value of no difference.
+        test: how ``p`` and the interval were computed.
+        only_first, only_second: images that only the first model gets wrong, and only the second;
+            of bounds, images on which it is worse.
     """
 
     metric: str
@@ -125,31 +124,32 @@ class Comparison:
 
 
 def compare(first: Outcomes, second: Outcomes, seed: int = 0) -> Comparison:
-    """The exact McNemar test for errors, the paired bootstrap for bounds.
+    """Compare by the exact McNemar test for errors, by the paired bootstrap for bounds.
 
     Args:
         seed: of the bootstrap.
 
     Raises:
-        Problem: they were not measured in the same way on the same images.
+        Problem: the two have different metrics or were measured on different images.
     """
     if first.metric != second.metric:
         raise Problem(
-            f"{first.metric} and {second.metric} do not compare: one run is a classifier's, the other a generator's"
+            f"{first.metric} cannot be compared with {second.metric}: one run is a classifier's,"
+            " the other a generator's"
         )
     if first.test_sha256 != second.test_sha256 or len(first.losses) != len(second.losses):
+        one, two = (
+            f"{len(x.losses)} with SHA-256 {x.test_sha256[:12]}..." for x in (first, second)
+        )
         raise Problem(
-            f"the two were measured on different test images ({len(first.losses)} with SHA-256 {first.test_sha256[:12]}..., "
-            f"{len(second.losses)} with {second.test_sha256[:12]}...), so they cannot be compared in pairs"
+            f"the two were measured on different test images ({one}; {two}), so they cannot be"
+            " compared in pairs"
         )
     gaps = first.losses.astype(np.float64) - second.losses
     worse = int((gaps > 0).sum()), int((gaps < 0).sum())
     if first.metric == ERROR:
-        interval, p, test = (
-            agresti_min(*worse, len(gaps)),
-            mcnemar(*worse),
-            "exact McNemar test; interval of Agresti & Min",
-        )
+        interval, p = agresti_min(*worse, len(gaps)), mcnemar(*worse)
+        test = "exact McNemar test; Agresti-Min interval"
     else:
         interval, p = bootstrap(gaps, seed)
         test = f"paired bootstrap, {RESAMPLES:,} resamples, seed {seed}"
@@ -159,11 +159,16 @@ def compare(first: Outcomes, second: Outcomes, seed: int = 0) -> Comparison:
     )
 
 
-def mcnemar(only_first: int, only_second: int) -> float:
-    """Two-sided exact p of McNemar's test (1947): of the images that one model alone gets wrong,
-    half should be each one's.
+def format_p(p: float) -> str:
+    """Return a p-value as text: ``p = 0.012``, or ``p < 0.0001`` where it is smaller."""
+    return "p < 0.0001" if p < 1e-4 else f"p = {p:.2g}"
 
-    ``min(1, 2 P(X <= min(b, c)))`` with X binomial (b + c, 1/2), in whole numbers until the last
+
+def mcnemar(only_first: int, only_second: int) -> float:
+    """Return the exact two-sided p-value of McNemar's test (1947).
+
+    If the models are equally good, each gets half of the images wrong that only one gets wrong:
+    p = min(1, 2 P(X <= min(b, c))) with X binomial (b + c, 1/2), in integers until the last
     division.
     """
     n = only_first + only_second
@@ -171,15 +176,14 @@ def mcnemar(only_first: int, only_second: int) -> float:
     for k in range(min(only_first, only_second)):
         term = term * (n - k) // (k + 1)
         total += term
-    return min(1.0, 2 * total / 2**n)
+    return min(1.0, max(sys.float_info.min, 2 * total / 2**n))
 
 
 def agresti_min(only_first: int, only_second: int, n: int) -> tuple[float, float]:
-    """95 % interval of the difference of two paired proportions, percentage points: Agresti & Min
-    2005.
+    """Return the 95% interval of a difference of paired proportions, in percentage points.
 
-    The normal interval after half an image is added to each cell of the table of right and wrong,
-    which keeps it honest where few images differ.
+    Agresti & Min 2005: the normal interval after adding half an image to each cell of the 2x2
+    table, which keeps its coverage where few images differ.
     """
     b, c, n = only_first + 0.5, only_second + 0.5, n + 2
     spread = Z_95 * math.sqrt(b + c - (b - c) ** 2 / n)
@@ -187,17 +191,16 @@ def agresti_min(only_first: int, only_second: int, n: int) -> tuple[float, float
 
 
 def bootstrap(gaps: np.ndarray, seed: int) -> tuple[tuple[float, float], float]:
-    """The mean of paired differences: 95 % percentile interval, and the two-sided p of a mean of
-    zero (Efron & Tibshirani 1993).
+    """Return the 95% interval of a mean of paired differences, and the p-value of a mean of zero.
 
-    p is the share of resamples, the data moved to a mean of zero, whose mean is as far off as ours;
-    never below 1 / (resamples + 1).
+    Efron & Tibshirani 1993: the percentile interval; p is the share of resamples, shifted to a mean
+    of zero, whose mean is as far from zero as the data's, and at least 1 / (resamples + 1).
 
     Args:
         gaps: float64 (N,).
         seed: of the resampling.
     """
-    random, size = np.random.default_rng(seed), max(1, _AT_ONCE // len(gaps))
+    random, size = np.random.default_rng(seed), max(1, _CHUNK // len(gaps))
     starts = range(0, RESAMPLES, size)
     parts = [
         gaps[random.integers(len(gaps), size=(min(size, RESAMPLES - start), len(gaps)))].mean(
@@ -207,5 +210,5 @@ def bootstrap(gaps: np.ndarray, seed: int) -> tuple[tuple[float, float], float]:
     ]
     means, mean = np.concatenate(parts), gaps.mean()
     low, high = np.quantile(means, (0.025, 0.975))
-    as_far = int((np.abs(means - mean) >= abs(mean)).sum())
-    return (float(low), float(high)), (1 + as_far) / (1 + RESAMPLES)
+    extreme = int((np.abs(means - mean) >= abs(mean)).sum())
+    return (float(low), float(high)), (1 + extreme) / (1 + RESAMPLES)

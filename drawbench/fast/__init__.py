@@ -1,25 +1,109 @@
-"""The same recurrences written to be fast: by hand, with C kernels, or as CUDA graphs."""
+"""The same recurrences written to be fast: by hand with C kernels, or as CUDA graphs.
+
+:func:`forward_for` is the one door. The fast path computes exactly the equations of ``Draw`` and of
+the Gaussian ``GlimpseClassifier``, so it is taken only for these, part by part; every other model,
+a subclass of them included, runs its own equations.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from drawbench.fast.draw import fast_drawing
-from drawbench.models import Generator
-from drawbench.models.draw import Draw, Drawing
+from drawbench.fast.glimpse import fast_glimpses
+from drawbench.fast.native import kernels
+from drawbench.models import as_images
+from drawbench.models.draw import Draw
+from drawbench.models.glimpse import GlimpseClassifier
+from drawbench.models.glimpses import GaussianGlimpse
+
+# The exact types of the parts of the two models that have a fast path.
+_PARTS: dict[str, type] = {
+    "glimpse": GaussianGlimpse,
+    **dict.fromkeys(("cell", "encoder", "decoder"), nn.LSTMCell),
+    **dict.fromkeys(("to_window", "classify", "to_mu", "to_log_sigma", "to_patch"), nn.Linear),
+    **dict.fromkeys(("to_read_window", "to_write_window"), nn.Linear),
+}
+_HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-def drawing(
-    model: Generator,
-    images: Tensor,
-    noise: Tensor,
-    products: torch.dtype = torch.float32,
-    segment: int | None = None,
-) -> Drawing:
-    """``model(images, noise)``, by the fast path where the model has one; arguments as
-    :func:`fast_drawing`.
+def has_fast_path(model: nn.Module) -> bool:
+    """Return whether the fast path computes what this model computes.
+
+    The model and all of its parts must have exactly the types that the fast path replaces, with
+    biases, without hooks, and with no method replaced on the object.
     """
-    return (
-        fast_drawing(model, images, noise, products, segment)
-        if isinstance(model, Draw)
-        else model(images, noise)
+    return type(model) in _BY_HAND and all(
+        (not name or type(part) is _PARTS.get(name))
+        and not any(getattr(part, hooks) for hooks in _HOOKS)
+        and all(value is not None for value in part._parameters.values())
+        and not any(callable(value) for value in vars(part).values())
+        for name, part in model.named_modules()
     )
+
+
+def forward_for(
+    model: nn.Module, matmul_dtype: torch.dtype = torch.float32, segment: int | None = None
+) -> Callable[..., Any]:
+    """Return a function that computes what the model's own forward computes, as fast as possible.
+
+    It takes images, uint8 (0-255) or floating point in [0, 1], (B, C, H, W) or (B, H, W), and the
+    model's other arguments. It returns the model's record; on the fast path, without windows,
+    patches and canvases.
+
+    Args:
+        model: any model. If it has a fast path (:func:`has_fast_path`), its parameters are on the
+            CPU and the kernels can be compiled, that path computes it; otherwise its own forward.
+        matmul_dtype: dtype of the matrix products with weights. ``torch.float32`` leaves them in
+            the parameters' own precision; ``torch.bfloat16`` rounds factors and results to 8 bits
+            but sums in float32. Windows are never rounded.
+        segment: steps of a generator whose intermediate values are kept for the gradient at a time;
+            those of the others are recomputed. Memory then grows with ``segment + T / segment``
+            instead of T, at the cost of one more forward pass. None keeps all. Ignored by models
+            whose forward does not take it.
+
+    Raises:
+        ValueError: ``matmul_dtype`` is neither.
+    """
+    if matmul_dtype not in (torch.float32, torch.bfloat16):
+        raise ValueError(
+            "matmul_dtype must be torch.float32 (the parameters' own precision) or torch.bfloat16, "
+            f"got {matmul_dtype}"
+        )
+    by_hand, argument = _BY_HAND.get(type(model), (None, ""))
+    segmented = {"segment": segment} if segment and _takes(model, "segment") else {}
+
+    def forward(images: Tensor, *arguments: Any, **named: Any) -> Any:
+        parameter = next(model.parameters(), torch.empty(0, device=images.device))
+        tensors = [one for one in (images, *arguments, *named.values()) if isinstance(one, Tensor)]
+        if (
+            by_hand is not None
+            and len(arguments) + len(named) <= 1
+            and named.keys() <= {argument}
+            and all(one.device.type == "cpu" for one in (parameter, *tensors))
+            and not any(one.requires_grad for one in tensors)
+            and has_fast_path(model)
+            and (native := kernels(parameter.dtype)) is not None
+        ):
+            images = images if images.dim() == 4 else images[:, None]
+            rounded = torch.bfloat16 if matmul_dtype == torch.bfloat16 else parameter.dtype
+            return by_hand(model, native, rounded, images, *arguments, **named, **segmented)
+        rounding = matmul_dtype == torch.bfloat16
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=rounding):
+            return model(as_images(images, dtype=parameter.dtype), *arguments, **named, **segmented)
+
+    return forward
+
+
+# What computes each model by hand, and the one argument beside images that it takes.
+_BY_HAND: dict[type, tuple[Callable[..., Any], str]] = {
+    Draw: (fast_drawing, "noise"),
+    GlimpseClassifier: (fast_glimpses, "glimpses"),
+}
+
+
+def _takes(model: nn.Module, argument: str) -> bool:
+    return argument in inspect.signature(model.forward).parameters

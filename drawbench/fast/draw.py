@@ -5,18 +5,18 @@ computation written to be trained, forward and backward by hand. What makes it f
 
 - Everything that a product with weights takes in lies in one row per step and image, ``[z, h_dec,
   1, read, h_enc, 1]``: each product reads a stretch of it, the ones carry the biases, and the
-  gradient of a weight is one product over the rows of all the steps.
-- All that lies between the products, gates and windows, is done in C, an image at a time
+  gradient of a weight is one product over the rows of all steps.
+- Everything between the products, gates and windows, is done in C, one image at a time
   (:mod:`drawbench.fast.native`).
-- Each core takes a share of the images through all the steps.
-- The products with weights may run in bfloat16 (``products``); states, windows, filters and the
-  canvas never do.
+- Each core takes a share of the images through all steps.
+- The products with weights may run in bfloat16 (``matmul_dtype``); states, windows, filters and
+  the canvas never do.
 - Without attention the image is the same at every step, and so is its part of the encoder's
   product.
 
 Symbols: B images, C channels, H rows, W columns, N the side of a patch, T steps, Z latents, U units
-of an LSTM, V windows of a state (0 to 2), M numbers that a state chooses for its windows and the
-patch that is written through one. R numbers are read in a step.
+of an LSTM, V windows of a state (0 to 2), M numbers that a state chooses for its windows and for
+the patch that is written through one. R numbers are read in a step.
 """
 
 from functools import partial
@@ -33,12 +33,13 @@ from drawbench.fast.native import (
     Side,
     addresses,
     in_parallel,
-    kernels,
     padded_lines,
     room,
     shares,
     weight_gradient,
 )
+from drawbench.likelihood import Bernoulli, Gaussian
+from drawbench.models.common import as_images
 from drawbench.models.draw import Draw, Drawing, check_images, check_noise
 
 NUMBERS = len(attention.PARAMETERS)
@@ -46,49 +47,31 @@ NUMBERS = len(attention.PARAMETERS)
 
 def fast_drawing(
     model: Draw,
+    native: Kernels,
+    matmul_dtype: torch.dtype,
     images: Tensor,
     noise: Tensor,
-    products: torch.dtype = torch.float32,
     segment: int | None = None,
 ) -> Drawing:
-    """What ``model(images, noise)`` is, for training: with gradients to every parameter of the
-    model.
+    """Compute ``model(images, noise)`` with gradients to every parameter of the model.
 
-    Where there are no kernels (no C compiler, a GPU) it is the model itself that draws, its
-    products under autocast.
+    Args:
+        model: its parameters must be on the CPU, float32 or float64.
+        native: kernels for that dtype.
+        matmul_dtype: of the matrix products with weights: that dtype or bfloat16.
+        images: (B, C, H, W), uint8 or in [0, 1]. No gradient flows to them.
+        noise: (B, T, Z), standard normal, fresh for every step. No gradient flows to it.
+        segment: as for :func:`drawbench.fast.forward_for`.
 
-    Args: model: gives the parameters (float32 or float64) and the sizes. images: (B, C, H, W) in
-        [0, 1]. No gradient flows to them. noise: (B, T, Z), standard normal, fresh for every step.
-        No gradient flows to it. products: dtype of the matrix products with weights.
-        ``torch.float32`` leaves them in the parameters' own precision;
-            ``torch.bfloat16`` sums in float32 but rounds factors and results to 8 bits. Windows are
-            float32 in either case.
-        segment: steps whose intermediate values are kept at a time; those of the others are
-            computed again on the way back. Memory then grows with ``segment + T / segment`` states
-            instead of T, for one more pass forward. None keeps all.
+    Returns:
+        The drawing, without windows and canvases.
 
-    Returns: ``logits`` (B, C, H, W), ``mu`` and ``log_sigma`` (B, T, Z) in the parameters' dtype.
-        Windows and canvases are not reported.
-
-    Raises: ValueError: images or noise have another shape or ask for a gradient, or ``products`` is
-        another dtype.
+    Raises:
+        ValueError: images or noise have another shape.
     """
     check_noise(noise, model.steps, model.latent)
     check_images(images, noise, model.size)
-    if images.requires_grad or noise.requires_grad:
-        raise ValueError(
-            "fast_drawing gives gradients to parameters only, but the images or the noise ask for one: use the model itself"
-        )
     dtype = model.start_canvas.dtype
-    if products not in (torch.float32, torch.bfloat16, dtype):
-        raise ValueError(
-            f"products must be torch.float32 (the parameters' own precision) or torch.bfloat16, got {products}"
-        )
-    native = kernels(dtype) if images.device.type == "cpu" else None
-    if native is None:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=products == torch.bfloat16):
-            drawing = model(images.to(dtype), noise.to(dtype), segment=segment)
-        return Drawing(drawing.logits.to(dtype), drawing.mu.to(dtype), drawing.log_sigma.to(dtype))
     settings = _Settings(
         native,
         *model.size,
@@ -98,7 +81,7 @@ def fast_drawing(
         write_patch=model.write_patch,
         bounded=model.window_map == "bounded",
         window_clip=model.window_clip,
-        products=products if products == torch.bfloat16 else dtype,
+        matmul_dtype=matmul_dtype,
     )
     batch = len(images)
     starts = (
@@ -113,15 +96,18 @@ def fast_drawing(
     )
     weights = _pack(model)
     mus, log_sigmas = [], []
-    images, again = images.to(dtype), segment is not None and segment < model.steps
+    images, recompute = (
+        as_images(images, dtype=dtype),
+        segment is not None and segment < model.steps,
+    )
     with torch.autocast(images.device.type, enabled=False):
         for part in noise.to(dtype).split(segment or model.steps, dim=1):
             *state, mu, log_sigma = _Recurrence.apply(
-                settings, again, images, part, *state, *weights
+                settings, recompute, images, part, *state, *weights
             )
             mus.append(mu)
             log_sigmas.append(log_sigma)
-    return Drawing(state[0], torch.cat(mus, 1), torch.cat(log_sigmas, 1))
+    return Drawing(Bernoulli(state[0]), Gaussian(torch.cat(mus, 1), torch.cat(log_sigmas, 1)))
 
 
 class _Settings(NamedTuple):
@@ -135,7 +121,7 @@ class _Settings(NamedTuple):
     write_patch: int | None
     bounded: bool
     window_clip: float | None
-    products: torch.dtype
+    matmul_dtype: torch.dtype
 
     @property
     def lines(self) -> int:
@@ -144,34 +130,31 @@ class _Settings(NamedTuple):
 
     @property
     def written(self) -> int:
-        """Numbers in a patch that is written, C N N."""
+        """Numbers in a written patch, C N N."""
         return self.channels * (self.write_patch or 0) ** 2
 
 
 class _Weights(NamedTuple):
-    """The model's weights, put together as the products want them, biases included."""
+    """The model's weights, joined as the products need them, biases included."""
 
-    #: (4U, U + 1 + R + U), from [h_dec, 1, read, h_enc]; R = 2 C N N, or C H W where only the error
-    #: is read anew
+    #: (4U, U + 1 + R + U), from [h_dec, 1, read, h_enc]; R = 2 C N N, or C H W where whole images
+    #: are read and only their error changes
     encoder: Tensor
-    image: (
-        Tensor | None
-    )  #: (4U, C H W), the encoder's part for the image where it is not read through a window
+    #: (4U, C H W), the encoder's part for the image where it is not read through a window
+    image: Tensor | None
     decoder: Tensor  #: (4U, Z + U + 1), from [z, h_dec, 1]
     latent: Tensor  #: (2Z, U + 1), from [h_enc, 1] to [mu, log_sigma]
-    choices: (
-        Tensor | None
-    )  #: (M, U + 1), from [h_dec, 1] to the patch to write and the windows' numbers, reading first
-    canvas: (
-        Tensor | None
-    )  #: (C H W, U + 1), from [h_dec, 1] to what is added to the canvas where no window writes
+    #: (M, U + 1), from [h_dec, 1] to the patch to write and the windows' numbers, reading first
+    choices: Tensor | None
+    #: (C H W, U + 1), from [h_dec, 1] to what is added to the canvas where no window writes
+    canvas: Tensor | None
 
 
 def _pack(model: Draw) -> _Weights:
-    """Weights and biases in the order of :class:`_Weights`; autograd undoes it for the gradients."""
+    """Join weights and biases; autograd takes the gradients apart again."""
     encoder, decoder, units = model.encoder, model.decoder, model.decoder.hidden_size
-    seen, state = encoder.weight_ih.split([encoder.input_size - units, units], 1)
-    image, read = seen.chunk(2, 1) if model.read_patch is None else (None, seen)
+    inputs, state = encoder.weight_ih.split([encoder.input_size - units, units], 1)
+    image, read = inputs.chunk(2, 1) if model.read_patch is None else (None, inputs)
 
     def with_bias(layer: torch.nn.Linear) -> Tensor:
         return torch.cat([layer.weight, layer.bias[:, None]], 1)
@@ -200,16 +183,16 @@ def _pack(model: Draw) -> _Weights:
 class _Recurrence(torch.autograd.Function):
     """Some steps in one function, forward, and backward through time.
 
-    From images (B, C, H, W), noise (B, T, Z), the canvas and the four states of the LSTMs before
-    the first step and the weights, to the canvas and states after the last and to mu and log sigma
-    (B, T, Z). ``again``: keep nothing, compute it again for the way back.
+    From images (B, C, H, W), noise (B, T, Z), canvas and LSTM states before the first step, and
+    weights, to canvas and states after the last, mu and log sigma (B, T, Z). With ``recompute``,
+    nothing is kept for the backward pass but these inputs.
     """
 
     @staticmethod
-    def forward(ctx, settings, again, *inputs):
+    def forward(ctx, settings, recompute, *inputs):
         ctx.settings, ctx.parts = settings, shares(len(inputs[0]))
         ctx.tapes, outputs = _pass(settings, ctx.parts, *inputs)
-        if again:
+        if recompute:
             ctx.tapes = None
             ctx.save_for_backward(*inputs)
         return outputs
@@ -240,10 +223,10 @@ def _pass(
     canvas: Tensor,
     *rest: Tensor,
 ):
-    """The tapes of all shares of a batch after their way forward, and what they give, put together."""
+    """Take all shares of a batch forward; return their tapes, and their outputs joined."""
     states, weights = rest[:4], _Weights(*rest[4:])
     rounded = _Weights._make(
-        None if weight is None else weight.to(settings.products) for weight in weights
+        None if weight is None else weight.to(settings.matmul_dtype) for weight in weights
     )
     tapes = [
         _Tape(
@@ -259,10 +242,10 @@ def _pass(
 
 
 class _Tape:
-    """One pass forward of a share of the images, what it leaves behind, and the pass backward.
+    """The forward pass of a share of the images, what it keeps, and the backward pass.
 
-    ``rows[t]`` holds what step t takes in: ``[z, h_dec, 1, read, h_enc, 1]``, with the states
-    before the step.
+    ``rows[t]`` holds the input of step t: ``[z, h_dec, 1, read, h_enc, 1]``, with the states before
+    the step.
     """
 
     def __init__(
@@ -283,11 +266,14 @@ class _Tape:
         # What chooses windows stays in full precision: bfloat16 cannot tell pixel 14 from 14.04.
         self.choices = choices
         batch, steps, units, latent = len(images), noise.shape[1], settings.units, settings.latent
-        self.batch, self.steps, self.dtype, products = batch, steps, images.dtype, settings.products
-        self.rounded = int(products == torch.bfloat16)
+        self.batch, self.steps, self.dtype = batch, steps, images.dtype
+        matmul_dtype = settings.matmul_dtype
+        self.rounded = int(matmul_dtype == torch.bfloat16)
         self.images = padded_lines(images)
         read = weights.encoder.shape[1] - 2 * units - 1
-        self.rows = images.new_ones(steps + 1, batch, latent + 2 * units + read + 2, dtype=products)
+        self.rows = images.new_ones(
+            steps + 1, batch, latent + 2 * units + read + 2, dtype=matmul_dtype
+        )
         self.row_stride = self.rows.shape[2]
         start = latent + units + 1
         self.for_decoder, self.for_encoder, self.for_latent = (
@@ -312,11 +298,9 @@ class _Tape:
         self.at_sigmoids = addresses(self.sigmoids, steps)
         self.spreads = images.new_empty(steps, batch, latent)
         self.at_spreads = addresses(self.spreads, steps)
-        self.constant = (
-            None  # (B, 4U), the image's part of the encoder's product, where there is one
-        )
+        self.constant = None  # (B, 4U), the image's part of the encoder's product
         if weights.image is not None:
-            self.flat_images = images.flatten(1).to(products)
+            self.flat_images = images.flatten(1).to(matmul_dtype)
             self.constant = torch.mm(self.flat_images, weights.image.t()).to(images.dtype)
         self.reading = self.writing = None
         size, channels = (settings.height, settings.width), settings.channels
@@ -337,7 +321,7 @@ class _Tape:
             self.at_numbers = addresses(self.numbers, steps + 1)
 
     def _windows_of(self, numbers: Tensor) -> tuple[list[int], list[int]]:
-        """Where the numbers of the read and of the write windows begin in (T + 1, B, M)."""
+        """Return where the numbers of read and write windows begin in (T + 1, B, M)."""
         written = self.settings.written
         reading = NUMBERS if self.reading is not None else 0
         return tuple(
@@ -354,11 +338,11 @@ class _Tape:
         decoder_hidden: Tensor,
         decoder_cell: Tensor,
     ):
-        """The canvas (B, C, H, W) and the states after the last step, mu and log sigma (B, T, Z)."""
+        """Return canvas (B, C, H, W) and states after the last step, mu, log sigma (B, T, Z)."""
         settings, weights, steps = self.settings, self.weights, self.steps
         self.canvas = padded_lines(canvas)
-        self.encoder = Lstm(self.native, encoder_cell, steps, settings.products)
-        self.decoder = Lstm(self.native, decoder_cell, steps, settings.products)
+        self.encoder = Lstm(self.native, encoder_cell, steps, settings.matmul_dtype)
+        self.decoder = Lstm(self.native, decoder_cell, steps, settings.matmul_dtype)
         self.rows[0, :, self.for_latent][:, :-1] = encoder_hidden
         self.rows[0, :, self.for_decoder][:, settings.latent : -1] = decoder_hidden
         self.states[0, :, :-1] = decoder_hidden
@@ -383,13 +367,13 @@ class _Tape:
         for t in range(steps):
             self._read(t)
             self.encoder.step(
-                t, for_encoder[t], encoder_weight, last_encoder.data_ptr(), settings.units, self.at_encoder[t + 1], self.row_stride,
-                constant,
+                t, for_encoder[t], encoder_weight, last_encoder.data_ptr(), settings.units,
+                self.at_encoder[t + 1], self.row_stride, constant,
             )  # fmt: skip
             torch.mm(for_latent[t + 1], latent_weight, out=sums)
             self.native.latent_forward(
-                self.batch, settings.latent, self.rounded, sums.data_ptr(), at_noise[t], at_mu[t], at_log_sigma[t], stride,
-                self.at_spreads[t], self.at_z[t], self.row_stride,
+                self.batch, settings.latent, self.rounded, sums.data_ptr(), at_noise[t], at_mu[t],
+                at_log_sigma[t], stride, self.at_spreads[t], self.at_z[t], self.row_stride,
             )  # fmt: skip
             row = (self.at_decoder[t + 1], self.row_stride) if self.rounded else (0, 0)
             self.decoder.step(
@@ -406,12 +390,12 @@ class _Tape:
         return self.canvas[..., : settings.width], *states, mu, log_sigma
 
     def _choose(self, state: int) -> None:
-        """The patch to write and the windows' numbers that a state of the decoder chooses."""
+        """Choose the patch to write and the windows' numbers from a state of the decoder."""
         if self.choices is not None:
             torch.mm(self.states[state], self.choices.t(), out=self.numbers[state])
 
     def _read(self, t: int) -> None:
-        """``r_t``, into its place in the row."""
+        """Read ``r_t`` into its place in the row."""
         settings, canvas, target = (
             self.settings,
             self.canvas.data_ptr(),
@@ -419,20 +403,22 @@ class _Tape:
         )
         if self.reading is None:
             self.native.error_forward(
-                self.batch, settings.lines, settings.width, self.images.data_ptr(), canvas, self.at_sigmoids[t], *target,
+                self.batch, settings.lines, settings.width, self.images.data_ptr(), canvas,
+                self.at_sigmoids[t], *target,
             )  # fmt: skip
             return
         self.native.read_forward(
-            self.reading.map.address, self.batch, settings.channels, self.images.data_ptr(), 0, canvas, self.at_sigmoids[t],
-            self.at_read_numbers[t], self.number_stride, *self.reading.at(t), *target,
+            self.reading.map.address, self.batch, settings.channels, self.images.data_ptr(), 0,
+            canvas, self.at_sigmoids[t], self.at_read_numbers[t], self.number_stride,
+            *self.reading.at(t), *target,
         )  # fmt: skip
 
     def _write(self, t: int) -> None:
-        """Add what step t draws to the canvas."""
+        """Add what step t writes to the canvas."""
         settings = self.settings
         if self.writing is None:
             assert self.weights.canvas is not None
-            drawn = torch.mm(
+            drawing = torch.mm(
                 self.rows[t + 1, :, settings.latent : settings.latent + settings.units + 1],
                 self.weights.canvas.t(),
             )
@@ -440,15 +426,15 @@ class _Tape:
                 self.batch,
                 settings.lines,
                 settings.width,
-                drawn.data_ptr(),
+                drawing.data_ptr(),
                 self.rounded,
                 self.canvas.data_ptr(),
             )
             return
         x, y, across, _ = self.writing.at(t)
         self.native.write_forward(
-            self.writing.map.address, self.batch, settings.channels, self.at_numbers[t + 1], self.at_write_numbers[t + 1],
-            self.number_stride, x, y, across, self.canvas.data_ptr(),
+            self.writing.map.address, self.batch, settings.channels, self.at_numbers[t + 1],
+            self.at_write_numbers[t + 1], self.number_stride, x, y, across, self.canvas.data_ptr(),
         )  # fmt: skip
 
     # -- backward
@@ -463,7 +449,7 @@ class _Tape:
         into_mu,
         into_log_sigma,
     ):
-        """The gradients of the canvas and the states at the start, and of the weights."""
+        """Return the gradients of the canvas and states at the start, and of the weights."""
         settings, weights, steps, batch = self.settings, self.weights, self.steps, self.batch
         back = _Gradients(self)
         into_canvas = padded_lines(into_canvas)
@@ -471,17 +457,19 @@ class _Tape:
             into.clone(memory_format=torch.contiguous_format)  # to be written to
             for into in (into_encoder, into_encoder_cell, into_decoder, into_decoder_cell)
         )
-        into_seen = self.rows.new_empty(batch, weights.encoder.shape[1])  # [h_dec, 1, read, h_enc]
-        into_driven = self.rows.new_empty(batch, weights.decoder.shape[1])  # [z, h_dec, 1]
+        into_encoder_input = self.rows.new_empty(
+            batch, weights.encoder.shape[1]
+        )  # [h_dec, 1, read, h_enc]
+        into_decoder_input = self.rows.new_empty(batch, weights.decoder.shape[1])  # [z, h_dec, 1]
         into_latent = self.rows.new_empty(batch, settings.units)
-        into_drawn = self.rows.new_empty(batch, settings.units)
-        stride, read = into_seen.shape[1], settings.units + 1
-        from_seen, into_read, earlier = (
-            (into_seen[:, first:].data_ptr(), stride)
+        into_writer = self.rows.new_empty(batch, settings.units)
+        stride, read = into_encoder_input.shape[1], settings.units + 1
+        from_encoder_input, into_read, earlier = (
+            (into_encoder_input[:, first:].data_ptr(), stride)
             for first in (0, read, stride - settings.units)
         )
-        into_z, from_driven = (
-            (into_driven[:, first:].data_ptr(), into_driven.shape[1])
+        into_z, from_decoder_input = (
+            (into_decoder_input[:, first:].data_ptr(), into_decoder_input.shape[1])
             for first in (0, settings.latent)
         )
         into_mu, into_log_sigma = into_mu.contiguous(), into_log_sigma.contiguous()
@@ -489,19 +477,18 @@ class _Tape:
             addresses(tensor.transpose(0, 1), steps) for tensor in (into_mu, into_log_sigma)
         )
         latent_weight = weights.latent[:, :-1]
-        later: list[
-            tuple[int, int]
-        ] = []  # where the gradient of the decoder's state comes from the step after
+        # where the gradients of the states come from the step after
+        later: list[tuple[int, int]] = []
         later_encoder: list[tuple[int, int]] = []
         full_encoder = into_encoder.data_ptr()
         for t in reversed(range(steps)):
-            sources = [*later, *self._write_backward(t, into_canvas, back, into_drawn)]
+            sources = [*later, *self._write_backward(t, into_canvas, back, into_writer)]
             into_state = self._choose_backward(t + 1, back, full, first=t == steps - 1)
             self.decoder.backward(t, into_state, sources, into_decoder_cell, back.at_decoder[t])
-            torch.mm(back.decoder[t], weights.decoder, out=into_driven)
+            torch.mm(back.decoder[t], weights.decoder, out=into_decoder_input)
             self.native.latent_backward(
-                batch, settings.latent, self.rounded, *into_z, at_mu[t], at_log_sigma[t], steps * settings.latent, self.at_spreads[t],
-                back.at_latent[t],
+                batch, settings.latent, self.rounded, *into_z, at_mu[t], at_log_sigma[t], steps *
+                settings.latent, self.at_spreads[t], back.at_latent[t],
             )  # fmt: skip
             torch.mm(back.latent[t], latent_weight, out=into_latent)
             from_latent = (into_latent.data_ptr(), settings.units)
@@ -512,18 +499,22 @@ class _Tape:
                 into_encoder_cell,
                 back.at_encoder[t],
             )
-            torch.mm(back.encoder[t], weights.encoder, out=into_seen)
+            torch.mm(back.encoder[t], weights.encoder, out=into_encoder_input)
             self._read_backward(t, into_read, into_canvas, back)
-            later, later_encoder, full_encoder = [from_driven, from_seen], [earlier], 0
-        start = (into_driven[:, settings.latent : -1] + into_seen[:, : settings.units]).to(
-            self.dtype
-        )
+            later, later_encoder, full_encoder = (
+                [from_decoder_input, from_encoder_input],
+                [earlier],
+                0,
+            )
+        start = (
+            into_decoder_input[:, settings.latent : -1] + into_encoder_input[:, : settings.units]
+        ).to(self.dtype)
         if self.choices is not None:
             if self.writing is not None:  # the state before the first step writes nothing
                 back.choices[0, :, : settings.written] = 0
                 back.choices[0, :, -NUMBERS:] = 0
             start = torch.addmm(start, back.choices[0], self.choices[:, :-1])
-        into_encoder = into_seen[:, stride - settings.units :].to(self.dtype)
+        into_encoder = into_encoder_input[:, stride - settings.units :].to(self.dtype)
         starts = (
             into_canvas[..., : settings.width],
             into_encoder,
@@ -534,10 +525,10 @@ class _Tape:
         return starts, self._into_weights(back)
 
     def _write_backward(
-        self, t: int, into_canvas: Tensor, back: "_Gradients", into_drawn: Tensor
+        self, t: int, into_canvas: Tensor, back: "_Gradients", into_writer: Tensor
     ) -> list[tuple[int, int]]:
-        """The gradients of the patch and window with which step t wrote, or of the state that drew:
-        where that lies.
+        """Compute the gradients of the patch and window that step t wrote, or of the state that
+        wrote without a window; return where the latter is.
         """
         settings = self.settings
         if self.writing is None:
@@ -546,19 +537,19 @@ class _Tape:
             self.native.canvas_pack(
                 *size, into_canvas.data_ptr(), self.rounded, back.canvas[t].data_ptr()
             )
-            torch.mm(back.canvas[t], self.weights.canvas[:, :-1], out=into_drawn)
-            return [(into_drawn.data_ptr(), settings.units)]
+            torch.mm(back.canvas[t], self.weights.canvas[:, :-1], out=into_writer)
+            return [(into_writer.data_ptr(), settings.units)]
         x, y, across, _ = self.writing.at(t)
         self.native.write_backward(
-            self.writing.map.address, self.batch, settings.channels, self.at_numbers[t + 1], self.at_write_numbers[t + 1],
-            self.number_stride, x, y, across, into_canvas.data_ptr(), back.at_choices[t + 1], back.at_write_numbers[t + 1],
-            self.number_stride,
+            self.writing.map.address, self.batch, settings.channels, self.at_numbers[t + 1],
+            self.at_write_numbers[t + 1], self.number_stride, x, y, across, into_canvas.data_ptr(),
+            back.at_choices[t + 1], back.at_write_numbers[t + 1], self.number_stride,
         )  # fmt: skip
         return []
 
     def _choose_backward(self, state: int, back: "_Gradients", full: Tensor, first: bool) -> int:
-        """Where the gradient lies that comes to a state from what it chose (and, at the first step
-        back, from outside); or 0.
+        """Return the address of the gradient that a state receives from what it chose (and, at the
+        first step back, from outside), or 0.
         """
         if self.choices is None:
             return full.data_ptr() if first else 0
@@ -573,7 +564,7 @@ class _Tape:
     def _read_backward(
         self, t: int, into_read: tuple[int, int], into_canvas: Tensor, back: "_Gradients"
     ) -> None:
-        """From ``r_t`` to the canvas before step t, in place, and to the window."""
+        """Propagate from ``r_t`` to the canvas before step t, in place, and to the window."""
         settings, target = self.settings, (*into_read, self.rounded, into_canvas.data_ptr())
         if self.reading is None:
             self.native.error_backward(
@@ -581,13 +572,14 @@ class _Tape:
             )
             return
         self.native.read_backward(
-            self.reading.map.address, self.batch, settings.channels, self.images.data_ptr(), 0, self.at_sigmoids[t],
-            self.at_read_numbers[t], self.number_stride, *self.reading.at(t), *target, back.at_read_numbers[t], self.number_stride,
+            self.reading.map.address, self.batch, settings.channels, self.images.data_ptr(), 0,
+            self.at_sigmoids[t], self.at_read_numbers[t], self.number_stride, *self.reading.at(t),
+            *target, back.at_read_numbers[t], self.number_stride,
         )  # fmt: skip
 
     def _into_weights(self, back: "_Gradients") -> _Weights:
-        """The gradients of the weights. Each is one product over the T B rows of all the steps, so
-        it is rounded once.
+        """Return the gradients of the weights. Each is one product over the T B rows of all steps,
+        so it is rounded once.
         """
         rows, dtype, settings = self.rows, self.dtype, self.settings
         for_canvas = slice(settings.latent, settings.latent + settings.units + 1)
@@ -608,19 +600,19 @@ class _Tape:
 
 
 class _Gradients:
-    """Room for what the way back collects for the gradients of the weights."""
+    """Storage for what the backward pass collects for the gradients of the weights."""
 
     def __init__(self, tape: _Tape):
         settings, steps, batch = tape.settings, tape.steps, tape.batch
-        products: Any = {"dtype": settings.products}
-        self.encoder = torch.empty(steps, batch, 4 * settings.units, **products)
+        rounded: Any = {"dtype": settings.matmul_dtype}
+        self.encoder = torch.empty(steps, batch, 4 * settings.units, **rounded)
         self.decoder = torch.empty_like(self.encoder)
-        self.latent = torch.empty(steps, batch, 2 * settings.latent, **products)
+        self.latent = torch.empty(steps, batch, 2 * settings.latent, **rounded)
         self.at_encoder, self.at_decoder, self.at_latent = (
             addresses(t, steps) for t in (self.encoder, self.decoder, self.latent)
         )
         if tape.weights.canvas is not None:
-            self.canvas = torch.empty(steps, batch, len(tape.weights.canvas), **products)
+            self.canvas = torch.empty(steps, batch, len(tape.weights.canvas), **rounded)
         if tape.choices is not None:
             self.choices = torch.empty_like(tape.numbers)
             self.at_choices = addresses(self.choices, steps + 1)

@@ -1,5 +1,5 @@
-"""The recurrence of the glimpse classifier as one autograd function: same numbers, same gradients,
-faster on a CPU.
+"""The recurrence of the Gaussian glimpse classifier as one autograd function: same numbers, same
+gradients, faster on a CPU.
 
 :class:`drawbench.models.glimpse.GlimpseClassifier` is the reference, written to be read; this is
 the same computation written to be trained, forward and backward by hand, as
@@ -7,7 +7,7 @@ the same computation written to be trained, forward and backward by hand, as
 the product with the weights, gates and windows in C, a share of the images for each core.
 
 Symbols: B images, C channels, H rows, W columns, N the side of a patch, T glimpses, K = C N N
-    inputs and U units of the LSTM.
+inputs and U units of the LSTM.
 """
 
 from functools import partial
@@ -24,57 +24,53 @@ from drawbench.fast.native import (
     Side,
     addresses,
     in_parallel,
-    kernels,
     padded_lines,
     shares,
     weight_gradient,
 )
-from drawbench.models.glimpse import GlimpseClassifier
+from drawbench.models.glimpse import GlimpseClassifier, Glimpses
 
 
-def fast_logits(
+def fast_glimpses(
     model: GlimpseClassifier,
+    native: Kernels,
+    matmul_dtype: torch.dtype,
     images: Tensor,
     glimpses: int | None = None,
-    products: torch.dtype | None = None,
-) -> Tensor:
-    """What ``model(images).logits`` is, for training: (B, T, classes), with gradients to every
-    parameter of the model.
+) -> Glimpses:
+    """Compute ``model(images, glimpses)`` with gradients to every parameter of the model.
 
-    Where there are no kernels (no C compiler, a GPU) it is the model itself that looks, its
-    products under autocast.
+    Args:
+        model: with Gaussian glimpses; its parameters must be on the CPU, float32 or float64.
+        native: kernels for that dtype.
+        matmul_dtype: of the matrix products with weights: that dtype or bfloat16.
+        images: (B, C, H, W), uint8 or in [0, 1]. No gradient flows to them.
+        glimpses: T, by default the model's own.
 
-    Args: model: gives the parameters (float32 or float64); its windows and patches are not
-        reported. images: (B, C, H, W), uint8 (0-255, read as 0-1) or floating point. No gradient
-        flows to them. glimpses: T, or the model's own. products: dtype of the matrix products with
-        weights: the parameters' own (the default), or ``torch.bfloat16``, which sums in
-            float32 but rounds factors and results to 8 bits. Windows are never rounded.
+    Returns:
+        The record, without windows and patches.
     """
     dtype, batch = model.start_hidden.dtype, len(images)
-    native = kernels(dtype) if images.device.type == "cpu" else None
-    if native is None:
-        pictures = images.to(dtype) / 255 if images.dtype == torch.uint8 else images.to(dtype)
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=products == torch.bfloat16):
-            return model(pictures, glimpses).logits.to(dtype)
+    glimpse, cell, to_window = model.glimpse, model.cell, model.to_window
+    assert to_window is not None
     settings = _Settings(
         native,
         glimpses or model.glimpses,
-        model.patch,
-        model.window_map == "bounded",
+        glimpse.patch,
+        glimpse.window_map == "bounded",
         model.window_clip,
-        products or dtype,
+        matmul_dtype,
     )
-    cell = model.cell
     with torch.autocast("cpu", enabled=False):
-        states = _Glimpses.apply(
+        states = _Recurrence.apply(
             settings,
             images if images.dtype == torch.uint8 else images.to(dtype),
             model.start_hidden.expand(batch, -1),
             model.start_cell.expand(batch, -1),
             torch.cat([cell.weight_ih, cell.weight_hh, (cell.bias_ih + cell.bias_hh)[:, None]], 1),
-            torch.cat([model.to_window.weight, model.to_window.bias[:, None]], 1),
+            torch.cat([to_window.weight, to_window.bias[:, None]], 1),
         )
-        return model.classify(states)
+        return Glimpses(model.classify(states))
 
 
 class _Settings(NamedTuple):
@@ -83,10 +79,10 @@ class _Settings(NamedTuple):
     patch: int
     bounded: bool
     window_clip: float | None
-    products: torch.dtype
+    matmul_dtype: torch.dtype
 
 
-class _Glimpses(torch.autograd.Function):
+class _Recurrence(torch.autograd.Function):
     """All T looks in one function, forward, and backward through time: from images (B, C, H, W) and
     the start states (B, U) to the states after each look, (B, T, U).
     """
@@ -94,7 +90,7 @@ class _Glimpses(torch.autograd.Function):
     @staticmethod
     def forward(ctx, settings, images, hidden, cell, weight, to_window):
         ctx.parts = shares(len(images))
-        rounded = weight.to(settings.products)
+        rounded = weight.to(settings.matmul_dtype)
         ctx.tapes = [
             _Tape(settings, images[part], rounded, to_window, len(images)) for part in ctx.parts
         ]
@@ -122,10 +118,9 @@ class _Glimpses(torch.autograd.Function):
 
 
 class _Tape:
-    """One pass forward of a share of the images, what it leaves behind, and the pass backward.
+    """The forward pass of a share of the images, what it keeps, and the backward pass.
 
-    ``rows[t]`` holds what the LSTM takes in at step t: ``[patch, h, 1]``, with the state before the
-    step.
+    ``rows[t]`` holds the LSTM's input at step t: ``[patch, h, 1]``, with the state before the step.
     """
 
     def __init__(
@@ -142,18 +137,18 @@ class _Tape:
         self.batch, self.inputs, self.rounded = (
             batch,
             self.channels * settings.patch**2,
-            int(settings.products == torch.bfloat16),
+            int(settings.matmul_dtype == torch.bfloat16),
         )
-        # Bytes stay bytes: a batch of them fits into a core's own cache, where four times as much
-        # would not.
+        # Bytes stay bytes: a batch of them fits into a core's own cache; four times as much would
+        # not.
         self.bytes = int(images.dtype == torch.uint8)
         self.images = images.contiguous() if self.bytes else padded_lines(images)
         self.side = Side(
-            (height, width), self.channels, settings.patch, steps, batch,
-            bounded=settings.bounded, clip=settings.window_clip, whole=whole, dtype=self.dtype,
+            (height, width), self.channels, settings.patch, steps, batch, bounded=settings.bounded,
+            clip=settings.window_clip, whole=whole, dtype=self.dtype,
         )  # fmt: skip
         self.rows = torch.ones(
-            steps + 1, batch, self.inputs + self.units + 1, dtype=settings.products
+            steps + 1, batch, self.inputs + self.units + 1, dtype=settings.matmul_dtype
         )
         self.at_rows, self.at_hidden = (
             addresses(self.rows[..., first:], steps + 1) for first in (0, self.inputs)
@@ -170,16 +165,17 @@ class _Tape:
         self.at_numbers = addresses(self.numbers, steps)
 
     def forward(self, hidden: Tensor, cell: Tensor) -> Tensor:
-        """The states (B, T, U) after each look."""
-        self.lstm = Lstm(self.native, cell, self.settings.steps, self.settings.products)
+        """Return the states (B, T, U) after each look."""
+        self.lstm = Lstm(self.native, cell, self.settings.steps, self.settings.matmul_dtype)
         self.rows[0, :, self.inputs : -1] = hidden
         self.states[0, :, :-1] = hidden
         weight, to_window, row_stride = self.weight.t(), self.to_window.t(), self.rows.shape[2]
         for t in range(self.settings.steps):
             torch.mm(self.states[t], to_window, out=self.numbers[t])
             self.native.read_forward(
-                self.side.map.address, self.batch, self.channels, self.images.data_ptr(), self.bytes, 0, 0,
-                self.at_numbers[t], len(attention.PARAMETERS), *self.side.at(t), self.at_rows[t], row_stride, self.rounded,
+                self.side.map.address, self.batch, self.channels, self.images.data_ptr(),
+                self.bytes, 0, 0, self.at_numbers[t], len(attention.PARAMETERS), *self.side.at(t),
+                self.at_rows[t], row_stride, self.rounded,
             )  # fmt: skip
             row = (self.at_hidden[t + 1], row_stride) if self.rounded else (0, 0)
             self.lstm.step(
@@ -188,8 +184,8 @@ class _Tape:
         return self.states[1:, :, :-1].transpose(0, 1)
 
     def backward(self, gradient: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """The gradients of the start states, and of the weights, from that of the states after each
-        look, (B, T, U).
+        """Return the gradients of the start states and of the weights, given that of the states
+        after each look, (B, T, U).
         """
         steps, units = self.settings.steps, self.units
         into_states = gradient.transpose(0, 1).contiguous()
@@ -197,23 +193,24 @@ class _Tape:
         at_sums = addresses(into_sums, steps)
         into_numbers = torch.empty_like(self.numbers)
         at_into = addresses(into_numbers, steps)
-        into_seen = self.rows.new_empty(self.batch, self.weight.shape[1])
-        stride, to_window = into_seen.shape[1], self.to_window[:, :-1]
+        into_input = self.rows.new_empty(self.batch, self.weight.shape[1])
+        stride, to_window = into_input.shape[1], self.to_window[:, :-1]
         into_cell = into_states.new_zeros(self.batch, units)
         later: list[tuple[int, int]] = []
         for t in reversed(range(steps)):
             self.lstm.backward(t, into_states[t].data_ptr(), later, into_cell, at_sums[t])
-            torch.mm(into_sums[t], self.weight, out=into_seen)
+            torch.mm(into_sums[t], self.weight, out=into_input)
             self.native.read_backward(
-                self.side.map.address, self.batch, self.channels, self.images.data_ptr(), self.bytes, 0,
-                self.at_numbers[t], len(attention.PARAMETERS), *self.side.at(t), into_seen.data_ptr(), stride, self.rounded,
-                0, at_into[t], len(attention.PARAMETERS),
+                self.side.map.address, self.batch, self.channels, self.images.data_ptr(),
+                self.bytes, 0, self.at_numbers[t], len(attention.PARAMETERS), *self.side.at(t),
+                into_input.data_ptr(), stride, self.rounded, 0, at_into[t],
+                len(attention.PARAMETERS),
             )  # fmt: skip
-            later = [(into_seen[:, self.inputs :].data_ptr(), stride)]
+            later = [(into_input[:, self.inputs :].data_ptr(), stride)]
             if t:
                 into_states[t - 1].addmm_(into_numbers[t], to_window)
         start = torch.addmm(
-            into_seen[:, self.inputs : -1].to(self.dtype), into_numbers[0], to_window
+            into_input[:, self.inputs : -1].to(self.dtype), into_numbers[0], to_window
         )
         into_weight = weight_gradient(into_sums, self.rows[:-1]).to(self.dtype)
         return (start, into_cell), (into_weight, weight_gradient(into_numbers, self.states[:-1]))

@@ -1,74 +1,66 @@
-"""A generator's or classifier's work on a GPU, recorded once and played back: CUDA graphs.
+"""A model's work on a GPU, recorded once and replayed: CUDA graphs.
 
 A recurrence of 64 steps is thousands of small kernels, and a GPU waits for the host to start each.
-Played back, they start by themselves. What is played back is the reference model, forward and
-backward, for images of one shape.
+Replayed, they start by themselves. What is recorded is the model's own forward and backward pass,
+for inputs of one shape.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from drawbench.models.draw import Drawing
 
+class _Recorded(nn.Module):
+    """A model as a function from tensors to tensors, which is what can be recorded."""
 
-class _Tensors(nn.Module):
-    """A model that gives nothing but the tensors that a loss needs, which is what can be recorded."""
-
-    def __init__(self, model: nn.Module, products: torch.dtype):
+    def __init__(
+        self,
+        model: nn.Module,
+        matmul_dtype: torch.dtype,
+        tensors: Callable[..., tuple[Tensor, ...]],
+    ):
         super().__init__()
-        self.model, self.products = model, products
+        self.model, self.matmul_dtype, self.tensors = model, matmul_dtype, tensors
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        rounded = self.products == torch.bfloat16
-        # What autocast would keep of a recording would not be there when it is played back.
+        rounding = self.matmul_dtype == torch.bfloat16
+        # Autocast would cache rounded weights during the recording, which a replay would not renew.
         with torch.autocast(
-            inputs[0].device.type, torch.bfloat16, enabled=rounded, cache_enabled=False
+            inputs[0].device.type, torch.bfloat16, enabled=rounding, cache_enabled=False
         ):
-            made = self.model(*inputs)
-        return (made.logits, made.mu, made.log_sigma) if len(inputs) == 2 else (made.logits,)
-
-
-class Graphed:
-    """A model to be called in training with images, and noise if it is a generator; recorded at the
-    first call for each shape.
-
-    Args: model: on a GPU; its parameters must stay the tensors that they are, as an optimizer
-        leaves them. products: ``torch.float32`` or ``torch.bfloat16``, the dtype of the matrix
-        products with weights.
-    """
-
-    def __init__(self, model: nn.Module, products: torch.dtype = torch.float32):
-        self.tensors = _Tensors(model, products)
-        self.recorded: dict[Any, Any] = {}
-
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        shape = tuple(tensor.shape for tensor in inputs)
-        if shape not in self.recorded:
-            self.recorded[shape] = torch.cuda.make_graphed_callables(
-                self.tensors, tuple(torch.zeros_like(tensor) for tensor in inputs)
-            )
-        return self.recorded[shape](*inputs)
-
-    def drawing(self, images: Tensor, noise: Tensor) -> Drawing:
-        """``model(images, noise)`` of a generator, without windows and canvases."""
-        logits, mu, log_sigma = self(images, noise)
-        return Drawing(logits.float(), mu.float(), log_sigma.float())
-
-    def logits(self, images: Tensor) -> Tensor:
-        """``model(images).logits`` of a classifier."""
-        return self(images)[0].float()
+            return self.tensors(self.model, *inputs)
 
 
 class Recorder:
-    """The recording of the model that a task trains at the time: a trial run trains a copy."""
+    """Records what a task computes from its model, once for each shape of the inputs, and replays
+    it.
 
-    def __init__(self, products: torch.dtype):
-        self.products = products
-        self.latest: Graphed | None = None
+    Args:
+        matmul_dtype: ``torch.float32`` or ``torch.bfloat16``, dtype of the matrix products.
+        tensors: computes, from a model and inputs, the tensors that the loss needs. It must read
+            its inputs and the model only, and must not wait for the device.
+    """
 
-    def of(self, model: nn.Module) -> Graphed:
-        if self.latest is None or self.latest.tensors.model is not model:
-            self.latest = Graphed(model, self.products)
-        return self.latest
+    def __init__(self, matmul_dtype: torch.dtype, tensors: Callable[..., tuple[Tensor, ...]]):
+        self.matmul_dtype, self.tensors = matmul_dtype, tensors
+        self.model: nn.Module | None = None
+        self.recordings: dict[Any, Any] = {}
+
+    def __call__(self, model: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Return ``tensors(model, *inputs)``, with gradients to the model's parameters.
+
+        Args:
+            model: on a GPU; its parameters must remain the same tensors, as an optimizer leaves
+                them. Another model (a trial run trains a copy) discards the recordings.
+            inputs: on the same GPU.
+        """
+        if model is not self.model:
+            self.model, self.recordings = model, {}
+        key = tuple((tensor.shape, tensor.dtype) for tensor in inputs)
+        if key not in self.recordings:
+            recorded = _Recorded(model, self.matmul_dtype, self.tensors)
+            zeros = tuple(torch.zeros_like(tensor) for tensor in inputs)
+            self.recordings[key] = torch.cuda.make_graphed_callables(recorded, zeros)
+        return self.recordings[key](*inputs)

@@ -1,9 +1,7 @@
-"""Figures and films. They take arrays, frames and records, and give a matplotlib ``Figure``;
-:func:`save` writes it.
+"""Figures and animations: pure functions from arrays, frames and records to a matplotlib
+``Figure``, which :func:`save` writes, or to an animation file.
 
-Nothing here trains, reads a run folder or touches pyplot, so a figure can be made anywhere: a test,
-    a server, a notebook. Names are
-imported when first used: the figures of finished runs need no torch.
+Nothing here runs a model, reads a run folder or touches pyplot. Names are imported on first use.
 """
 
 import importlib
@@ -13,24 +11,25 @@ _HOME = {
     "attention_explained": "attention",
     "bound_curves": "comparisons",
     "confusion": "curves",
-    "drawing_film": "films",
-    "error_curve": "curves",
+    "drawing_animation": "animations",
+    "error_curve": "errors",
     "generator_curve": "curves",
-    "glimpse_film": "glimpses",
+    "glimpse_animation": "animations",
     "glimpse_paths": "glimpses",
-    "growth": "speed",
     "interpolation_panel": "drawings",
     "kl_lines": "comparisons",
     "kl_map": "drawings",
     "kl_per_step_bars": "drawings",
     "learning_curves": "curves",
     "montage": "glimpses",
-    "reconstruction_film": "films",
+    "outlines": "windows",
+    "reconstruction_animation": "animations",
     "reconstruction_panel": "drawings",
-    "rectangle": "windows",
     "sample_sheet": "drawings",
     "save": "style",
     "steps_panel": "drawings",
+    "window_corners": "windows",
+    "window_outlines": "windows",
 }
 
 __all__ = list(_HOME)

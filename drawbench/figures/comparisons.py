@@ -1,4 +1,4 @@
-"""Figures that hold several models against each other."""
+"""Figures that compare several generators."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,26 +10,39 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from drawbench.figures.curves import count_unit, draw_references, limits_of_the_end
-from drawbench.figures.style import STYLE, bare, legend_below, legend_height, lines, settle, styled
+from drawbench.figures.style import (
+    STYLE,
+    WIDTH,
+    bare,
+    label_end,
+    looks,
+    separate_labels,
+    settle,
+    styled,
+)
 
-LARGEST = 1 << 24  # dots of a picture from a run folder
+MAX_PIXELS = 1 << 24  # of a picture from a run folder
 
 
 @styled
 def bound_curves(
-    metrics: Mapping[str, pd.DataFrame], references: Mapping[str, float] | None = None
+    metrics: Mapping[str, pd.DataFrame],
+    references: Mapping[str, float] | None = None,
+    models: Sequence[str] | None = None,
 ) -> Figure:
-    """The validation bound of generators against the updates of their training.
+    """Draw the validation bound of generators against training updates.
 
-    Args: metrics: name -> a row for each validation, with ``step`` and ``validation_bound`` (nats);
-        missing values are skipped. references: name -> bound in nats, drawn as horizontal lines,
-        such as published results.
+    Args:
+        metrics: name -> a row per validation, with ``step`` and ``validation_bound`` (nats);
+            missing values are skipped.
+        references: name -> bound in nats, drawn as horizontal lines, such as published results.
+        models: the model of each curve, which chooses its colour; by default the names.
 
     Returns:
-        One panel, cut above to what came after the first fifth of training.
+        One panel, which ends above at what came after the first fifth of training.
 
     Raises:
-        ValueError: no model, or one without rows.
+        ValueError: if there is no model, or one without rows.
     """
     curves = {
         name: frame.dropna(subset=["validation_bound"]).sort_values("step")
@@ -38,65 +51,64 @@ def bound_curves(
     if not curves or any(frame.empty for frame in curves.values()):
         raise ValueError("there is nothing to plot: each model needs at least one validation")
     divisor, unit = count_unit(max(frame["step"].max() for frame in curves.values()))
-    figure = Figure(figsize=(4.5, 2.9 + legend_height(curves)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     axes = figure.add_subplot()
     limits = []
-    for (name, frame), line in zip(curves.items(), lines(len(curves)), strict=True):
+    for (name, frame), line in zip(curves.items(), looks(models or list(curves)), strict=True):
         x, y = frame["step"].to_numpy(float) / divisor, frame["validation_bound"].to_numpy(float)
-        axes.plot(x, y, **line, markevery=max(1, len(x) // 12), label=name)
+        axes.plot(x, y, **line, markevery=max(1, len(x) // 12))
+        label_end(axes, x[-1], y[-1], name, line["color"])
         limits.append(limits_of_the_end(x, [y], (references or {}).values()))
     ends = np.array([limit for limit in limits if limit is not None])
     axes.set_ylim(ends[:, 0].min(), ends[:, 1].max())
     axes.set_xlim(left=0)
-    draw_references(axes, references or {}, "nats")
+    axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
     axes.set(xlabel=f"training updates{unit}", ylabel="validation bound (nats per image)")
-    legend_below(figure, axes)
-    return settle(figure)
+    settle(figure)
+    draw_references(axes, references or {}, "nats")
+    separate_labels(axes)
+    return figure
 
 
 @styled
-def kl_lines(kl: Mapping[str, Sequence[float]]) -> Figure:
-    """How much each step of the drawing tells about the image, for several generators.
+def kl_lines(kl: Mapping[str, Sequence[float]], models: Sequence[str] | None = None) -> Figure:
+    """Show how much each step of the drawing tells about the image, for several generators.
 
     Args:
         kl: name -> KL of each step in nats, mean over images.
+        models: the model of each curve, which chooses its colour; by default the names.
 
     Raises:
-        ValueError: no model, or one without a step.
+        ValueError: if there is no model, or one without steps.
     """
     if not kl or any(len(steps) == 0 for steps in kl.values()):
         raise ValueError("there is nothing to plot: each model needs the KL of its steps")
-    figure = Figure(figsize=(4.5, 2.4 + legend_height(kl)), layout="constrained")
+    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.add_subplot()
-    for (name, steps), line in zip(kl.items(), lines(len(kl)), strict=True):
-        axes.plot(
-            np.arange(1, len(steps) + 1),
-            steps,
-            **line,
-            label=f"{name}, {sum(steps):.1f} nats in all",
-        )
+    for (name, steps), line in zip(kl.items(), looks(models or list(kl)), strict=True):
+        axes.plot(np.arange(1, len(steps) + 1), steps, **line)
+        label_end(axes, len(steps), steps[-1], f"{name}: {sum(steps):.1f} nats", line["color"])
     axes.set_ylim(bottom=0)
     axes.set(xlabel="step of the drawing", ylabel="KL of the step (nats)")
-    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
-    legend_below(figure, axes)
-    return settle(figure)
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True, steps=[1, 2, 5, 10]))
+    settle(figure)
+    separate_labels(axes)
+    return figure
 
 
 @styled
 def sheet(path: Path) -> Figure:
-    """A picture from a run folder as a figure, dot for dot, so that it can be saved in every
-    format.
+    """Return a picture from a run folder as a figure, pixel by pixel, to save in any format.
 
     Raises:
-        OSError: it cannot be read, or is not a PNG.
-        ValueError: it has too many dots.
+        OSError: if it cannot be read or is not a PNG.
+        ValueError: if it has too many pixels.
     """
     with Image.open(path, formats=("PNG",)) as file:
-        if file.width * file.height > LARGEST:
-            raise ValueError(f"{path} has {file.width}x{file.height} dots, too many for a page")
-        dots = np.asarray(file.convert("RGB"))
-    figure = Figure(
-        figsize=(dots.shape[1] / STYLE["figure.dpi"], dots.shape[0] / STYLE["figure.dpi"])
-    )
-    bare(figure.add_axes((0, 0, 1, 1))).imshow(dots, aspect="auto", interpolation="none")
+        if file.width * file.height > MAX_PIXELS:
+            raise ValueError(f"{path} has {file.width}x{file.height} pixels, too many for a page")
+        pixels = np.asarray(file.convert("RGB"))
+    height, width = pixels.shape[:2]
+    figure = Figure(figsize=(width / STYLE["figure.dpi"], height / STYLE["figure.dpi"]))
+    bare(figure.add_axes((0, 0, 1, 1))).imshow(pixels, aspect="auto", interpolation="none")
     return figure

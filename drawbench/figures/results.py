@@ -1,5 +1,5 @@
-"""The figures of a set of finished runs, as one would put them in a paper. Nothing is computed
-again, and torch is not needed.
+"""The figures of a set of finished runs, as one would put them in a paper, drawn from their
+records.
 
 Each compares the rows of one table: the paper's classification task, and static binarised MNIST.
 """
@@ -7,35 +7,42 @@ Each compares the rows of one table: the paper's classification task, and static
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from drawbench import published
 from drawbench.errors import one_line
-from drawbench.figures import comparisons, curves
-from drawbench.records import LARGEST, Record
+from drawbench.figures import comparisons, errors
+from drawbench.records import Record
 from drawbench.tables import classification, likelihood, robustness
 from drawbench.tables.rows import Row, rows
 
+# The main panel: DRAW's attention, the same network with its choice taken away, and networks that
+# see the whole image.
+MAIN_MODELS = ("draw", "fixed", "random", "conv2", "conv6")
+FEW_CURVES = 5  # that fit one panel
 
-class Drawn(NamedTuple):
-    """A figure with its file name, and what a reader must know of it."""
+
+class NamedFigure(NamedTuple):
+    """A figure with its file name and its caption."""
 
     name: str
     caption: str
     figure: Figure
 
 
-def make(records: list[Record], say: Callable[[str], object]) -> list[Drawn]:
-    """Every figure that these runs have the numbers or pictures for.
+def make(records: list[Record], say: Callable[[str], object]) -> list[NamedFigure]:
+    """Make every figure for which these runs have the numbers or pictures.
 
     Args:
-        say: is told of pictures that cannot be read.
+        say: receives a sentence about each picture that cannot be read.
     """
-    classifiers = rows(
-        record for record in records if record.result["dataset"] == classification.PAPER
-    )
-    generators = rows(record for record in records if record.result["dataset"] == likelihood.PAPER)
+
+    def of(dataset: str) -> list[Row]:
+        return rows(record for record in records if record.result["dataset"] == dataset)
+
+    classifiers, generators = of(classification.PAPER), of(likelihood.PAPER)
     return [
         *_errors(classifiers),
         *_training(generators),
@@ -44,98 +51,131 @@ def make(records: list[Record], say: Callable[[str], object]) -> list[Drawn]:
     ]
 
 
-def _errors(classifiers: list[Row]) -> Iterator[Drawn]:
-    """Error against each condition that was measured for a model."""
+def _label(row: Row, letters: dict[str, str]) -> str:
+    """Return a short name for a curve; a letter refers to its notes."""
+    unit = "glimpses" if row.first.result["task"] == "classify" else "steps"
+    count = "" if row.glimpses is None else f", {row.glimpses} {unit}"
+    letter = f" ({letters[row.notes]})" if row.notes else ""
+    return row.model + count + letter
+
+
+def _letters(group: list[Row]) -> dict[str, str]:
+    """Return a letter for each of the rows' notes."""
+    notes = sorted({row.notes for row in group if row.notes})
+    names = [chr(ord("a") + n % 26) * (1 + n // 26) for n in range(len(notes))]
+    return dict(zip(notes, names, strict=True))
+
+
+def _notes(letters: dict[str, str]) -> str:
+    """Return what the letters stand for, a line each."""
+    return "\n".join(f"{letter}: {text}" for text, letter in letters.items())
+
+
+def _errors(classifiers: list[Row]) -> Iterator[NamedFigure]:
+    """Draw the error against each condition that was measured, the best models first."""
     for condition, words in robustness.CONDITIONS.items():
-        named = {row.legend: robustness.curve(row, condition) for row in classifiers}
-        lines = [{**line, "model": name} for name, curve in named.items() for line in curve]
-        if not lines:
+        file = f"error_against_{condition}.csv"
+        group = [row for row in classifiers if any(file in record.tables for record in row.records)]
+        group.sort(key=lambda row: row.estimate().value)
+        if not group:
             continue
-        frame = pd.DataFrame(lines).rename(columns={condition: "condition", "error %": "error"})
-        trained = set(frame["trained at"])
-        at = trained.pop() if len(trained) == 1 else None
-        caption = f"Test error against {words}, 100x100 cluttered MNIST; 95 % intervals over the test images or, of several seeds, over them."
-        yield Drawn(
-            f"error_against_{condition}", caption, curves.error_curve(frame, words, trained_at=at)
-        )
-
-
-def _training(generators: list[Row]) -> Iterator[Drawn]:
-    """Bound against step, of the first seed of each model."""
-    column = "validation_bound"
-    named = {row.legend: row.first.tables.get("metrics.csv", pd.DataFrame()) for row in generators}
-    there = {
-        name: frame
-        for name, frame in named.items()
-        if column in frame and frame[column].notna().any()
-    }
-    if there:
-        paper = {
-            f"{entry['model']}, the paper, test": float(entry["value"])
-            for entry in published.results(likelihood.PAPER)
-            if entry["model"].startswith("DRAW") and entry["metric"] == "bound"
-        }
-        caption = "Validation bound against training updates, static binarised MNIST, one seed of each model; lower is better."
-        yield Drawn("bound_against_step", caption, comparisons.bound_curves(there, paper))
-
-
-def _steps(generators: list[Row]) -> Iterator[Drawn]:
-    """KL of the steps, of the first seed of each model."""
-    named = {row.legend: row.first.result.get("kl_per_step") for row in generators}
-    there = {
-        name: kl
-        for name, kl in named.items()
-        if isinstance(kl, list) and kl and all(map(_is_number, kl))
-    }
-    if there:
+        letters = _letters(group)
+        best = {row.model: row for row in reversed(group)}
+        main = [row for model, row in best.items() if model in MAIN_MODELS]
+        main = main if len(main) > 2 else list(best.values())
+        split = len(group) > FEW_CURVES and 0 < len(main) < len(group)
+        parts = []
+        for row in sorted(group, key=lambda row: row not in main):
+            panel = ("main comparison" if row in main else "all other runs") if split else ""
+            for record in row.records:
+                if file in record.tables:
+                    about = {"name": _label(row, letters), "model": row.first.result["model"]}
+                    part = record.tables[file].rename(columns={condition: "condition"})
+                    parts.append(part.assign(**about, seed=record.seed, panel=panel))
+        trained = {row.first.settings.get(condition) for row in group} - {None}
+        frame, at = pd.concat(parts), trained.pop() if len(trained) == 1 else None
+        notes = _notes(letters).splitlines()
+        figure = errors.error_curve(frame, words, trained_at=at, notes=notes)
         caption = (
-            "KL of each step of the drawing, mean over the test images of static binarised MNIST."
+            f"Test error against {words}, 100x100 cluttered MNIST. Lines are means over seeds, "
+            "points the seeds; bars of single runs are 95% intervals over the test images."
         )
-        yield Drawn("kl_per_step", caption, comparisons.kl_lines(there))
+        yield NamedFigure(f"error_against_{condition}", caption, figure)
+
+
+def _training(generators: list[Row]) -> Iterator[NamedFigure]:
+    """Draw the bound against the update, for the first seed of each model."""
+    column, letters = "validation_bound", _letters(generators)
+    frames, models = {}, []
+    for row in generators:
+        frame = row.first.tables.get("metrics.csv", pd.DataFrame())
+        if column in frame and frame[column].notna().any():
+            frames[_label(row, letters)] = frame
+            models.append(row.model)
+    if not frames:
+        return
+    paper = {
+        f"{entry['model']}, the paper, test": float(entry["value"])
+        for entry in published.results(likelihood.PAPER)
+        if entry["model"].startswith("DRAW") and entry["metric"] == "bound"
+    }
+    caption = (
+        "Validation bound against training updates, static binarised MNIST, one seed per model; "
+        f"lower is better. {_notes(letters)}"
+    ).strip()
+    figure = comparisons.bound_curves(frames, paper, models)
+    yield NamedFigure("bound_against_step", caption, figure)
+
+
+def _steps(generators: list[Row]) -> Iterator[NamedFigure]:
+    """Draw the KL of the steps, for the first seed of each model."""
+    letters, lines, models = _letters(generators), {}, []
+    for row in generators:
+        kl = row.first.result.get("kl_per_step")
+        if isinstance(kl, list) and kl and all(map(_is_number, kl)):
+            lines[_label(row, letters)] = kl
+            models.append(row.model)
+    if lines:
+        caption = (
+            "KL of each step of the drawing, mean over the test images, static binarised MNIST. "
+            f"{_notes(letters)}"
+        ).strip()
+        yield NamedFigure("kl_per_step", caption, comparisons.kl_lines(lines, models))
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and abs(value) <= LARGEST
+    return isinstance(value, int | float) and bool(np.isfinite(value)) and abs(value) < 1e100
 
 
 def _pictures(
     classifiers: list[Row], generators: list[Row], say: Callable[[str], object]
-) -> Iterator[Drawn]:
-    """Sheets that the run of the best model of each kind has in its folder."""
-    wanted = [
-        (generators, "samples.png", "samples", "Samples, each with the nearest training picture"),
-        (
-            generators,
-            "sample_steps.png",
-            "sample_steps",
-            "Samples as they are drawn, with the window of each step",
-        ),
-        (
-            generators,
-            "reconstructions.png",
-            "reconstructions",
-            "Test images and their reconstructions",
-        ),
+) -> Iterator[NamedFigure]:
+    """Copy sheets from the folder of the best run of each kind."""
+    sheets = (
+        (generators, "samples", "samples", "Samples, each beside the nearest training image"),
+        (generators, "sample_steps", "sample_steps", "Samples step by step, and where each writes"),
+        (generators, "reconstructions", "reconstructions", "Test images and reconstructions"),
         (
             classifiers,
-            "glimpses_1.png",
+            "glimpses_1",
             "glimpse_paths",
-            "Where the network looks, what it sees and what it thinks after each glimpse",
+            "Where the network looks, what it sees, and what it answers after each glimpse",
         ),
-    ]
-    for group, file, name, words in wanted:
-        having = [
+    )
+    for group, file, name, words in sheets:
+        available = [
             (record, path)
             for row in group
             for record in row.records
-            if (path := record.picture(file))
+            if (path := record.picture(f"{file}.png"))
         ]
-        if not having:
+        if not available:
             continue
-        record, path = min(having, key=lambda pair: pair[0].result["value"])
+        record, path = min(available, key=lambda pair: pair[0].result["value"])
         try:
-            yield Drawn(name, f"{words}: {record.pointer}.", comparisons.sheet(path))
+            figure = comparisons.sheet(path)
         except Exception as error:  # a broken file makes Pillow raise nearly anything
-            say(
-                f"Left out: {one_line(str(path))} is not a picture that can be read ({type(error).__name__})."
-            )
+            kind = type(error).__name__
+            say(f"Skipped {one_line(str(path))}: this picture cannot be read ({kind}).")
+            continue
+        yield NamedFigure(name, f"{words}: {record.pointer}.", figure)

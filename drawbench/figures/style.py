@@ -1,6 +1,4 @@
-"""One style for every figure, and one way to write them: the same bytes each time, never half a
-file.
-"""
+"""One style for every figure, and one way to save: the same bytes each time, never half a file."""
 
 import io
 from collections.abc import Iterable
@@ -11,12 +9,12 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from PIL import Image
 
 from drawbench.files import write_atomically
 
-# Okabe & Ito's colours: told apart under every common colour blindness. Lines differ in dash and
-# marker too, so that they can be told apart in grey.
+# Okabe & Ito's palette, which readers with any common colour blindness can tell apart.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = (
     "#0072B2",
     "#E69F00",
@@ -25,36 +23,33 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY = (
     "#CC79A7",
     "#56B4E9",
 )
-LINES = (
-    {"color": BLUE, "linestyle": "-", "marker": "o"},
-    {"color": RED, "linestyle": "--", "marker": "s"},
-    {"color": GREEN, "linestyle": "-.", "marker": "^"},
-    {"color": PURPLE, "linestyle": (0, (1, 1)), "marker": "D"},
-    {"color": ORANGE, "linestyle": (0, (5, 1, 1, 1, 1, 1)), "marker": "v"},
-    {"color": SKY, "linestyle": (0, (8, 2)), "marker": "P"},
-)
+# One colour per model in every figure; networks that see the whole image at once are grey.
+MODEL_COLOURS = {
+    "draw": BLUE,
+    "draw without attention": ORANGE,
+    "draw, attention to read only": GREEN,
+    "draw, attention to write only": PURPLE,
+    "eye": "#8C564B",
+    "random": ORANGE,
+    "fixed": GREEN,
+    "ram": PURPLE,
+    "affine": SKY,
+    "stn": RED,
+    "vae": RED,
+    "conv6": "0.15",
+    "conv2": "0.45",
+    "fc": "0.65",
+}
+OTHER_COLOURS = ("#44AA99", "#117733", "#882255", "#999933")
+DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
+MARKERS = "osD^vPX*"
 
-
-def lines(count: int) -> list[dict[str, Any]]:
-    """A line for each of ``count`` curves; beyond six they come again with hollow markers, beyond
-    twelve with those of their neighbour.
-    """
-    made = []
-    for number in range(count):
-        again, which = divmod(number, len(LINES))
-        line = LINES[which] | {"marker": LINES[(which + again // 2) % len(LINES)]["marker"]}
-        made.append(line | {"markerfacecolor": "white"} if again % 2 else line)
-    return made
-
-
-# Light against the black of an image, and with a dark edge against the white of a digit: a window
-# is seen on both, in grey too.
+# Light against the black of an image; with a dark edge it also shows on white, and in grey.
 WINDOW = "#FFB81C"
 
-# inches: the text width of a two-column page, so that the font sizes below are those in print
-WIDTH = 6.75
-STYLE: dict[Any, Any] = {  # matplotlib's own type for the keys is a list of every setting there is
-    "font.family": "DejaVu Sans",  # comes with matplotlib: the same letters on every machine
+WIDTH = 6.75  # inches, the text width of a two-column page: font sizes below are those in print
+STYLE: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -82,21 +77,25 @@ STYLE: dict[Any, Any] = {  # matplotlib's own type for the keys is a list of eve
     "pdf.fonttype": 42,
     "svg.hashsalt": "drawbench",
 }
-#: Decorator: build the figure in this style, whatever the caller's settings, and leave those alone.
-styled = matplotlib.rc_context(STYLE)
+# matplotlib's own defaults first, so that no setting of the user's matplotlibrc shines through.
+_SETTINGS = {
+    name: value for name, value in matplotlib.rcParamsDefault.items() if "backend" not in name
+} | STYLE
+#: Decorator: build the figure in this style and leave the caller's settings alone.
+styled = matplotlib.rc_context(_SETTINGS)
 
-# Dates and versions out of the files, so that the same numbers give the same bytes.
+# No dates or versions in the files: the same numbers give the same bytes.
 _METADATA = {
     "png": {"Software": None},
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
     "svg": {"Date": None, "Creator": None},
 }
-_PNG_LIMIT = 500_000  # bytes
-FILM_LIMIT = 500_000  # bytes
+_MAX_FULL_PNG_BYTES = 500_000  # larger PNGs get a palette
+LABEL_HEIGHT = 7.5  # points between neighbouring labels
 
 
 def array(values) -> np.ndarray:
-    """A numpy array of a tensor on any device, or of anything array-like."""
+    """Return a tensor on any device, or anything array-like, as a numpy array."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
         values = values.float() if values.is_floating_point() else values
@@ -104,7 +103,7 @@ def array(values) -> np.ndarray:
 
 
 def as_pictures(images) -> np.ndarray:
-    """Images for ``imshow``: (N, H, W) or (N, H, W, 3), from those or from a model's (N, C, H, W)."""
+    """Return images (N, H, W), (N, H, W, 3) or (N, C, H, W) as ``imshow`` takes them."""
     images = array(images)
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[-1] not in (1, 3):
         images = np.moveaxis(images, 1, -1)
@@ -112,67 +111,93 @@ def as_pictures(images) -> np.ndarray:
 
 
 def bare(axes: Axes) -> Axes:
-    """Without ticks, spines and grid: a place for a picture."""
+    """Remove ticks, spines and grid, to make room for a picture."""
     axes.set(xticks=[], yticks=[])
     axes.grid(False)
     axes.spines[:].set_visible(False)
     return axes
 
 
-LEGEND_LINE = 0.15  # inches that a line of a legend takes
+def looks(models: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the line style of each curve: one colour per model, one dash and marker per curve.
 
-
-def legend_height(labels: Iterable[str]) -> float:
-    """Inches that :func:`legend_below` needs for labels of one line or more."""
-    return LEGEND_LINE * (1 + sum(1 + label.count("\n") for label in labels))
-
-
-def legend_below(figure: Figure, axes: Axes) -> None:
-    """The names of many curves under them, where they hide nothing."""
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower left", handlelength=3.5)
+    Args:
+        models: the model of each curve; a model may appear several times.
+    """
+    colours, counts, styles = dict(MODEL_COLOURS), dict[str, int](), []
+    for model in models:
+        others = len(colours) - len(MODEL_COLOURS)
+        colour = colours.setdefault(model, OTHER_COLOURS[others % len(OTHER_COLOURS)])
+        number = counts[model] = counts.get(model, -1) + 1
+        marker = MARKERS[(list(colours).index(model) + number) % len(MARKERS)]
+        hollow = {"markerfacecolor": "white"} if number else {}
+        dash = DASHES[number % len(DASHES)]
+        styles.append({"color": colour, "linestyle": dash, "marker": marker} | hollow)
+    return styles
 
 
 def settle(figure: Figure) -> Figure:
-    """Lay the figure out once and keep it so: the layout is found by iteration, and a second run
-    would move things by a hair.
-    """
+    """Lay the figure out once and freeze it: a second iteration would move things by a hair."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 
 
-def _with_fewer_colours(png: bytes) -> bytes:
-    """The same picture with a palette of 128 colours: about a third of the size, and no difference
-    to the eye in such figures.
-    """
+def annotate(axes: Axes, text: str, place: tuple, offset: tuple, **style: Any) -> None:
+    """Write a small text at a place in the data, moved by an offset in points."""
+    style.setdefault("color", "0.2")
+    axes.annotate(text, place, offset, textcoords="offset points", fontsize=7, **style)
+
+
+def label_end(axes: Axes, x: float, y: float, text: str, colour: Any) -> None:
+    """Write the name of a curve at its end; call :func:`separate_labels` once all are there."""
+    annotate(axes, text, (x, y), (5, 0), va="center", color=colour, gid="end", parse_math=False)
+
+
+def separate_labels(axes: Axes) -> None:
+    """Move labels at curve ends up or down until none overlap; the layout must be settled."""
+    labels = [text for text in axes.texts if isinstance(text, Annotation) and text.get_gid()]
+    labels.sort(key=lambda label: label.xy[1])
+    figure = axes.get_figure(root=True)
+    if not labels or figure is None:
+        return
+    ends = axes.transData.transform([label.xy for label in labels])[:, 1] * 72 / figure.dpi
+    # Each block of touching labels is centred on its curves' ends; blocks that meet are merged.
+    blocks: list[list[float]] = []
+    for number, end in enumerate(ends):
+        blocks.append([end - number * LABEL_HEIGHT])
+        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
+            upper = blocks.pop()
+            blocks[-1] += upper
+    places = [float(np.mean(block)) for block in blocks for _ in block]
+    for number, (label, end, place) in enumerate(zip(labels, ends, places, strict=True)):
+        label.xyann = (5, place + number * LABEL_HEIGHT - end)
+
+
+def _with_palette(png: bytes) -> bytes:
+    """Return the same picture with 128 colours: a third of the size, and no visible change."""
     small = io.BytesIO()
     with Image.open(io.BytesIO(png)) as picture:
-        picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(
-            small, "png", optimize=True
-        )
+        flat = picture.convert("RGB").quantize(128, dither=Image.Dither.NONE)
+        flat.save(small, "png", optimize=True)
     return small.getvalue()
 
 
 def save(
     figure: Figure, folder: Path | str, name: str, formats: Iterable[str] = ("png",)
 ) -> list[Path]:
-    """Write a figure as ``folder/name.<format>``.
+    """Write a figure as ``folder/name.<format>`` and return the paths.
 
-    The bytes depend on the figure alone (no date, no version), and a file is replaced whole or not
-    at all. A PNG above 500 kB is reduced to a palette.
+    The bytes depend on the figure alone, and each file is replaced whole or not at all.
 
     Args:
         figure: any figure of this package.
-        folder: made if missing.
-        name: file name without ending.
+        folder: created if missing.
+        name: file name without extension.
         formats: of ``"png"``, ``"pdf"``, ``"svg"``.
 
-    Returns:
-        The paths written, in the order of ``formats``.
-
     Raises:
-        ValueError: an unknown format.
+        ValueError: for an unknown format.
     """
     folder, paths = Path(folder), []
     for form in formats:
@@ -183,17 +208,17 @@ def save(
     return paths
 
 
+@styled
 def as_bytes(figure: Figure, form: str) -> bytes:
-    """A figure as the content of a file, which depends on the figure alone; a PNG above 500 kB is
-    reduced to a palette.
+    """Return a figure as the content of a file; a PNG above 500 kB is reduced to a palette.
 
     Raises:
-        ValueError: an unknown format.
+        ValueError: for an unknown format.
     """
     if form not in _METADATA:
         raise ValueError(f"a figure can be saved as {', '.join(_METADATA)}, got {form!r}")
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format=form, metadata=_METADATA[form])
+    figure.savefig(buffer, format=form, metadata=_METADATA[form])
     content = buffer.getvalue()
-    return _with_fewer_colours(content) if form == "png" and len(content) > _PNG_LIMIT else content
+    large = form == "png" and len(content) > _MAX_FULL_PNG_BYTES
+    return _with_palette(content) if large else content

@@ -1,119 +1,123 @@
-"""Models, one file each. To add one: write its file, then name it here and in
-``config.CLASSIFIERS`` or ``config.GENERATORS``.
+"""Models by name, and the one way to build them.
+
+A **classifier** maps images (B, C, H, W) in [0, 1] to a record with ``logits`` (B, T, classes), the
+last of them its answer. It may have
+
+* ``glimpses``, how often it looks; its forward then takes ``glimpses`` too;
+* ``pixels_read``, how many numbers it takes from an image, if not all;
+* ``noise``, standard normals per image in training (0 for none); its forward then takes ``noise``
+  (B, that many), and without it makes its best choice;
+* ``added_loss``, a function of its record and the labels (B,) to minimize beside the cross-entropy,
+  or None.
+
+A **generator** has ``steps``, ``latent`` and ``size`` (channels, height, width). It maps images and
+noise (B, steps, latent) to a record with ``terms`` and ``log_weight``, such as
+:class:`drawbench.models.draw.Drawing`, and has ``sample`` (from noise) and ``decode`` (from
+latents), which return a :class:`drawbench.models.draw.Sample`.
 """
 
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from drawbench.config import ClassifierModel, GeneratorModel
-from drawbench.models.affine import AffineGlimpseClassifier
-from drawbench.models.conv2 import TwoLayerConv
-from drawbench.models.conv6 import SixLayerConv
+from drawbench.models.cnn import FullyConnected, SixLayerConv, TwoLayerConv
+from drawbench.models.common import as_images as as_images
 from drawbench.models.draw import Draw
-from drawbench.models.fc import FullyConnected
-from drawbench.models.fixed_glimpses import FixedGlimpseClassifier
 from drawbench.models.glimpse import GlimpseClassifier
-from drawbench.models.ram import RecurrentAttention
-from drawbench.models.random_glimpses import RandomGlimpseClassifier
+from drawbench.models.glimpses import (
+    AffineGlimpse,
+    EyeGlimpse,
+    FixedGlimpse,
+    GaussianGlimpse,
+    HardGlimpse,
+    RandomGlimpse,
+)
 from drawbench.models.stn import SpatialTransformer
 from drawbench.models.vae import VAE
 
-Generator = Draw | VAE  # what :func:`build_generator` gives
+
+def _network(glimpse, *, height=0, width=0, **settings) -> GlimpseClassifier:
+    """Build a glimpse network, which takes images of any size."""
+    return GlimpseClassifier(glimpse, **settings)
 
 
-def build_classifier(
-    settings: ClassifierModel, size: tuple[int, int], classes: int = 10
+def _eye(patch, window_map, *, channels=1, **rest) -> GlimpseClassifier:
+    return _network(EyeGlimpse(patch, window_map, channels), channels=channels, **rest)
+
+
+def _ram(patch, scales, deviation, reinforce, *, hidden, channels=1, **rest) -> GlimpseClassifier:
+    glimpse = HardGlimpse(patch, scales, deviation, reinforce, hidden, channels)
+    return _network(glimpse, hidden=hidden, channels=channels, **rest)
+
+
+def _generator(glimpses, attention, read_patch, write_patch, **rest) -> Draw:
+    return Draw(
+        steps=glimpses,
+        read_patch=read_patch if attention in ("both", "read") else None,
+        write_patch=write_patch if attention in ("both", "write") else None,
+        **rest,
+    )
+
+
+CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
+    "draw": lambda patch, window_map, **rest: _network(GaussianGlimpse(patch, window_map), **rest),
+    "eye": _eye,
+    "affine": lambda patch, window_map, **rest: _network(AffineGlimpse(patch, window_map), **rest),
+    "random": lambda patch, **rest: _network(RandomGlimpse(patch), **rest),
+    "fixed": lambda patch, **rest: _network(FixedGlimpse(patch, rest["glimpses"]), **rest),
+    "ram": _ram,
+    "stn": SpatialTransformer,
+    "fc": FullyConnected,
+    "conv2": TwoLayerConv,
+    "conv6": SixLayerConv,
+}
+GENERATORS: dict[str, Callable[..., nn.Module]] = {"draw": _generator, "vae": VAE}
+
+
+def make(
+    factory: Callable[..., nn.Module], arguments: Mapping[str, Any], facts: Mapping[str, Any]
 ) -> nn.Module:
-    """The classifier that settings ask for, for images of ``size`` (height, width), with random
-    initial weights (seed them from outside).
+    """Build a model: ``factory(**arguments, **facts)``, leaving out the facts that it does not
+    take.
 
-    Every classifier maps images (B, 1, H, W) in [0, 1] to a record with ``logits`` (B, T, classes),
-    the last of them its answer. Beyond that it may have
-
-    * ``glimpses``, how often it looks; then forward takes ``glimpses`` too, to look more or less
-      often;
-    * ``pixels_read``, how many numbers it takes from an image, if not all;
-    * ``noise``, how many standard normal numbers each image wants in training; then forward takes
-      ``noise`` (B, that many), and without it does what it holds best;
-    * ``added_loss``, from its record and the labels (B,) to what it descends beside the
-      cross-entropy of its answers.
+    Args:
+        factory: a class or function, from :data:`CLASSIFIERS`, :data:`GENERATORS` or a user's.
+        arguments: the settings of the model.
+        facts: what the data say: ``channels``, ``height``, ``width`` and, for classifiers,
+            ``classes``.
 
     Raises:
-        ValueError: the model cannot be made for images so small.
+        ValueError: the model cannot be built for these, such as images too small.
     """
-    glimpsing: dict[str, Any] = {
-        "glimpses": settings.glimpses,
-        "patch": settings.patch,
-        "hidden": settings.hidden,
-        "classes": classes,
-    }
-    windows: dict[str, Any] = {
-        "window_map": settings.window_map,
-        "window_clip": settings.window_clip,
-    }
-    match settings.model:
-        case "draw":
-            return GlimpseClassifier(**glimpsing, **windows)
-        case "affine":
-            return AffineGlimpseClassifier(**glimpsing, **windows)
-        case "random":
-            return RandomGlimpseClassifier(**glimpsing, window_clip=settings.window_clip)
-        case "fixed":
-            return FixedGlimpseClassifier(**glimpsing)
-        case "ram":
-            return RecurrentAttention(
-                **glimpsing,
-                scales=settings.scales,
-                deviation=settings.deviation,
-                weight=settings.reinforce,
-            )
-        case "stn":
-            return SpatialTransformer(
-                size, patch=settings.patch, hidden=settings.hidden, classes=classes
-            )
-        case "fc":
-            return FullyConnected(size, hidden=settings.hidden, classes=classes)
-        case "conv2":
-            return TwoLayerConv(size, hidden=settings.hidden, classes=classes)
-        case "conv6":
-            return SixLayerConv(classes=classes)
-        case name:
-            raise ValueError(f"unknown classifier {name!r}")
+    accepted = _accepted(factory, facts)
+    return factory(**arguments, **{name: facts[name] for name in facts if name in accepted})
 
 
-def build_generator(settings: GeneratorModel, size: tuple[int, int, int]) -> Generator:
-    """The generator that settings ask for, for images of ``size`` (channels, height, width), with
-    random initial weights.
-
-    Every generator maps images (B, C, H, W) in [0, 1] and noise (B, ``steps``, ``latent``) to a
-    :class:`Drawing`, and has a method ``sample`` from noise to a
-    :class:`drawbench.models.draw.Sample`.
+def _accepted(factory: Callable[..., Any], names: Iterable[str]) -> set[str]:
+    """Return those of the names that are arguments of a factory. A class that passes ``**others``
+    on also takes the arguments of the classes that it inherits from.
     """
-    channels, height, width = size
-    match settings.model:
-        case "draw":
-            return Draw(
-                height=height,
-                width=width,
-                channels=channels,
-                steps=settings.glimpses,
-                hidden=settings.hidden,
-                latent=settings.latent,
-                read_patch=settings.read_patch if settings.attention in ("both", "read") else None,
-                write_patch=settings.write_patch
-                if settings.attention in ("both", "write")
-                else None,
-                window_map=settings.window_map,
-                window_clip=settings.window_clip,
-            )
-        case "vae":
-            return VAE(
-                height=height,
-                width=width,
-                channels=channels,
-                hidden=settings.hidden,
-                latent=settings.latent,
-            )
-        case name:
-            raise ValueError(f"unknown generator {name!r}")
+    constructors = [factory]
+    if isinstance(factory, type):
+        constructors = [
+            vars(kind)["__init__"] for kind in factory.mro() if "__init__" in vars(kind)
+        ]
+    accepted: set[str] = set()
+    for constructor in constructors:
+        parameters = inspect.signature(constructor).parameters
+        accepted.update(parameters)
+        if all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+            break
+    else:
+        if not isinstance(factory, type):
+            return set(names)
+    return accepted & set(names)
+
+
+def draw_images(
+    model: Callable[..., Any], images: Tensor, noise: Tensor, condition: Any = None
+) -> Any:
+    """Call a generator, with the condition if there is one; return its record."""
+    return model(images, noise) if condition is None else model(images, noise, condition)

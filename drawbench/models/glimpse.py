@@ -1,104 +1,143 @@
-"""The glimpse classifier ("Differentiable RAM"): an LSTM that looks at an image through a few small
-windows, then says what it saw.
+"""The recurrent glimpse network: an LSTM that looks at an image in a few small glimpses, then
+classifies it.
 
-Gregor et al. 2015 (DRAW), section 4.1: one LSTM of 256 units; at each step one 12x12 glimpse of the
-image, read through the Gaussian grid; after a fixed number of glimpses a softmax layer classifies.
-What the paper leaves open is settled here so: the window of step t is a map of h[t-1], by analogy
-with DRAW's decoder, and the start state is learned, so the first window is a learned constant.
+With Gaussian glimpses it is the classifier of Gregor et al. 2015 (DRAW), section 4.1: one LSTM of
+256 units; at each step it reads one 12x12 glimpse of the image; after a fixed number of glimpses a
+softmax layer classifies. The paper leaves two things open: here the glimpse of step t is chosen
+from h[t-1], by analogy with DRAW's decoder, and the start state is learned, so the first glimpse is
+a learned constant.
+
+What a glimpse is, and how it is chosen, is up to the :class:`drawbench.models.glimpses.Glimpse`.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from drawbench import attention
-from drawbench.attention import Window
-from drawbench.models.checks import check_counts
-from drawbench.models.recurrence import new_cell, numbers_of, recur
+from drawbench.models.common import check_counts, collect
+from drawbench.models.glimpses import GaussianGlimpse, Glimpse, View
 
-WINDOW_MAPS = ("bounded", "linear")
+
+class State(NamedTuple):
+    """The state of the LSTM."""
+
+    hidden: Tensor  #: h, (B, U)
+    cell: Tensor  #: c, (B, U)
 
 
 class Glimpses(NamedTuple):
-    """What the classifier saw and thought: T steps for B images."""
+    """What the network looked at and what it answered: T steps for B images."""
 
-    logits: Tensor  #: (B, T, classes) after each glimpse; the last one is the answer
-    windows: Window  #: fields of shape (B, T)
-    patches: Tensor  #: (B, T, C, N, N), intensity included
+    logits: Tensor  #: (B, T, classes) after each glimpse; the last is the answer
+    windows: Any = None  #: what ``glimpse.choose`` returned, its fields of shape (B, T, ...)
+    patches: Any = None  #: (B, T, C, N, N), what ``glimpse.read`` returned
 
 
 class GlimpseClassifier(nn.Module):
-    """LSTM over Gaussian glimpses.
+    """LSTM over glimpses.
 
-    Args: glimpses: T, how often the network looks. patch: N, the side of a glimpse, in filters.
-        hidden: LSTM units. classes: labels to choose from. channels: of the image; one window reads
-        them all. window_map: ``"bounded"`` squashes the five numbers of a window smoothly
-        (:func:`drawbench.attention.bound`), which trains
-            calmly; ``"linear"`` takes them as they are, as the paper does.
-        window_clip: largest gradient that one image sends back through one window
+    Args:
+        glimpse: what a glimpse is; by default a 12x12 Gaussian grid.
+        glimpses: T, how often the network looks.
+        hidden: U, LSTM units.
+        classes: labels to choose from.
+        channels: of the image.
+        window_clip: maximum gradient that one image sends back through one choice
             (:func:`drawbench.attention.clip_gradient`), or None for the plain gradient.
 
     Raises:
-        ValueError: a count below 1, or an unknown map.
+        ValueError: a count below 1.
     """
 
     def __init__(
         self,
+        glimpse: Glimpse | None = None,
+        *,
         glimpses: int = 8,
-        patch: int = 12,
         hidden: int = 256,
         classes: int = 10,
         channels: int = 1,
-        window_map: str = "bounded",
         window_clip: float | None = None,
     ):
         super().__init__()
-        check_counts(
-            glimpses=glimpses, patch=patch, hidden=hidden, classes=classes, channels=channels
-        )
-        if window_map not in WINDOW_MAPS:
-            raise ValueError(f"window_map must be one of {WINDOW_MAPS}, got {window_map!r}")
-        self.glimpses, self.patch, self.window_map, self.window_clip = (
-            glimpses,
-            patch,
-            window_map,
-            window_clip,
-        )
-        self.cell = new_cell(channels * patch**2, hidden)
-        self.to_window = nn.Linear(hidden, len(attention.PARAMETERS))
+        check_counts(glimpses=glimpses, hidden=hidden, classes=classes, channels=channels)
+        self.glimpse = GaussianGlimpse() if glimpse is None else glimpse
+        self.glimpses, self.channels, self.window_clip = glimpses, channels, window_clip
+        self.cell = nn.LSTMCell(self.glimpse.inputs(channels), hidden)
+        with torch.no_grad():
+            self.cell.weight_ih *= self.glimpse.gain
+        numbers = self.glimpse.numbers
+        self.to_window = nn.Linear(hidden, numbers) if numbers else None
         self.classify = nn.Linear(hidden, classes)
         self.start_hidden = nn.Parameter(torch.zeros(hidden))
         self.start_cell = nn.Parameter(torch.zeros(hidden))
 
     @property
     def pixels_read(self) -> int:
-        """Numbers that one image's glimpses hold."""
-        return self.glimpses * self.patch**2
+        """Numbers in all glimpses of one image."""
+        return self.glimpses * self.glimpse.pixels_per_look(self.channels)
 
-    def look(self, hidden: Tensor, height: int, width: int) -> Window:
-        """The window chosen in state ``hidden`` (B, hidden)."""
-        numbers = numbers_of(hidden, self.to_window, self.window_clip)
-        if self.window_map == "bounded":
-            numbers = attention.bound(numbers)
-        return attention.window(numbers, height, width, self.patch)
+    @property
+    def noise(self) -> int:
+        """Standard normals per image, from which glimpses are drawn in training; 0 for none."""
+        return self.glimpses * self.glimpse.noise
 
-    def forward(self, images: Tensor, glimpses: int | None = None) -> Glimpses:
-        """Look at a batch.
+    @property
+    def added_loss(self) -> Callable[[Glimpses, Tensor], Tensor] | None:
+        """The loss that the glimpse adds to the cross-entropy, or None."""
+        return self.glimpse.added_loss
+
+    def start(self, images: Tensor) -> State:
+        """Return the learned state before the first glimpse of images (B, C, H, W)."""
+        batch = len(images)
+        return State(self.start_hidden.expand(batch, -1), self.start_cell.expand(batch, -1))
+
+    def step(
+        self, images: Tensor, state: State, t: int, noise: Tensor | None = None
+    ) -> tuple[State, Any, Tensor]:
+        """Look once.
+
+        Args:
+            images: (B, C, H, W) in [0, 1].
+            state: before the glimpse.
+            t: number of the glimpse, from 0.
+            noise: (B, ``glimpse.noise``), or None.
+
+        Returns:
+            The state after the glimpse, what was chosen, and the patch (B, C, N, N).
+        """
+        numbers = None
+        if self.to_window is not None:
+            numbers = attention.raw_numbers(self.to_window, state.hidden, self.window_clip)
+        where = self.glimpse.choose(numbers, View(images, state.hidden, t, noise))
+        patch = self.glimpse.read(images, where)
+        state = State(*self.cell(self.glimpse.encode(patch, where), state))
+        return state, where, patch
+
+    def forward(
+        self, images: Tensor, glimpses: int | None = None, noise: Tensor | None = None
+    ) -> Glimpses:
+        """Look at images and classify them.
 
         Args:
             images: (B, C, H, W) in [0, 1], of any size.
-            glimpses: how often to look, if not as in training.
+            glimpses: how often to look, by default as often as in training.
+            noise: (B, ``noise``) standard normals. Without noise, each glimpse goes where the
+                network believes is best.
         """
-        height, width = images.shape[-2:]
-
-        def look(_: int, hidden: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-            window = self.look(hidden, height, width)
-            patch = attention.read(images, window, self.patch)
-            return patch.flatten(1), (*window, patch)
-
-        start = torch.cat([self.start_hidden, self.start_cell])
-        states, (*windows, patches) = recur(
-            self.cell, start, len(images), glimpses or self.glimpses, look
-        )
-        return Glimpses(self.classify(states), Window(*windows), patches)
+        steps, state = glimpses or self.glimpses, self.start(images)
+        if noise is None:
+            noise = self.glimpse.draw(images, steps)
+        else:
+            noise = noise.view(len(images), -1, self.glimpse.noise)
+        records = []
+        for t in range(steps):
+            state, where, patch = self.step(
+                images, state, t, None if noise is None else noise[:, t]
+            )
+            records.append(Glimpses(state.hidden, where, patch))
+        record = collect(records)
+        return record._replace(logits=self.classify(record.logits))

@@ -1,9 +1,8 @@
-"""The plain variational autoencoder: one look, one latent vector, one picture. What DRAW is
-explained from.
+"""The plain variational autoencoder: one look, one latent vector, one picture; the model from which
+DRAW is explained.
 
 Kingma & Welling 2014, appendix C: one hidden layer of tanh units in the encoder, one in the
-decoder, Bernoulli pixels. It returns the record of DRAW with T = 1, so everything that measures or
-draws one takes the other.
+decoder, Bernoulli pixels. It returns DRAW's record with T = 1.
 """
 
 import math
@@ -11,8 +10,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from drawbench.likelihood import widen
-from drawbench.models.checks import check_counts
+from drawbench.attention import widen
+from drawbench.likelihood import Bernoulli, Gaussian
+from drawbench.models.common import check_counts
 from drawbench.models.draw import Drawing, Sample, check_images, check_noise
 
 
@@ -43,35 +43,30 @@ class VAE(nn.Module):
         self.decoder = nn.Linear(latent, hidden)
         self.to_logits = nn.Linear(hidden, math.prod(self.size))
 
-    def _decode(self, latent: Tensor) -> Tensor:
-        """Logits (B, C, H, W) of latents (B, Z)."""
-        return widen(self.to_logits(torch.tanh(self.decoder(latent)))).view(-1, *self.size)
-
-    def forward(self, images: Tensor, noise: Tensor, keep_canvases: bool = False) -> Drawing:
-        """Look at images and draw them again: ``z = mu(x) + sigma(x) noise``.
+    def forward(self, images: Tensor, noise: Tensor, *, keep_canvases: bool = False) -> Drawing:
+        """Look at images and draw them: ``z = mu(x) + sigma(x) noise``.
 
         Args:
             images: (B, C, H, W) in [0, 1].
             noise: (B, 1, Z), standard normal.
-            keep_canvases: return the only canvas as a film of one picture too.
+            keep_canvases: return the only canvas as an animation of one frame too.
 
         Raises:
             ValueError: images or noise have another shape.
         """
         check_noise(noise, self.steps, self.latent)
         check_images(images, noise, self.size)
-        hidden = torch.tanh(self.encoder(images.flatten(1)))
-        mu, log_sigma = widen(self.to_mu(hidden)), widen(self.to_log_sigma(hidden))
-        logits = self._decode(mu + log_sigma.exp() * noise[:, 0])
-        return Drawing(
-            logits,
-            mu[:, None],
-            log_sigma[:, None],
-            canvases=logits[:, None] if keep_canvases else None,
-        )
+        hidden = torch.tanh(self.encoder(images.flatten(1)))[:, None]
+        posterior = Gaussian(widen(self.to_mu(hidden)), widen(self.to_log_sigma(hidden)))
+        sample = self.decode(posterior.at(noise), keep_canvases=keep_canvases)
+        return Drawing(sample.likelihood, posterior, canvases=sample.canvases)
 
-    def sample(self, noise: Tensor, keep_canvases: bool = False) -> Sample:
-        """Draw from the prior, ``z = noise`` (B, 1, Z); raises ValueError for another shape."""
-        check_noise(noise, self.steps, self.latent)
-        logits = self._decode(noise[:, 0])
-        return Sample(logits, canvases=logits[:, None] if keep_canvases else None)
+    def sample(self, noise: Tensor, *, keep_canvases: bool = False) -> Sample:
+        """Draw from the prior N(0, I): ``z = noise``; see :meth:`decode`."""
+        return self.decode(noise, keep_canvases=keep_canvases)
+
+    def decode(self, latents: Tensor, *, keep_canvases: bool = False) -> Sample:
+        """Draw what the latents (B, 1, Z) stand for; raise ValueError for another shape."""
+        check_noise(latents, self.steps, self.latent)
+        logits = widen(self.to_logits(torch.tanh(self.decoder(latents[:, 0])))).view(-1, *self.size)
+        return Sample(Bernoulli(logits), canvases=logits[:, None] if keep_canvases else None)

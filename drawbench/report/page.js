@@ -1,6 +1,6 @@
 "use strict";
 
-// Tables: a click on a column's name sorts by it. Numbers as numbers, what is not there ("-") last in both directions.
+// Tables sort by a click on a column's name: numbers as numbers, missing values ("-") last in both directions.
 function keyOf(cell) {
   const text = cell.textContent.trim();
   if (text === "-") return null;
@@ -33,11 +33,12 @@ for (const table of document.querySelectorAll("table")) {
   }
 }
 
-// Films: all pictures are in the page; one is shown.
-for (const film of document.querySelectorAll(".film")) {
-  const controls = film.querySelector(".controls");
-  if (!controls) continue;
-  const pictures = Array.from(film.querySelectorAll(".frames img"));
+// Animations: all pictures are in the page; one is shown, at first the last.
+const animations = Array.from(document.querySelectorAll(".animation"));
+const pauses = animations.map(function prepare(animation) {
+  const controls = animation.querySelector(".controls");
+  if (!controls) return () => {};
+  const pictures = Array.from(animation.querySelectorAll(".frames img"));
   const slider = controls.querySelector("input");
   const output = controls.querySelector("output");
   const play = controls.querySelector(".play");
@@ -55,8 +56,13 @@ for (const film of document.querySelectorAll(".film")) {
     play.textContent = "Play";
     play.setAttribute("aria-pressed", "false");
   };
+  const step = () => {
+    show(Number(slider.value) + 1);
+    if (Number(slider.value) === pictures.length) stop();
+  };
   const start = () => {
-    timer = setInterval(() => show(Number(slider.value) + 1), 400);
+    if (Number(slider.value) === pictures.length) show(1);
+    timer = setInterval(step, 400);
     play.textContent = "Stop";
     play.setAttribute("aria-pressed", "true");
   };
@@ -66,10 +72,21 @@ for (const film of document.querySelectorAll(".film")) {
   controls.querySelector(".on").addEventListener("click", () => { stop(); show(Number(slider.value) + 1); });
   play.addEventListener("click", () => (timer === null ? start() : stop()));
   controls.hidden = false;
-  show(1);
+  return stop;
+});
+
+const choice = document.getElementById("choice");
+if (choice) {
+  const choose = () => {
+    pauses.forEach((stop) => stop());
+    animations.forEach((animation, k) => { animation.hidden = k !== choice.selectedIndex; });
+  };
+  choice.addEventListener("change", choose);
+  choice.closest(".chooser").hidden = false;
+  choose();
 }
 
-// What needs a script is shown by it.
+// Hints and buttons that need this script.
 for (const hint of document.querySelectorAll(".hint")) hint.hidden = false;
 const theme = document.getElementById("theme");
 theme.hidden = false;

@@ -1,23 +1,37 @@
-"""Table 1 of the paper, test errors in clutter, and its like for every other data set that a
-classifier was run on.
-"""
+"""Table 1 of the paper, test errors in clutter, and one table for each other data set."""
 
 from typing import Any
 
 from drawbench import published
 from drawbench.records import Record
 from drawbench.tables.rows import Row, rows
-from drawbench.tables.table import Table
+from drawbench.tables.table import INTERVAL, Table
 
 PAPER = "cluttered-100x100-8-mnist"
-INTERVAL = "Interval: 95 %; of one run over the test images (Wilson), of several seeds the t-interval over them."
-COST = "Pixels read and multiply-adds: for one image. Minutes: of training, on the machine that the cost table names."
-SOURCES = "Published: P, read in the primary paper or its official code; 2, read in a later source."
-NOT_MNIST = "Made from other digits than MNIST: not comparable with any number published for MNIST."
+INTERVALS = (
+    "Intervals are 95%: of one run over the test images (Wilson), of several seeds the t-interval"
+    " over the seeds."
+)
+COST = (
+    "Pixels read and multiply-adds are per image. Minutes are of training, on the machine named in"
+    " the cost table."
+)
+SOURCES = (
+    f"Published numbers: {'; '.join(f'{mark}, {text}' for mark, text in published.MARKS.items())}."
+)
+NOT_MNIST = "The digits are not MNIST: not comparable with numbers published for MNIST."
+MORE = "Sources and further columns: {}.csv."
+COLUMNS = {
+    "model": "model",
+    "glimpses": "glimpses",
+    "error %": "error %",
+    INTERVAL: INTERVAL,
+    "seeds": "seeds",
+}
 
 
 def tables(records: list[Record]) -> list[Table]:
-    """Table 1 first, then one for each other data set, so that no two protocols share a column."""
+    """Return Table 1, then one table for each other data set: no two protocols share a column."""
     ours = [record for record in records if record.result["task"] == "classify"]
     others = sorted({record.result["dataset"] for record in ours} - {PAPER})
     return [
@@ -27,23 +41,27 @@ def tables(records: list[Record]) -> list[Table]:
 
 
 def _table(dataset: str, records: list[Record]) -> Table:
-    name = "table1_cluttered" if dataset == PAPER else f"classification_{dataset}"
-    title = (
-        "Table 1: 100x100 cluttered translated MNIST"
-        if dataset == PAPER
-        else f"Classification of {dataset}"
-    )
-    note = f"Test error in percent. {INTERVAL} {COST} {SOURCES if published.results(dataset) else ''}".strip()
-    if any(record.result["source"] != "mnist" for record in records):
-        note += f" {NOT_MNIST}"
+    name, title = f"classification_{dataset}", f"Classification of {dataset}"
+    if dataset == PAPER:
+        name, title = "table1_cluttered", "Table 1: 100x100 cluttered translated MNIST"
+    theirs = published.results(dataset)
+    digits = [NOT_MNIST] if not_mnist(records) else []
+    notes = ["Test error in percent.", INTERVALS, COST, *([SOURCES] if theirs else []), *digits]
+    paper_notes = ["Test error in percent.", INTERVALS, *digits, MORE.format(name)]
     return Table(
         name,
         f"{title}, test error",
-        note,
-        [_published(entry) for entry in published.results(dataset)]
-        + [_own(row) for row in rows(records)],
+        " ".join(notes),
+        [_published(entry) for entry in theirs] + [_own(row) for row in rows(records)],
         {"minutes": 0},
+        paper=COLUMNS,
+        paper_note=" ".join(paper_notes),
     )
+
+
+def not_mnist(records: list[Record]) -> bool:
+    """Return whether some runs used digits that could be mistaken for MNIST."""
+    return any(record.result["source"] in ("fashion", "kmnist", "digits") for record in records)
 
 
 def _published(entry: dict[str, Any]) -> dict[str, Any]:

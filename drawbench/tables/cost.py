@@ -7,29 +7,31 @@ from drawbench.tables.rows import Row, rows
 from drawbench.tables.table import Table
 
 NOTE = (
-    "Pixels read and multiply-adds are for one image. Images a second and minutes are those of training as it ran, validations included, "
-    "on the machine named, which may have had other work. The minutes with its start add those of the run that it was trained on from."
+    "Pixels read and multiply-adds are per image. Images/s and minutes are of training, including"
+    " validation, on the machine named, which may have been busy. Minutes with start include the"
+    " run that the initial weights came from."
 )
 
 
 def tables(records: list[Record]) -> list[Table]:
-    """Every run, whatever its task."""
-    known = {record.name: record for record in records}
-    lines = [_line(row, known) for row in rows(records)]
+    """Return one table of all runs."""
+    by_name = {record.name: record for record in records}
     return [
         Table(
             "cost",
             "Cost of each model",
             NOTE,
-            lines,
-            {"images/s": 0, "minutes": 1, "minutes with its start": 1},
+            [_line(row, by_name) for row in rows(records)],
+            {"images/s": 0, "minutes": 1, "minutes with start": 1},
         )
     ]
 
 
-def _line(row: Row, known: dict[str, Record]) -> dict[str, Any]:
+def _line(row: Row, by_name: dict[str, Record]) -> dict[str, Any]:
     seconds, images = row.mean("train_seconds"), row.mean("images_seen")
+    total = _with_start(row.first, by_name)
     machine = row.first.environment
+    device = machine.get("device")
     return {
         "task": row.first.result["task"],
         "model": f"drawbench {row.model}",
@@ -40,32 +42,24 @@ def _line(row: Row, known: dict[str, Record]) -> dict[str, Any]:
         "multiply-adds": row.whole("multiply_adds"),
         "images/s": images / seconds if images and seconds else None,
         "minutes": None if seconds is None else seconds / 60,
-        "minutes with its start": None
-        if (total := _with_start(row.first, known)) is None
-        else total / 60,
+        "minutes with start": None if total is None else total / 60,
         "threads": machine.get("threads"),
-        "machine": machine.get("processor")
-        if machine.get("device") == "cpu"
-        else machine.get("device"),
+        "machine": machine.get("processor") if device == "cpu" else device,
         "precision": row.first.settings.get("precision"),
         **row.about(),
     }
 
 
-def _with_start(record: Record, known: dict[str, Record]) -> float | None:
-    """Seconds of training, those of the run that it was trained on from included; None where that
-    one is not at hand.
-    """
-    seconds, seen = record.result.get("train_seconds"), {record.name}
+def _with_start(record: Record, by_name: dict[str, Record]) -> float | None:
+    """Return seconds of training including the runs it started from; None where one is missing."""
+    seconds, visited = record.result.get("train_seconds"), {record.name}
     while (start := record.settings.get("start")) is not None:
-        found = known.get(str(start).rstrip("/").rpartition("/")[2])
-        if (
-            found is None
-            or found.name in seen
-            or seconds is None
-            or "train_seconds" not in found.result
-        ):
+        earlier = by_name.get(str(start).rstrip("/").rpartition("/")[2])
+        if earlier is None or earlier.name in visited:
             return None
-        seconds, record = seconds + found.result["train_seconds"], found
-        seen.add(found.name)
+        more = earlier.result.get("train_seconds")
+        if seconds is None or more is None:
+            return None
+        seconds, record = seconds + more, earlier
+        visited.add(record.name)
     return seconds

@@ -1,69 +1,58 @@
-"""Errors outside the training conditions: more clutter, other canvases, more or fewer glimpses than
-in training.
-"""
+"""Errors outside the training conditions: other clutter, canvases or numbers of glimpses."""
 
 from typing import Any
 
 import pandas as pd
 
 from drawbench.records import Record
-from drawbench.tables.classification import INTERVAL, PAPER
+from drawbench.tables.classification import INTERVALS, PAPER
 from drawbench.tables.rows import Row, estimate, rows
 from drawbench.tables.table import Table
 
-ABOUT = ("seeds", "notes", "runs or source")
 CONDITIONS = {
     "clutter": "pieces of clutter",
     "canvas": "side of the canvas, pixels",
     "glimpses": "glimpses at test time",
 }
+NOTE = f"{INTERVALS} The intervals are in the CSV file. A dash: not measured."
 
 
 def tables(records: list[Record]) -> list[Table]:
-    """For each data set and condition that was measured with ``drawbench evaluate`` a table, a
-    column for each value.
-    """
-    made = []
-    for dataset in sorted(
-        {record.result["dataset"] for record in records}, key=lambda name: (name != PAPER, name)
-    ):
-        gathered = rows(record for record in records if record.result["dataset"] == dataset)
+    """Return a table for each data set and condition measured with ``drawbench evaluate``."""
+    result = []
+    names = {record.result["dataset"] for record in records}
+    for dataset in sorted(names, key=lambda name: (name != PAPER, name)):
+        of_dataset = rows(record for record in records if record.result["dataset"] == dataset)
         for condition, words in CONDITIONS.items():
-            curves = [lines for row in gathered if (lines := curve(row, condition))]
-            name = f"robustness_{condition}" + ("" if dataset == PAPER else f"_{dataset}")
-            title = f"Test error in percent against {words}, trained on {dataset}"
-            note = f"{INTERVAL} The intervals are in the CSV file. A dash: not measured."
-            made.append(
+            curves = [lines for row in of_dataset if (lines := curve(row, condition))]
+            result.append(
                 Table(
-                    name,
-                    title,
-                    note,
+                    f"robustness_{condition}" + ("" if dataset == PAPER else f"_{dataset}"),
+                    f"Test error in percent against {words}, trained on {dataset}",
+                    NOTE,
                     [line for lines in curves for line in lines],
                     wide=_wide(curves, condition),
                 )
             )
-    return made
+    return result
 
 
 def _wide(curves: list[list[dict[str, Any]]], condition: str) -> list[dict[str, Any]]:
-    """A row for each curve and a column for each value of the condition."""
+    """Return a row for each curve, with a column for each value of the condition."""
     values = sorted({line[condition] for lines in curves for line in lines})
     wide = []
     for lines in curves:
         first, errors = lines[0], {line[condition]: line["error %"] for line in lines}
-        about = {name: first[name] for name in ("model", "trained with glimpses", "trained at")}
         wide.append(
-            {
-                **about,
-                **{str(value): errors.get(value) for value in values},
-                **{name: first[name] for name in ABOUT},
-            }
+            {name: first[name] for name in ("model", "trained with glimpses", "trained at")}
+            | {str(value): errors.get(value) for value in values}
+            | {name: first[name] for name in ("seeds", "notes", "runs or source")}
         )
     return wide
 
 
 def curve(row: Row, condition: str) -> list[dict[str, Any]]:
-    """A line for each value of a condition: the mean error over the seeds that have it measured."""
+    """Return a line for each value of a condition: the mean error over the seeds measured."""
     file = f"error_against_{condition}.csv"
     seeds = [record for record in row.records if file in record.tables]
     if not seeds:

@@ -1,4 +1,4 @@
-"""Table 3 of the paper: the settings of its networks, ours beside them."""
+"""Table 3 of the paper: the settings of its networks, and ours."""
 
 from typing import Any
 
@@ -7,23 +7,23 @@ from drawbench.records import Record
 from drawbench.tables.rows import Row, rows
 from drawbench.tables.table import Table
 
-NOTE = "The paper trains with Adam and states nothing else about optimisation. P: read in the primary paper or its official code."
+NOTE = (
+    "The paper trains with Adam and states nothing else about optimisation. P:"
+    f" {published.MARKS['P']}."
+)
 
 
 def tables(records: list[Record]) -> list[Table]:
-    """The paper's settings, then those of our DRAW networks, classifier and generator."""
+    """Return the paper's settings, then those of our DRAW networks."""
     theirs = [_published(entry) for entry in published.settings()]
-    ours = [
-        _own(row) for row in rows(record for record in records if record.result["model"] == "draw")
-    ]
-    decimals = {"rate": 4, "weight decay": 3}
+    draw = [record for record in records if record.result["model"] == "draw"]
     return [
         Table(
             "table3_settings",
             "Table 3: settings, the paper's and ours",
             NOTE,
-            theirs + ours,
-            decimals,
+            theirs + [_own(row) for row in rows(draw)],
+            {"rate": 4, "weight decay": 3},
         )
     ]
 
@@ -46,11 +46,11 @@ def _published(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _own(row: Row) -> dict[str, Any]:
     settings = row.first.settings
-    attends = settings.get("attention", "read")
-    read = settings.get("patch") or (
-        settings.get("read_patch") if attends in ("both", "read") else None
-    )
-    write = settings.get("write_patch") if attends in ("both", "write") else None
+    attention = settings.get("attention", "read")
+    read = settings.get("patch")
+    if attention in ("both", "read"):
+        read = read or settings.get("read_patch")
+    write = settings.get("write_patch") if attention in ("both", "write") else None
     return {
         "data": row.first.result["dataset"],
         "whose": "ours",

@@ -1,4 +1,4 @@
-"""A table and its three faces: CSV for programs, Markdown for reading, LaTeX for a paper."""
+"""A table as CSV for programs, Markdown for reading and LaTeX for a paper."""
 
 import hashlib
 import re
@@ -12,23 +12,29 @@ import pandas as pd
 
 from drawbench.files import write_atomically
 
-NOTHING = "-"
-INTERVAL = "95 % interval"
+MISSING = "-"
+INTERVAL = "95% interval"
 _LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    letter: "\\" + letter for letter in "&%$#_{}"
+    char: "\\" + char for char in "&%$#_{}"
 }
+# As wide as the text at most; narrower tables keep their size.
+_FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with what a reader must know of them.
+    """Rows, and what a reader must know about them.
 
-    Attributes: name: file name without ending. title, note: what it is, and how to read it. rows:
-        values by column; None, or a column left out, where there is none. ``low`` and ``high`` are
-        shown as one interval. A
-            ``Decimal`` is shown with the digits that it has, as numbers of others are.
-        decimals: of the numbers of a column as they are shown; 2 if not given.
-        wide: the rows as a person reads them, where those of the CSV are too many.
+    Attributes:
+        name: file name without ending.
+        title, note: what it is, and how to read it.
+        rows: values by column; None, or the column left out, where there is none. ``low`` and
+            ``high`` are shown as one interval. A ``Decimal`` is shown with its own digits.
+        decimals: digits of a column as shown; 2 if not given.
+        wide: the rows as shown, where those of the CSV are too many.
+        paper: column and its header in LaTeX, for the few columns that a paper has room for; there
+            the ``notes`` become marks behind the first column. Empty: all columns.
+        paper_note: the note there, where it is another.
     """
 
     name: str
@@ -37,9 +43,11 @@ class Table:
     rows: list[dict[str, Any]]
     decimals: dict[str, int] = field(default_factory=dict)
     wide: list[dict[str, Any]] | None = None
+    paper: dict[str, str] = field(default_factory=dict)
+    paper_note: str = ""
 
     def shown(self) -> pd.DataFrame:
-        """Text as a person reads it."""
+        """Return the text that a person reads."""
         frame = _frame(self.wide or self.rows)
         text = pd.DataFrame(
             {
@@ -49,23 +57,23 @@ class Table:
         )
         if "low" in text:
             both = [
-                f"{low} - {high}" if low != NOTHING else NOTHING
+                f"{low} - {high}" if low != MISSING else MISSING
                 for low, high in zip(text["low"], text["high"], strict=True)
             ]
             text = text.assign(low=both).rename(columns={"low": INTERVAL}).drop(columns="high")
         return text
 
-    def numeric(self) -> list[bool]:
-        """For each column of :meth:`shown`, whether it holds numbers."""
+    def numeric(self) -> dict[str, bool]:
+        """Return for each column of :meth:`shown` whether it holds numbers."""
         frame = _frame(self.wide or self.rows)
-        return [
-            name == INTERVAL
+        return {
+            str(name): name == INTERVAL
             or all(isinstance(value, int | float | Decimal) for value in frame[name].dropna())
             for name in self.shown()
-        ]
+        }
 
     def csv(self) -> str:
-        """Numbers with six decimals at most; empty where there is none."""
+        """Return numbers with at most six decimals; cells without a value are empty."""
         frame = _frame(self.rows)
         rounded = {
             name: [round(value, 6) if isinstance(value, float) else value for value in frame[name]]
@@ -74,9 +82,9 @@ class Table:
         return pd.DataFrame(rounded, dtype=object).to_csv(index=False, lineterminator="\n")
 
     def markdown(self) -> str:
-        """A title, the table, the note."""
+        """Return the title, the table and the note."""
         shown = self.shown().map(_plain)
-        rules = ["--:" if right else "---" for right in self.numeric()]
+        rules = ["--:" if right else "---" for right in self.numeric().values()]
         lines = [[str(name) for name in shown], rules, *shown.to_numpy().tolist()]
         return "\n".join(
             [
@@ -90,27 +98,41 @@ class Table:
         )
 
     def latex(self) -> str:
-        """A ``table`` as wide as the text, with the rules of booktabs."""
-        places = "".join("r" if right else "l" for right in self.numeric())
-        body = self.shown().rename(columns=_latex).map(_latex)
-        title = re.sub(
-            r"^(Table \d+): (.*)", r"\2 (\1 of the paper)", self.title
-        )  # LaTeX counts its own tables
-        made = body.to_latex(
+        """Return a ``table`` no wider than the text, with the rules of booktabs."""
+        shown, numeric = self.shown(), self.numeric()
+        chosen = [name for name in self.paper if name in shown] or list(shown)
+        body = shown[chosen].rename(columns=self.paper).rename(columns=_latex).map(_latex)
+        footnotes: dict[str, str] = {}
+        if self.paper and "notes" in shown:
+            for note in shown["notes"]:
+                if note != MISSING:
+                    footnotes.setdefault(note, _mark(len(footnotes)))
+            marks = [
+                rf"\textsuperscript{{{footnotes[note]}}}" if note in footnotes else ""
+                for note in shown["notes"]
+            ]
+            first = body.columns[0]
+            body[first] = [text + mark for text, mark in zip(body[first], marks, strict=True)]
+        notes = [
+            self.paper_note or self.note,
+            *(f"{mark}: {text}." for text, mark in footnotes.items()),
+        ]
+        # LaTeX numbers its own tables.
+        title = re.sub(r"^(Table \d+): (.*)", r"\2 (\1 of the paper)", self.title)
+        text = body.to_latex(
             index=False,
-            column_format=places,
-            caption=_latex(f"{title}. {self.note}"),
+            column_format="".join("r" if numeric[name] else "l" for name in chosen),
+            caption=_latex(f"{title}. {' '.join(notes)}"),
             label=f"tab:{self.name}",
         )
-        made = made.replace(
-            "\\begin{tabular}", "\\resizebox{\\linewidth}{!}{\\begin{tabular}"
-        ).replace("\\end{tabular}", "\\end{tabular}}")
-        return "% needs booktabs and graphicx\n" + made
+        text = text.replace(r"\begin{tabular}", _FIT + r"{\begin{tabular}")
+        text = text.replace(r"\end{tabular}", r"\end{tabular}}")
+        return "% needs booktabs and graphicx\n" + text
 
     def save(self, folder: Path) -> list[Path]:
-        """Write all three; the same rows give the same bytes."""
-        stem = re.sub(r"[^\w.-]+", "-", self.name)[:100]  # a data set may be called anything
-        if stem != self.name:  # so that two names have two files
+        """Write all three files; the same rows give the same bytes."""
+        stem = re.sub(r"[^\w.-]+", "-", self.name)[:100]  # a data set may have any name
+        if stem != self.name:  # two names must not share a file
             stem += "-" + hashlib.sha256(self.name.encode()).hexdigest()[:8]
         paths = [folder / f"{stem}.{ending}" for ending in ("csv", "md", "tex")]
         for path, text in zip(paths, (self.csv(), self.markdown(), self.latex()), strict=True):
@@ -119,35 +141,33 @@ class Table:
 
 
 def _frame(rows: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """A column for each name, in the order in which they first appear; columns without any value
-    are left out.
-    """
+    """Return the columns in the order in which they first appear, without empty ones."""
     names = dict.fromkeys(name for row in rows for name in row)
-    held = [name for name in names if any(row.get(name) is not None for row in rows)]
-    return pd.DataFrame({name: [row.get(name) for row in rows] for name in held}, dtype=object)
+    used = [name for name in names if any(row.get(name) is not None for row in rows)]
+    return pd.DataFrame({name: [row.get(name) for row in rows] for name in used}, dtype=object)
 
 
 def _shown(value: Any, decimals: int) -> str:
     if value is None:
-        return NOTHING
-    return (
-        f"{value:,.{decimals}f}"
-        if isinstance(value, float)
-        else f"{value:,}"
-        if isinstance(value, int)
-        else str(value)
-    )
+        return MISSING
+    if isinstance(value, float):
+        return f"{value:,.{decimals}f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _mark(number: int) -> str:
+    """Return the mark of a footnote: a, b, ..., z, aa, ab, ..."""
+    letter = chr(ord("a") + number % 26)
+    return letter if number < 26 else _mark(number // 26 - 1) + letter
 
 
 def _latex(text: str) -> str:
-    """Text that LaTeX sets as it stands; a range gets its dash."""
-    return "".join(_LATEX.get(letter, letter) for letter in str(text)).replace(" - ", "--")
+    """Escape text for LaTeX; a range gets its dash."""
+    return "".join(_LATEX.get(char, char) for char in str(text)).replace(" - ", "--")
 
 
 def _plain(text: str) -> str:
-    """Text that stays in its cell and is nothing but text: names of runs and models are chosen by
-    users.
-    """
+    """Escape text for a Markdown cell: users choose the names of runs and models."""
     return (
         " ".join(text.split())
         .replace("\\", "\\\\")

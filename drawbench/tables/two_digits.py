@@ -1,6 +1,6 @@
-"""Two digits on 60x60 (DRAW, section 4.3): one table for each rule of the pixels and source of the
-digits.
-"""
+"""Two digits on 60x60 (DRAW, section 4.3): one table for each pixel rule and source of digits."""
+
+from dataclasses import replace
 
 from drawbench import published
 from drawbench.records import Record
@@ -11,7 +11,7 @@ NEAREST = "multi-mnist-64x64"
 
 
 def tables(records: list[Record]) -> list[Table]:
-    """One for each two-digit data set that was run."""
+    """Return one table for each two-digit data set."""
     names = sorted(
         {
             record.result["dataset"]
@@ -21,10 +21,15 @@ def tables(records: list[Record]) -> list[Table]:
     )
     near = published.results(NEAREST)
     values = " to ".join(str(entry["value"]) for entry in near)
-    seen = f"{near[0]['source']}, {near[0]['mark']}"
-    said = f"Nothing is published at 60x60; on 64x64 images of another make bounds go from {values} nats ({seen})."
-    made = [
+    note = (
+        f"Nothing is published at 60x60; bounds on other images, of 64x64, go from {values} nats"
+        f" ({near[0]['source']}, {near[0]['mark']})."
+    )
+    made = (
         likelihood.of_dataset(f"two_digits_{name.removeprefix('mnist2-')}", records, name)
         for name in names
+    )
+    return [
+        replace(table, note=f"{table.note} {note}", paper_note=f"{table.paper_note} {note}")
+        for table in made
     ]
-    return [Table(table.name, table.title, f"{table.note} {said}", table.rows) for table in made]

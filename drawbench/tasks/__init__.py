@@ -1,17 +1,79 @@
-"""The experiments of the paper, one file each: from settings to data, a trained model and what was
-measured of it.
-"""
+"""Tasks: what every command drives. One file each; :mod:`drawbench.tasks.task` has the protocol."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from torch import nn
 
+from drawbench import config as configs
+from drawbench import data, distributed, user_code
 from drawbench.errors import Problem
+from drawbench.reporters import Reporter
 from drawbench.runs import Run
-from drawbench.tasks import classify, generate
+from drawbench.tasks import common, generate, user_model, weights
+from drawbench.tasks.classify import Classify
+from drawbench.tasks.generate import Generate
+from drawbench.tasks.task import Task
 
-LOADERS = {"classify": classify.load_model, "generate": generate.load_model}
+TASKS: dict[str, type] = {kind.name: kind for kind in (Classify, Generate)}
+
+
+def create(
+    config: Any,
+    *,
+    sources_root: Path,
+    datasets_root: Path,
+    reporter: Reporter,
+    download: bool = True,
+    trusted: Collection[str] = (),
+) -> Task:
+    """Load the data that a configuration names and build its model with its initial weights.
+
+    Args:
+        config: with ``auto`` where the data are to decide; the task's own has what it became.
+        sources_root, datasets_root: folders of original files and of generated data sets.
+        download: whether missing files may be fetched.
+        trusted: the user's own modules that may be imported, see
+            :mod:`drawbench.user_code`.
+
+    Raises:
+        Problem: the data are not there or do not fit, or the model cannot be made for them.
+    """
+    name, model_name = config.data.dataset, config.model.model
+    if ":" in model_name:
+        user_code.factory(model_name, trusted)  # before time is spent on data
+    device = common.device_of(config.training.device)
+    threads = common.use_threads(config.training)
+    with distributed.in_turn():
+        dataset = data.load(
+            config.data,
+            seed=config.training.seed,
+            sources_root=sources_root,
+            datasets_root=datasets_root,
+            download=download,
+            factory=user_code.factory(name, trusted) if ":" in name else None,
+            say=reporter.say,
+            progress=lambda done, total: reporter.progress(done, total, {}),
+        )
+    resolved: dict[str, Any] = {"threads": threads, "processes": distributed.size()}
+    for name in ("source", "pixels"):
+        if hasattr(config.data, name) and getattr(dataset, name) is not None:
+            resolved[name] = getattr(dataset, name)
+    config = configs.replace(config, **resolved)
+    common.check_same(config)
+    facts = dict(zip(("channels", "height", "width"), dataset.size, strict=True))
+    if config.task == "classify":
+        if dataset.classes is None:
+            raise Problem(f"a classifier needs labels, but the data set {dataset.name} has none")
+        facts["classes"] = len(dataset.classes)
+    model = weights.build(config, facts, trusted)
+    if config.task == "generate":
+        generate.initialize(model, dataset)
+    model = model.to(device)
+    if ":" in model_name:
+        user_model.check_model(config, model, dataset)
+    return TASKS[config.task](config, dataset, model, device)
 
 
 class LoadedRun(NamedTuple):
@@ -22,13 +84,34 @@ class LoadedRun(NamedTuple):
     model: nn.Module  #: with the best weights, ready to measure
 
 
-def load_run(folder: str | Path) -> LoadedRun:
-    """A run from its folder, a classifier's or a generator's.
+def load_run(folder: str | Path, trusted: Collection[str] = ()) -> LoadedRun:
+    """Load a run from its folder; its data need not be there.
+
+    Args:
+        trusted: the user's own modules that the run may import, by name.
 
     Raises:
-        Problem: there is no run, or its files are damaged.
+        Problem: there is no run, its files are damaged, or it needs a module that is not trusted.
     """
-    run = Run.open(Path(folder))
-    if run.config.task not in LOADERS:
-        raise Problem(f"{folder} is a run of {run.config.task!r}, which has no model")
-    return LoadedRun(run, run.config, LOADERS[run.config.task](run))
+    run = open_run(Path(folder))
+    return LoadedRun(run, run.config, weights.load_model(run, trusted))
+
+
+def open_run(folder: Path) -> Run:
+    """Open a run that trains a model.
+
+    Raises:
+        Problem: there is none, or its configuration trains nothing or is not complete.
+    """
+    run = Run.open(folder)
+    if run.config.task not in TASKS:
+        raise Problem(f"{folder} is a run of {run.config.task!r}, which trains nothing")
+    if run.config.training.steps is None:
+        raise Problem(
+            f"{folder / 'config.json'} is not complete: it has no number of steps, which "
+            f"drawbench {run.config.task} writes there"
+        )
+    return run
+
+
+__all__ = ["TASKS", "LoadedRun", "Task", "create", "load_run", "open_run"]

@@ -1,8 +1,7 @@
-"""Everything that drawbench reads, damaged: ``python -m tests.fuzz --cases 20000``, and a short
-version in the normal tests.
+"""Everything that drawbench reads, damaged at random.
 
-Each file makes one kind of input: it begins from a valid one and damages it, in its structure
-(lengths, types, headers that promise absurd sizes, wrong keys, archives with names that lead
-elsewhere, pickles that would run) and in its bytes. What may come of it is in :mod:`.engine`: a
-valid result or one clear sentence.
+A file starts sound and is damaged in its bytes or its structure, then a command or a loader reads
+it. The outcome must be a valid result or one clear sentence, within limits of time and memory, with
+nothing written elsewhere and nothing executed (:mod:`limits`). A short version is part of the usual
+tests; the campaign is ``python -m pytest tests/fuzz --hypothesis-profile=campaign``.
 """

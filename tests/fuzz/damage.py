@@ -1,236 +1,137 @@
-"""Damage as plain data: what Hypothesis draws, prints and makes smaller."""
+"""Random damage, drawn and shrunk by hypothesis."""
 
+import contextlib
 import copy
 import json
-import random
+import os
 import struct
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 from hypothesis import strategies as st
 
+from drawbench.files import hashed
+
 # -------------------------------------------------------------------------------------------- bytes
 
-
-class Bytes(NamedTuple):
-    """One thing done to bytes; ``at`` counts from the start, or from the end where negative."""
-
-    what: str
-    at: int
-    value: bytes | int
-
-
 PLACES = st.one_of(st.integers(0, 80), st.integers(-80, -1), st.integers(0, 1 << 20))
-WORDS = [
-    b"",
-    b"\x00",
-    b"\xff" * 4,
-    b"\xff" * 8,
-    b"\x7f\xff\xff\xff",
-    b"\x00\x00\x00\x80",
-    b"\x00" * 64,
-    b"A" * 300,
-    b"PK\x03\x04",
-    b"\n",
-]
-WORDS += [
-    struct.pack(order + form, number)
-    for order in "<>"
-    for form in "IQ"
-    for number in (1, 255, 1 << 20, 1 << 31)
-]
+WORDS = [b"\0", b"\xff" * 8, b"\0" * 64, b"A" * 300, b"PK\x03\x04", b"\n", b"7" * 5000, b"[" * 5000]
+WORDS += [struct.pack(f"{end}Q", number) for end in "<>" for number in (1, 1 << 20, 1 << 31)]
+CONTENT = st.sampled_from(WORDS) | st.binary(min_size=1, max_size=12)
 BYTES = st.one_of(
-    st.builds(Bytes, st.just("cut"), PLACES, st.just(0)),
-    st.builds(Bytes, st.just("flip"), PLACES, st.integers(0, 7)),
-    st.builds(
-        Bytes,
-        st.sampled_from(["put", "insert"]),
-        PLACES,
-        st.sampled_from(WORDS) | st.binary(min_size=1, max_size=12),
-    ),
-    st.builds(Bytes, st.just("drop"), PLACES, st.integers(1, 200)),
-    st.builds(Bytes, st.just("repeat"), PLACES, st.integers(1, 200)),
-    st.builds(
-        Bytes,
-        st.just("append"),
-        st.just(0),
-        st.sampled_from(WORDS) | st.binary(min_size=1, max_size=40),
-    ),
+    st.tuples(st.just("cut"), PLACES, st.just(b"")),
+    st.tuples(st.sampled_from(["overwrite", "insert"]), PLACES, CONTENT),
+    st.tuples(st.just("drop"), PLACES, st.binary(min_size=1, max_size=200)),
 )
-DAMAGES = st.lists(BYTES, min_size=1, max_size=4)
+DAMAGE = st.lists(BYTES, min_size=1, max_size=3)
 
 
-def hurt(content: bytes, damages: list[Bytes]) -> bytes:
-    """The bytes after all that was done to them."""
-    made = bytearray(content)
-    for what, at, value in damages:
-        at = at % (len(made) + 1)
-        if what == "cut":
-            del made[at:]
-        elif what == "flip" and at < len(made):
-            made[at] ^= 1 << value
-        elif what == "put":
-            made[at : at + len(value)] = value
-        elif what == "insert":
-            made[at:at] = value
-        elif what == "drop":
-            del made[at : at + value]
-        elif what == "repeat":
-            made[at:at] = made[at : at + value] * 3
-        elif what == "append":
-            made += value
-    return bytes(made)
+def damaged(content: bytes, damage: list[tuple[str, int, bytes]]) -> bytes:
+    """Return the bytes after cuts, overwritten, inserted and dropped parts; places wrap around."""
+    result = bytearray(content)
+    for what, at, value in damage:
+        at %= len(result) + 1
+        end = {"cut": len(result), "insert": at}.get(what, at + len(value))
+        result[at:end] = b"" if what in ("cut", "drop") else value
+    return bytes(result)
 
 
 # --------------------------------------------------------------------------------------------- JSON
 
-
-class Node(NamedTuple):
-    """One thing done to a value inside a nest of tables and lists; ``where`` counts the values,
-    depth first.
-    """
-
-    what: str
-    where: int
-    value: Any
-
-
-HUGE, DEEP, SURROGATE = (
-    "@HUGE@",
-    "@DEEP@",
-    "@SURROGATE@",
-)  # stand for what Python's own json would not write
-NAMES = [
-    "",
-    "a",
-    "model",
-    "task",
-    "step",
-    "../../x",
-    "/etc/passwd",
-    "<script>alert(1)</script>",
-    "$\\frac{",
-    "$x$_",
-    "%s{0}",
-    "no\nline",
-]
-NAMES += [
-    "nul\x00",
-    "\x1b[31m",
-    "ü漢😀",
-    "a" * 300,
-    "CON",
-    "auto",
-    "mnist",
-    "draw",
-    "__class__",
-    SURROGATE,
-]
-NUMBERS = [
-    0,
-    1,
-    -1,
-    2,
-    3,
-    255,
-    2**31,
-    2**63,
-    -(2**63) - 1,
-    10**18,
-    10**30,
-    10**400,
-    0.5,
-    -0.0,
-    1e308,
-    -1e308,
-    5e-324,
-]
-NUMBERS += [float("nan"), float("inf"), float("-inf"), HUGE]
+LONG_NUMBER, DEEP, SURROGATE = "@NUMBER@", "@DEEP@", "@SURROGATE@"  # json.dumps cannot write these
+NAMES = ["", "a", "../../x", "/etc/passwd", "<script>alert(1)</script>", "$\\frac{", "%s{0}"]
+NAMES += ["no\nline", "nul\0", "\x1b[31m", "ü漢😀", "a" * 300, "mnist", "draw", SURROGATE]
+NUMBERS = [0, 1, -1, 2, 255, 2**31, 2**63, 10**30, 0.5, 1e308, -1e308, 5e-324, LONG_NUMBER]
+NUMBERS += [float("nan"), float("inf"), float("-inf")]
 VALUES = st.one_of(
     st.sampled_from(NUMBERS),
     st.sampled_from(NAMES),
-    st.sampled_from([None, True, False, [], {}, [[]], [1, 2], {"a": {}}, [None], DEEP]),
-    st.integers(-1000, 1000),
-    st.floats(),
+    st.sampled_from([None, True, [], {}, [[]], [1, 2], {"a": {}}, DEEP]),
     st.text(max_size=8),
 )
-NODE = st.one_of(
-    st.builds(
-        Node, st.sampled_from(["replace", "replace", "wrap", "add"]), st.integers(0, 200), VALUES
-    ),
-    st.builds(Node, st.sampled_from(["delete", "twice"]), st.integers(0, 200), st.none()),
-    st.builds(Node, st.just("rename"), st.integers(0, 200), st.sampled_from(NAMES)),
+EDITS = st.lists(
+    st.tuples(st.sampled_from(["replace", "delete", "rename"]), st.integers(0, 200), VALUES),
+    min_size=1,
+    max_size=3,
 )
-NODES = st.lists(NODE, min_size=1, max_size=3)
 
 
-def walk(value: Any, path: tuple = ()) -> list[tuple]:
-    """The paths to all values inside one, itself first."""
-    inside = (
-        value.items()
-        if isinstance(value, dict)
-        else enumerate(value)
-        if isinstance(value, list)
-        else ()
-    )
-    return [path, *(one for name, part in inside for one in walk(part, (*path, name)))]
+def _walk(value: Any, path: tuple = ()) -> list[tuple]:
+    """Return the paths to all values inside a nest of tables and lists."""
+    parts: Any = ()
+    if isinstance(value, dict | list):
+        parts = value.items() if isinstance(value, dict) else enumerate(value)
+    return [path, *(found for key, part in parts for found in _walk(part, (*path, key)))]
 
 
-def altered(value: Any, nodes: list[Node]) -> Any:
-    """A copy of a nest of tables and lists after all that was done to it."""
+def edited(value: Any, edits: list[tuple[str, int, Any]]) -> Any:
+    """Return a copy after values were replaced, deleted or renamed, each found by its number."""
     root = [copy.deepcopy(value)]
-    for what, where, new in nodes:
-        new = copy.deepcopy(new)  # the next thing done may be done inside it
-        paths = walk(root[0])
-        path = paths[where % len(paths)]
+    for what, number, new in edits:
+        paths = _walk(root)[1:]
+        *above, key = paths[number % len(paths)] if paths else (0,)
         holder: Any = root
-        for name in (0, *path)[:-1]:
-            holder = holder[name]
-        name = (0, *path)[-1]
-        if what == "replace":
-            holder[name] = new
-        elif what == "wrap":
-            holder[name] = [holder[name]]
-        elif what == "add" and isinstance(holder[name], dict):
-            holder[name]["extra"] = new
-        elif what == "add" and isinstance(holder[name], list):
-            holder[name].append(new)
-        elif what == "twice" and isinstance(holder, list):
-            holder.append(copy.deepcopy(holder[name]))
-        elif what == "delete" and path:
-            del holder[name]
-        elif what == "rename" and isinstance(holder, dict):
-            holder[new] = holder.pop(name)
-    return root[0]
+        for step in above:
+            holder = holder[step]
+        if what == "rename" and isinstance(holder, dict):
+            holder[str(new)] = holder.pop(key)
+        elif what == "delete" and holder is not root:
+            del holder[key]
+        elif holder:
+            holder[key] = copy.deepcopy(new)
+    return root[0] if root else None
 
 
 def as_json(value: Any) -> bytes:
-    """As JSON, with numbers of too many digits, nests too deep and halves of letters where they are
-    named.
-    """
-    text = (
-        json.dumps(value)
-        .replace(SURROGATE, "\\ud800")
-        .replace(f'"{HUGE}"', "7" * 5000)
-        .replace(HUGE, "7" * 5000)
-    )
-    return text.replace(f'"{DEEP}"', "[" * 5000 + "]" * 5000).replace(DEEP, "[").encode()
+    """Return JSON, with what ``json.dumps`` would not write put in for its placeholders."""
+    text = json.dumps(value)
+    for placeholder, replacement in (
+        (f'"{LONG_NUMBER}"', "7" * 5000),
+        (f'"{DEEP}"', "[" * 5000 + "]" * 5000),
+        (SURROGATE, "\\ud800"),
+    ):
+        text = text.replace(placeholder, replacement)
+    return text.encode()
 
 
-# ------------------------------------------------------------------------------------------ pickles
+# ------------------------------------------------------------------------------------------- places
+
+PLACE = st.sampled_from(["missing", "folder", "loop", "pipe", "endless", "sparse"])
 
 
-class Payload:
-    """Pickled, it asks whoever opens it to make a folder."""
+def misplace(path: Path, how: str) -> None:
+    """Put something that is no sound file where a file should be."""
+    content = path.read_bytes()
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+    elif how == "loop":
+        path.symlink_to(path)
+    elif how == "pipe":
+        os.mkfifo(path)
+    elif how == "endless":
+        path.symlink_to("/dev/zero")
+    elif how == "sparse":
+        path.write_bytes(content)
+        os.truncate(path, 1 << 36)
 
-    def __init__(self, marker: str):
-        self.marker = marker
 
-    def __reduce__(self):
-        import os
-
-        return os.mkdir, (self.marker,)
+#: Damage to any file, and to JSON files: ``(how, argument)`` for :func:`spoil`.
+ANY = st.tuples(st.just("bytes"), DAMAGE) | st.tuples(st.just("place"), PLACE)
+JSON = ANY | st.tuples(st.just("edits"), EDITS)
 
 
-def noise(seed: int, size: int) -> bytes:
-    """Bytes that do not compress."""
-    return random.Random(seed).randbytes(size)
+def spoil(path: Path, damage: tuple[str, Any]) -> None:
+    """Damage a file on the disk; edited fields are sealed again, as a stranger would."""
+    how, argument = damage
+    if how == "place":
+        misplace(path, argument)
+    elif how == "bytes":
+        path.write_bytes(damaged(path.read_bytes(), argument))
+    else:
+        value = json.loads(path.read_text())
+        text = as_json(edited({key: value[key] for key in value if key != "sha256"}, argument))
+        with contextlib.suppress(ValueError, RecursionError, TypeError, AttributeError):
+            if isinstance(value.get("sha256"), str):
+                text = json.dumps(hashed(json.loads(text))).encode()
+        path.write_bytes(text)

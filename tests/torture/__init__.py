@@ -1,11 +1,10 @@
-"""The torture harness: it starts the real command in real processes, hurts it, and holds it to what
-docs/reliability.md promises.
+"""A fault-injection campaign: real commands in real processes, held to docs/reliability.md.
 
-``make torture``, or ``python -m tests.torture --help``. Each file is one kind of harm and has
+Run it with ``make torture`` or ``python -m tests.torture --help``. Each harm is a module with
 
-    COUNT                                how many cases a whole campaign has run(case, place,
-    references, tally)  one of them: what it counts, and every fault that it finds, goes into the
-    tally
+    COUNT                               number of cases in a full campaign
+    run(case, place, references, tally) runs one case and enters counts and faults into the tally
 
-and :mod:`harness` has what they share. A case is a function of (harm, seed, number) alone.
+A case is a function of (harm, seed, number) alone. :mod:`processes` starts and strikes commands,
+:mod:`checks` judges what they leave behind, :mod:`campaign` runs the cases.
 """

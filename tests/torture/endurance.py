@@ -1,9 +1,7 @@
-"""20,000 updates with a save after each 50: memory, open files and speed at the end are as at the
-start.
+"""20,000 updates with 400 saves: memory, open files and speed must not drift.
 
-Speed is that in CPU time; the clock's is noted beside it. Machines grow slower by themselves, when
-they get hot or others work beside
-them: a training that slowed is done again, and one that wears out slows every time.
+Speed is measured in CPU time, with the clock's beside it. A machine may slow down by itself, so a
+training that slowed is repeated; one that wears out slows every time.
 """
 
 import contextlib
@@ -12,123 +10,108 @@ import shutil
 import statistics
 import time
 from pathlib import Path
+from typing import NamedTuple
 
-from . import harness
-from .harness import Case, Place, Reference, Tally
+from . import checks
+from .checks import Case, Tally
+from .processes import Place, Reference, command
 
 COUNT = 1
-STEPS, SAVE, MEASURE = 20_000, 50, 500
-PATIENCE = 3600  # seconds
-MEMORY, SPEED = 0.05, 0.10  # how much they may change
+STEPS, SAVE, EVALUATE = 20_000, 50, 500
+TIME_LIMIT = 3600  # seconds
+MEMORY, SPEED = 0.05, 0.10  # allowed relative changes
 TRIES = 3
 FEWEST = 10  # samples, two in each fifth
-Samples = list[
-    tuple[int, float, float, int, int]
-]  # updates, clock and CPU seconds so far, bytes, open files
+
+
+class Sample(NamedTuple):
+    """The state of the process after a validation."""
+
+    rows: int  #: validations so far
+    clock: float  #: seconds
+    cpu: float  #: seconds
+    memory: int  #: bytes, resident
+    files: int  #: open
 
 
 def run(
     case: Case, place: Place, references: dict[str, Reference], tally: Tally, steps: int = STEPS
 ) -> None:
-    tally.about = f"{case.again} ({steps:,} updates)"
+    tally.about = f"{case.repeat} ({steps:,} updates)"
     tally.tried += 1
-    words = harness.command("classify", steps=steps, save_every=SAVE, evaluate_every=MEASURE)
-    samples = watched(place, words, tally)
-    for number in range(2, TRIES + 1):
-        if not slowed(samples):
+    words = command("classify", steps=steps, checkpoint_every=SAVE, evaluate_every=EVALUATE)
+    for number in range(1, TRIES + 1):
+        samples = watch(place, words, tally)
+        if number == TRIES or not slowed(samples):
             break
-        tally.notes.append(f"it slowed, from {rates(samples)}: done again, for the {number}. time")
-        shutil.rmtree(place.run)  # or what the one before left would be taken for its own
-        samples = watched(place, words, tally)
-    judged(tally, samples)
+        tally.notes.append(f"attempt {number} slowed ({rates(samples)}) and was repeated")
+        shutil.rmtree(place.run)
+    judge(tally, samples)
 
 
-def watched(place: Place, words: list[str], tally: Tally) -> Samples:
-    """The samples of a training, one at every validation; what is wrong with its end goes into the
-    tally.
-    """
+def watch(place: Place, words: list[str], tally: Tally) -> list[Sample]:
+    """Run a training to its end; return a sample at every validation."""
     process = place.start(words, cold=True)
-    metrics, rows = place.run / "metrics.csv", 0
-    samples: Samples = []
-    training = place.run / "result.json"  # there is none while it trains
+    metrics, result = place.run / "metrics.csv", place.run / "result.json"
+    samples: list[Sample] = []
 
     def look() -> bool:
-        """Take a sample at every validation."""
-        nonlocal rows
-        found = 0
+        rows = 0
         with contextlib.suppress(OSError):
-            found = metrics.read_bytes().count(b"\n") - 1
-        if found > rows:
-            rows = found
+            rows = metrics.read_bytes().count(b"\n") - 1
+        if rows > (samples[-1].rows if samples else 0):
             with contextlib.suppress(OSError, IndexError):
-                samples.append((found, time.monotonic(), process.cpu(), *used(process.pid)))
-        return training.exists()
+                folder = Path(f"/proc/{process.pid}")
+                pages = int((folder / "statm").read_text().split()[1])
+                memory, files = pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(folder / "fd"))
+                samples.append(Sample(rows, time.monotonic(), process.cpu(), memory, files))
+        return result.exists()
 
-    process.wait_for(look, limit=PATIENCE, pause=0.02)
-    ended = process.ended()
-    harness.no_traceback(tally, ended)
-    tally.check(ended.status == 0, f"exit status {ended.status}: {ended.err[-600:]}")
-    tally.check(
-        not harness.unsound(place.run) and not harness.strays(place),
-        "it left something behind",
-        "strays",
-    )
+    process.wait_for(look, limit=TIME_LIMIT, pause=0.02)
+    checks.succeeded(tally, process.ended())
+    clean = not checks.unsound(place.run) and not checks.strays(place)
+    tally.check(clean, "it left something behind", "strays")
     return samples
 
 
-def used(pid: int) -> tuple[int, int]:
-    """Resident memory of a process, bytes, and how many files it has open."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE"), len(os.listdir(f"/proc/{pid}/fd"))
-
-
-def parts(samples: Samples) -> tuple[Samples, Samples]:
-    """The second fifth, and the last: in the first, caches fill."""
+def parts(samples: list[Sample]) -> tuple[list[Sample], list[Sample]]:
+    """Return the second and the last fifth; caches fill during the first."""
     fifth = len(samples) // 5
     return samples[fifth : 2 * fifth + 1], samples[-fifth - 1 :]
 
 
-def speeds(samples: Samples, clock: int) -> tuple[float, float]:
-    """Updates in a second, early and at the end, by the clock in that column of the samples."""
-    early, late = (
-        MEASURE * (part[-1][0] - part[0][0]) / (part[-1][clock] - part[0][clock])
+def speeds(samples: list[Sample], clock: str) -> list[float]:
+    """Return updates per second early and late, by ``cpu`` or ``clock``."""
+    return [
+        EVALUATE
+        * (part[-1].rows - part[0].rows)
+        / (getattr(part[-1], clock) - getattr(part[0], clock))
         for part in parts(samples)
-    )
-    return early, late
+    ]
 
 
-def slowed(samples: Samples) -> bool:
-    """Whether there are enough samples, and it is slower at the end than it may be."""
+def slowed(samples: list[Sample]) -> bool:
     if len(samples) < FEWEST:
         return False
-    early, late = speeds(samples, 2)
+    early, late = speeds(samples, "cpu")
     return late < (1 - SPEED) * early
 
 
-def rates(samples: Samples) -> str:
-    early, late = speeds(samples, 2)
-    return f"{early:.0f} to {late:.0f} updates in a second of CPU time"
+def rates(samples: list[Sample]) -> str:
+    early, late = speeds(samples, "cpu")
+    return f"{early:.0f} updates per CPU second early, {late:.0f} late"
 
 
-def judged(tally: Tally, samples: Samples) -> None:
-    """Compare the end with what was early."""
+def judge(tally: Tally, samples: list[Sample]) -> None:
+    """Compare the end with the beginning."""
     if not tally.check(len(samples) >= FEWEST, f"only {len(samples)} samples were taken"):
         return
-    start, end = parts(samples)
-    memory = [statistics.median(sample[3] for sample in part) for part in (start, end)]
-    files = [statistics.median(sample[4] for sample in part) for part in (start, end)]
-    (early, late), clock = speeds(samples, 2), speeds(samples, 1)
-    megabytes = ", ".join(
-        f"{sample[3] / 1e6:.0f}" for sample in samples[:: max(1, len(samples) // 10)]
-    )
-    tally.notes += [
-        f"memory {memory[0] / 1e6:.1f} MB early, {memory[1] / 1e6:.1f} MB at the end ({megabytes})",
-        f"open files {files[0]:g} early, {files[1]:g} at the end",
-        f"updates in a second of CPU time {early:.0f} early, {late:.0f} at the end; by the clock {clock[0]:.0f} and {clock[1]:.0f}",
-    ]
-    tally.check(
-        memory[1] <= (1 + MEMORY) * memory[0],
-        f"memory rose from {memory[0] / 1e6:.1f} to {memory[1] / 1e6:.1f} MB",
-    )
-    tally.check(files[0] == files[1], f"open files went from {files[0]:g} to {files[1]:g}")
-    tally.check(not slowed(samples), f"it slowed from {rates(samples)}")
+    memory = [statistics.median(sample.memory for sample in part) for part in parts(samples)]
+    files = [statistics.median(sample.files for sample in part) for part in parts(samples)]
+    megabytes = f"memory {memory[0] / 1e6:.1f} MB early, {memory[1] / 1e6:.1f} MB late"
+    opened = f"open files {files[0]:g} early, {files[1]:g} late"
+    early, late = speeds(samples, "clock")
+    tally.notes += [megabytes, opened, f"{rates(samples)}; by the clock {early:.0f} and {late:.0f}"]
+    tally.check(memory[1] <= (1 + MEMORY) * memory[0], f"memory rose: {megabytes}")
+    tally.check(files[0] == files[1], f"files stay open: {opened}")
+    tally.check(not slowed(samples), f"it slowed: {rates(samples)}")

@@ -1,113 +1,85 @@
-"""Two processes on one run folder, or that begin at once; and locks that the dead leave behind."""
+"""Two processes on one run folder, two that begin at once, and what dead processes leave behind."""
 
 import json
 import signal
 import time
 
-from . import harness
-from .harness import Case, Place, Reference, Tally
+from . import checks
+from .checks import Case, Tally
+from .processes import RESUME, TASKS, Ended, Place, Process, Reference, command
 
-COUNT = 16
+COUNT = 12
 
 
 def run(case: Case, place: Place, references: dict[str, Reference], tally: Tally) -> None:
-    task = harness.TASKS[case.number % 2]
-    harms = (second_is_refused, same_name_at_once, same_data_at_once, lock_of_the_dead)
-    harms[(case.number // 2) % len(harms)](case, place, task, references[task], tally)
+    task = TASKS[case.number % 2]
+    harms = (second_is_refused, same_name_at_once, same_data_at_once, left_by_the_dead)
+    harm = harms[(case.number // 2) % len(harms)]
+    tally.about = f"{case.repeat} ({task}, {harm.__doc__.strip().rstrip('.')})"
+    harm(case, place, task, references[task], tally)
 
 
-def second_is_refused(
-    case: Case, place: Place, task: str, reference: Reference, tally: Tally
-) -> None:
-    words, share = harness.command(task), case.chance().uniform(0, 0.8)
-    tally.about = f"{case.again} ({task}, a second process comes after {100 * share:.1f} % of the life of the first)"
+def second_is_refused(case, place, task, reference, tally) -> None:
+    """A second process comes while the first is at work."""
+    words, share = command(task), case.chance().uniform(0, 0.8)
     first = place.start(words)
-    if first.wait_for(
-        lambda: (place.run / "config.json").exists() and first.cpu() > share * reference.seconds
-    ):
-        first.send(
-            signal.SIGSTOP
-        )  # or it might end before the other begins, which then rightly makes the run anew
-        refused(tally, first, place.call([*words, "--force"]))
+    begun = place.run / "config.json"
+    if first.wait_for(lambda: begun.exists() and first.cpu() > share * reference.seconds):
+        first.send(signal.SIGSTOP)  # it must not end before the second begins
+        _refused(tally, first, place.call([*words, "--force"]))
         first.send(signal.SIGCONT)
-    refused(tally, first, place.call(harness.RESUME))
-    ended = first.ended()
-    harness.no_traceback(tally, ended)
-    tally.check(ended.status == 0, f"the first was disturbed: {ended.err[-600:]}")
-    harness.finish(tally, place, words, reference)
+    _refused(tally, first, place.call(RESUME))
+    checks.succeeded(tally, first.ended())
+    checks.finish(tally, place, words, reference)
 
 
-def refused(tally: Tally, first: harness.Process, second: harness.Ended) -> None:
-    """That the second was refused in a sentence, if the first is still there."""
+def _refused(tally: Tally, first: Process, second: Ended) -> None:
+    """Check that the second was refused in a sentence, if the first is still there."""
     tally.tried += 1
-    if first.alive():
-        harness.said_once(tally, second)
-        tally.check(
-            "another process" in second.err,
-            f"the second is not refused for the first: {second.err[-300:]}",
-        )
+    if first.alive() and checks.explained(tally, second):
+        tally.check("another process" in second.err, f"not for the first: {second.err[-300:]}")
 
 
-def same_name_at_once(
-    case: Case, place: Place, task: str, reference: Reference, tally: Tally
-) -> None:
-    tally.about = f"{case.again} ({task}, two of one name begin at once)"
+def same_name_at_once(case, place, task, reference, tally) -> None:
+    """Two runs of one name begin at once."""
     tally.tried += 1
-    (place.folder / "datasets").symlink_to(reference.folder / "datasets")  # which would come first
-    words = harness.command(task)
-    processes = [place.start(words)]
+    (place.folder / "datasets").symlink_to(reference.folder / "datasets")  # made beforehand
+    processes = [place.start(command(task))]
     time.sleep(case.chance().uniform(0, 0.05))
-    processes.append(place.start(harness.command(task, seed=1)))
+    processes.append(place.start(command(task, seed=1)))
     ended = [process.ended() for process in processes]
-    if not tally.check(
-        sorted(process.status for process in ended) == [0, 1], f"they ended with {ended}"
-    ):
+    if not tally.check(sorted(end.status for end in ended) == [0, 1], f"they ended with {ended}"):
         return
-    harness.said_once(tally, next(process for process in ended if process.status))
-    seeds = (
-        json.loads((place.run / "config.json").read_text())["training"]["seed"],
-        json.loads((place.run / "result.json").read_text())["seed"],
-    )
+    checks.explained(tally, next(end for end in ended if end.status))
     winner = int(ended[1].status == 0)
-    tally.check(
-        seeds == (winner, winner),
-        f"the run of seed {winner} has seeds {seeds} in its files",
-        "silent",
-    )
+    config = json.loads((place.run / "config.json").read_text())["training"]["seed"]
+    result = json.loads((place.run / "result.json").read_text())["seed"]
+    seeds = f"seed {winner} won, the files say {config} and {result}"
+    tally.check(config == result == winner, seeds, "silent")
     if winner == 0:
-        harness.finish(tally, place, words, reference)
+        checks.finish(tally, place, command(task), reference)
 
 
-def same_data_at_once(
-    case: Case, place: Place, task: str, reference: Reference, tally: Tally
-) -> None:
-    """Two that make the same data set at the same time, each with a run of its own."""
-    words = harness.command("classify")
-    tally.about = f"{case.again} (two make one data set at once)"
+def same_data_at_once(case, place, task, reference, tally) -> None:
+    """Two make the same data set at once, each for its own run."""
     tally.tried += 1
-    other = Place(place.folder.parent / f"{place.folder.name}-other", place.pictures)
+    other = Place(place.folder.with_name(f"{place.folder.name}-other"), place.pictures)
     (place.folder / "datasets").mkdir()
     (other.folder / "datasets").symlink_to(place.folder / "datasets")
-    processes = [each.start(words) for each in (place, other)]
-    for each, process in zip((place, other), processes, strict=True):
-        ended = process.ended()
-        harness.no_traceback(tally, ended)
-        if tally.check(ended.status == 0, f"one got in the other's way: {ended.err[-600:]}"):
-            different = harness.differences(each.run, place.run)
+    words, places = command("classify"), (place, other)
+    processes = [each.start(words) for each in places]
+    for each, process in zip(places, processes, strict=True):
+        if checks.succeeded(tally, process.ended()):
+            different = checks.differences(each.run, place.run)
             tally.check(not different, f"they differ in {', '.join(different)}")
-    tally.check(not harness.strays(place), f"left behind: {harness.strays(place)}", "strays")
+    left = checks.strays(place)
+    tally.check(not left, f"left behind: {left}", "strays")
 
 
-def lock_of_the_dead(
-    case: Case, place: Place, task: str, reference: Reference, tally: Tally
-) -> None:
-    """A lock that is a file with something in it, and temporary files of a process that is long
-    gone.
-    """
-    words = harness.command(task)
-    tally.about = f"{case.again} ({task}, what the dead left)"
+def left_by_the_dead(case, place, task, reference, tally) -> None:
+    """A dead process left a lock file and temporary files."""
     tally.tried += 1
     place.run.mkdir(parents=True)
     for name in (".lock", ".config.json.12345.tmp", ".fresh-last.safetensors.12345.tmp"):
         (place.run / name).write_text("12345")
-    harness.finish(tally, place, words, reference)
+    checks.finish(tally, place, command(task), reference)

@@ -1,58 +1,48 @@
-"""NaN and infinity in the loss, a gradient, the data or a weight at some update: it stops before
-the update, and nothing is lost.
+"""NaN and infinity in the loss, a gradient or a weight at a random update.
+
+The training has to stop before the update, with every saved state sound.
 """
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
-from . import harness
-from .harness import SETTINGS, Case, Place, Reference, Tally
+from . import checks
+from .checks import Case, Tally
+from .processes import SETTINGS, TASKS, Place, Reference, command
 
-COUNT = 24
-PLACES = ("loss", "gradient", "data", "weight")
+COUNT = 18
+WHERE = ("loss", "gradient", "weight")
 
 
 def run(case: Case, place: Place, references: dict[str, Reference], tally: Tally) -> None:
-    chance, task = case.chance(), harness.TASKS[case.number % 2]
-    where, value = (
-        PLACES[(case.number // 2) % len(PLACES)],
-        chance.choice((math.nan, math.inf, -math.inf)),
-    )
-    settings, words = SETTINGS[task], harness.command(task)
-    step = chance.randrange(settings["steps"])
-    if task == "classify" and where == "data":
-        where = "weight"  # its pictures are bytes, which hold no NaN
-    if where == "weight":
-        value = math.nan  # behind a weight that is infinite the numbers may be finite
-    tally.about = f"{case.again} ({task}, {value} in the {where} of update {step})"
+    chance, task = case.chance(), TASKS[case.number % 2]
+    where = WHERE[(case.number // 2) % len(WHERE)]
+    # The numbers after an infinite weight may be finite again, as in tanh.
+    value = math.nan if where == "weight" else chance.choice((math.nan, math.inf, -math.inf))
+    intervals = [SETTINGS[task][name] for name in ("checkpoint-every", "evaluate-every")]
+    step = chance.randrange(SETTINGS[task]["steps"])
+    while any(step % interval == 0 for interval in intervals):  # a save would come in between
+        step = chance.randrange(SETTINGS[task]["steps"])
+    tally.about = f"{case.repeat} ({task}, {value} in the {where} of update {step})"
     tally.tried += 1
-    ended = place.call(words, before=spoilt(task, where, step, value))
-    harness.said_once(tally, ended)
-    tally.check("no longer finite" in ended.err, f"the reason is not said: {ended.err[-300:]}")
-    harness.intact(tally, place)
-    saved = (
-        max(step // settings[name] * settings[name] for name in ("save-every", "evaluate-every"))
-        or -1
-    )
-    tally.check(
-        harness.saved_step(place.run) == saved,
-        f"state of step {harness.saved_step(place.run)}, not {saved}",
-        "lost",
-    )
-    for name in broken(place):
+    words = command(task)
+    ended = place.call(words, before=spoil(where, step, value))
+    checks.explained(tally, ended)
+    tally.check("finite" in ended.err, f"the reason is missing: {ended.err[-300:]}")
+    checks.intact(tally, place)
+    expected = max((step // interval * interval for interval in intervals), default=0) or -1
+    saved = checks.saved_step(place.run)
+    tally.check(saved == expected, f"the state is of step {saved}, not {expected}", "lost")
+    for name in broken(place.run):
         tally.fault(f"{name} holds numbers that are not finite", "silent")
-    harness.finish(tally, place, words, references[task])
+    checks.finish(tally, place, words, references[task])
 
 
-def broken(place: Place) -> list[str]:
-    """The checkpoints with a number that is not finite."""
-    from drawbench import runs
-
-    files = [
-        place.run / name
-        for name in (runs.LAST, runs.PREVIOUS, runs.BEST)
-        if (place.run / name).exists()
-    ]
+def broken(run: Path) -> list[str]:
+    """List the checkpoints with a number that is not finite."""
+    runs = checks.runs
+    files = [run / name for name in (runs.LAST, runs.PREVIOUS, runs.BEST) if (run / name).exists()]
     return [
         file.name
         for file in files
@@ -60,37 +50,35 @@ def broken(place: Place) -> list[str]:
     ]
 
 
-def spoilt(task: str, where: str, step: int, value: float) -> Callable[[], None]:
-    """What makes a process meet this value at this update."""
+def spoil(where: str, step: int, value: float) -> Callable[[], None]:
+    """Return what makes a process meet ``value`` at this update, through torch alone."""
 
     def install() -> None:
         import torch
+        from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
 
-        from drawbench.tasks import classify, generate
+        zero_grad, backward, updates = Optimizer.zero_grad, torch.Tensor.backward, 0
 
-        kind: type = {"classify": classify.ClassificationTask, "generate": generate.GenerationTask}[
-            task
-        ]
-        whole, count = kind.loss, -1  # type: ignore[attr-defined]
-
-        def loss(self, batch):
-            nonlocal count
-            count += 1
-            if count != step:
-                return whole(self, batch)
-            first = next(self.model.parameters())
-            if where == "weight":
-                with torch.no_grad():
-                    first.view(-1)[0] = value
-            elif where == "data":
-                batch[0].view(-1)[0] = value
-            elif where == "gradient":
-                hook = first.register_hook(
-                    lambda gradient: (hook.remove(), torch.full_like(gradient, value))[1]
+        def counting_zero_grad(self, set_to_none: bool = True) -> None:
+            nonlocal updates
+            zero_grad(self, set_to_none)
+            if where == "gradient" and updates == step:
+                handle = self.param_groups[0]["params"][0].register_hook(
+                    lambda gradient: (handle.remove(), torch.full_like(gradient, value))[1]
                 )
-            made, logged = whole(self, batch)
-            return (made * value if where == "loss" else made), logged
 
-        kind.loss = loss  # type: ignore[attr-defined]
+        def counting_backward(self, *arguments, **settings) -> None:
+            nonlocal updates
+            loss = self * value if where == "loss" and updates == step else self
+            updates += 1
+            backward(loss, *arguments, **settings)
+
+        def spoil_weight(optimizer, *_) -> None:
+            if where == "weight" and updates == step:
+                optimizer.param_groups[0]["params"][0].data.view(-1)[0] = value
+
+        Optimizer.zero_grad = counting_zero_grad
+        torch.Tensor.backward = counting_backward
+        register_optimizer_step_post_hook(spoil_weight)
 
     return install

@@ -1,12 +1,19 @@
 """What a recurrence does between its matrix products, in C (``kernels.c``), and its batch shared
-out among the cores.
+among the cores.
 
-The products themselves are torch's. :func:`kernels` gives the compiled functions, or None where
-there is no C compiler: the plain models then do everything, slower and with the same result to
-rounding.
+The products themselves are torch's. :func:`kernels` returns the compiled functions, or None where
+there are none, and :func:`why_no_kernels` says why; the models' own forward then does everything,
+slower and with the same result to rounding.
 """
 
-from drawbench.fast.native.build import Kernels, addresses, kernels, padded_lines, room
+from drawbench.fast.native.build import (
+    Kernels,
+    addresses,
+    kernels,
+    padded_lines,
+    room,
+    why_no_kernels,
+)
 from drawbench.fast.native.parts import Lstm, Side, weight_gradient
 from drawbench.fast.native.shards import in_parallel, shares
 
@@ -21,4 +28,5 @@ __all__ = [
     "room",
     "shares",
     "weight_gradient",
+    "why_no_kernels",
 ]

@@ -1,4 +1,4 @@
-"""The kernels compiled for this machine: once, in a second or two, and kept in the user's cache."""
+"""The kernels, compiled for this machine once, in a second or two, and kept in the user's cache."""
 
 import ctypes
 import functools
@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -38,10 +38,7 @@ _PROTOTYPE = re.compile(r"^(void|int) (\w+)\(([^)]*)\)", re.MULTILINE)
 
 class Kernels:
     """The functions of ``kernels.c`` for one type of reals, by name; counts and addresses are plain
-    integers, 0 for none.
-
-    Raises:
-        MemoryError: on a call, there is none left.
+    integers, 0 for none. A call raises MemoryError if there is none left.
     """
 
     def __init__(self, library: ctypes.CDLL, source: str):
@@ -63,7 +60,7 @@ def _check(status: int, function: Any, arguments: tuple) -> None:
 
 
 def compiler() -> list[str] | None:
-    """The command of the C compiler, from ``CC`` or the usual names, or None."""
+    """Return the command of the C compiler, from ``CC`` or the usual names, or None."""
     named = shlex.split(os.environ.get("CC", ""))
     for command in [named] if named else [["cc"], ["gcc"], ["clang"]]:
         if shutil.which(command[0]):
@@ -72,7 +69,7 @@ def compiler() -> list[str] | None:
 
 
 def _machine() -> str:
-    """What code for this machine depends on: a cache may be shared between machines."""
+    """Describe what code for this machine depends on: machines may share a cache."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -82,8 +79,11 @@ def _machine() -> str:
 
 
 def _cache() -> Path:
-    """A folder to keep what was compiled in; nobody else may write there, since what lies in it is
-    executed.
+    """Return the folder that keeps compiled kernels. Nobody else may write there, since its content
+    is executed.
+
+    Raises:
+        OSError: it cannot be written, or others can write there.
     """
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = base / "drawbench"
@@ -95,48 +95,77 @@ def _cache() -> Path:
 
 
 def _compile(command: list[str], source: str, target: Path) -> None:
-    """Compile into a file beside the target and move it there, so that another process never sees
-    half of it.
+    """Compile in a folder beside the target, then move the library there, so that no other process
+    ever sees half of it.
     """
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-        code, made = Path(folder, "kernels.c"), Path(folder, "kernels.so")
+        code, library = Path(folder, "kernels.c"), Path(folder, "kernels.so")
         code.write_text(source)
         subprocess.run(
-            [*command, str(code), "-o", str(made), "-lm"],
+            [*command, str(code), "-o", str(library), "-lm"],
             check=True,
             capture_output=True,
             timeout=120,
         )
-        made.replace(target)
+        library.replace(target)
+
+
+def _load(command: list[str], source: str, folder: Path) -> Kernels:
+    """Load the kernels from a folder, compiling them if they are not there."""
+    text = "\n".join([*command, source, _machine()])
+    target = folder / f"kernels-{hashlib.blake2b(text.encode(), digest_size=12).hexdigest()}.so"
+    if not target.is_file():
+        _compile(command, source, target)
+    return Kernels(ctypes.CDLL(str(target)), source)
+
+
+class _Built(NamedTuple):
+    kernels: Kernels | None
+    reason: str | None  # why there are none
 
 
 @functools.cache
-def kernels(dtype: torch.dtype = torch.float32) -> Kernels | None:
-    """The kernels for a dtype (float32 or float64), or None where they cannot be had: no compiler,
-    no place to keep them, or ``DRAWBENCH_NATIVE=0``.
-    """
-    found = compiler()
-    if os.environ.get("DRAWBENCH_NATIVE") == "0" or found is None or dtype not in _REALS:
-        return None
+def build(dtype: torch.dtype) -> _Built:
+    """Load or compile the kernels for a dtype, once per process."""
+    if os.environ.get("DRAWBENCH_NATIVE") == "0":
+        return _Built(None, "DRAWBENCH_NATIVE=0 turns them off")
+    if dtype not in _REALS:
+        return _Built(None, f"there are none for {dtype}")
+    if (cc := compiler()) is None:
+        return _Built(None, "no C compiler: install gcc or clang, or set CC")
     source = resources.files("drawbench.fast.native").joinpath("kernels.c").read_text()
-    command = [*found, *FLAGS, *_REALS[dtype][0]]
-    key = hashlib.blake2b(
-        "\n".join([*command, source, _machine()]).encode(), digest_size=12
-    ).hexdigest()
+    command = [*cc, *FLAGS, *_REALS[dtype][0]]
     try:
-        target = _cache() / f"kernels-{key}.so"
-        if not target.is_file():
-            _compile(command, source, target)
-        return Kernels(ctypes.CDLL(str(target)), source)
-    except (OSError, RuntimeError, subprocess.SubprocessError):
-        return None
+        try:
+            return _Built(_load(command, source, _cache()), None)
+        except OSError:  # compile for this process alone
+            with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+                return _Built(_load(command, source, Path(folder)), None)
+    except subprocess.SubprocessError as error:
+        output = getattr(error, "stderr", None) or b""
+        lines = output.decode(errors="replace").split("\n")
+        return _Built(None, f"the C compiler failed: {' '.join(cc)}: {lines[0] or error}")
+    except (OSError, RuntimeError) as error:
+        return _Built(None, f"neither the cache nor a temporary folder can hold them: {error}")
 
 
-# ----------------------------------------------------------------------------------- what they take
+def kernels(dtype: torch.dtype = torch.float32) -> Kernels | None:
+    """Return the kernels for a dtype (float32 or float64), or None; see :func:`why_no_kernels`."""
+    return build(dtype).kernels
+
+
+def why_no_kernels(dtype: torch.dtype = torch.float32) -> str | None:
+    """Return why :func:`kernels` has none: ``DRAWBENCH_NATIVE=0``, no C compiler, a compiler that
+    fails, or no folder that can be written. None where it has some.
+    """
+    return build(dtype).reason
+
+
+# -------------------------------------------------------------------------------- their arguments
 
 
 class Map:
-    """The structure ``Map`` of ``kernels.c``: what is the same for all windows of a map."""
+    """The structure ``Map`` of ``kernels.c``: what all windows of one map share."""
 
     def __init__(
         self, height: int, width: int, patch: int, bounded: bool, clip: float, dtype: torch.dtype
@@ -154,8 +183,8 @@ class Map:
             attention.LOG_SCALE_LIMIT,
         )
         middle, radius, limit = (
-            attention.BOUND_MIDDLE,
-            attention.BOUND_RADIUS,
+            attention.SQUASH_MIDDLE,
+            attention.SQUASH_RADIUS,
             (centre, centre, variance, scale, scale),
         )
         self.structure = structure(
@@ -180,35 +209,35 @@ def window_map(
     batch: int,
     dtype: torch.dtype,
 ) -> Map:
-    """The map for windows of N = ``patch`` on images of ``size`` (height, width).
+    """Describe the map to windows of N = ``patch`` on images of ``size`` (height, width).
 
     Args:
         clip: as in :func:`drawbench.attention.clip_gradient`, or None.
-        batch: images over which the loss is a mean; not only those of one share.
+        batch: images over which the loss is a mean, not only those of one share.
     """
     return Map(*size, patch, bounded, 0.0 if clip is None else clip / batch, dtype)
 
 
 def padded(size: int, dtype: torch.dtype) -> int:
-    """The length of a padded line of ``size`` pixels."""
+    """Return the length of a padded line of ``size`` pixels."""
     lanes = VECTOR_BYTES // dtype.itemsize
     return -(-size // lanes) * lanes
 
 
 def room(*shape: int, dtype: torch.dtype) -> Tensor:
-    """An empty tensor whose lines, the last dimension, are padded."""
+    """Allocate a tensor whose lines, the last dimension, are padded."""
     return torch.empty(*shape[:-1], padded(shape[-1], dtype), dtype=dtype)
 
 
 def padded_lines(images: Tensor) -> Tensor:
-    """(..., W) as a tensor whose lines are padded with zeros."""
+    """Copy (..., W) to a tensor whose lines are padded with zeros."""
     lines = room(*images.shape, dtype=images.dtype).zero_()
     lines[..., : images.shape[-1]] = images
     return lines
 
 
 def addresses(tensor: Tensor | None, count: int) -> list[int]:
-    """Where the parts of a tensor along its first dimension begin; ``count`` times 0 for none."""
+    """Return where the parts of a tensor along its first dimension begin; zeros for None."""
     if tensor is None:
         return [0] * count
     step = tensor.stride(0) * tensor.element_size()

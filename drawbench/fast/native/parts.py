@@ -1,6 +1,4 @@
-"""What recurrences have in common around their products: the room that the kernels work in, and the
-calls to them.
-"""
+"""What the recurrences share: storage for the kernels, and the calls to them."""
 
 import torch
 from torch import Tensor
@@ -9,19 +7,16 @@ from drawbench.fast.native.build import Kernels, addresses, room, window_map
 
 
 class Lstm:
-    """What T steps of an LSTM leave behind."""
+    """What T steps of an LSTM keep for the backward pass."""
 
-    def __init__(self, native: Kernels, cell: Tensor, steps: int, products: torch.dtype):
+    def __init__(self, native: Kernels, cell: Tensor, steps: int, matmul_dtype: torch.dtype):
         batch, units = cell.shape
-        self.native, self.size, self.rounded = (
-            native,
-            (batch, units, int(products == torch.bfloat16)),
-            products == torch.bfloat16,
-        )
+        self.native, self.rounded = native, matmul_dtype == torch.bfloat16
+        self.size = (batch, units, int(self.rounded))
         gates = cell.new_empty(steps, batch, 4 * units)
-        # Before their squashing they are a product, afterwards reals: in the same place where both
-        # are of one type.
-        self.sums = cell.new_empty(batch, 4 * units, dtype=products) if self.rounded else None
+        # Before their nonlinearity gates are a product, afterwards reals: in the same place where
+        # both have one type.
+        self.sums = cell.new_empty(batch, 4 * units, dtype=matmul_dtype) if self.rounded else None
         self.gates = gates.unbind()
         self.cells = cell.new_empty(steps + 1, batch, units)
         self.cells[0] = cell
@@ -34,7 +29,7 @@ class Lstm:
     def step(
         self,
         t: int,
-        seen: Tensor,
+        inputs: Tensor,
         weight: Tensor,
         hidden: int,
         hidden_stride: int,
@@ -42,36 +37,38 @@ class Lstm:
         row_stride: int,
         constant: int = 0,
     ):
-        """One step from what it has seen (B, K): the product, the gates, the new state into
+        """Take one step from the input (B, K): the product, the gates, and the new state into
         ``hidden`` and ``row``.
         """
-        sums = torch.mm(seen, weight, out=self.gates[t] if self.sums is None else self.sums)
+        sums = torch.mm(inputs, weight, out=self.gates[t] if self.sums is None else self.sums)
         self.native.lstm_forward(
-            *self.size, sums.data_ptr(), constant, self.at_gates[t], self.at_cells[t], self.at_cells[t + 1], self.at_squashed[t], hidden,
-            hidden_stride, row, row_stride,
+            *self.size, sums.data_ptr(), constant, self.at_gates[t], self.at_cells[t],
+            self.at_cells[t + 1], self.at_squashed[t], hidden, hidden_stride, row, row_stride,
         )  # fmt: skip
 
     def backward(
         self, t: int, full: int, sources: list[tuple[int, int]], into_cell: Tensor, into_sums: int
     ) -> None:
-        """The gradient of the sums of step t from that of its new state, as ``lstm_backward`` of
-        the kernels takes it.
+        """Compute the gradient of the sums of step t from that of its new state; arguments as of
+        the kernel ``lstm_backward``.
         """
         padding = [(0, 0)] * (3 - len(sources))
         self.native.lstm_backward(
-            *self.size, self.at_gates[t], self.at_cells[t], self.at_squashed[t], full, *(number for source in (*sources,
-            *padding) for number in source), into_cell.data_ptr(), into_sums,
+            *self.size, self.at_gates[t], self.at_cells[t], self.at_squashed[t], full, *(number for
+            source in (*sources, *padding) for number in source), into_cell.data_ptr(), into_sums,
         )  # fmt: skip
 
 
 class Side:
-    """What reading or writing through windows leaves behind: for each of some states, filters and
-    what they made.
+    """What reading or writing through windows keeps for the backward pass: the filters of each of
+    some states, and their products.
 
-    Args: size: of the images, (height, width). planes: what is read or written through one window:
-        channels, times two where image and canvas are read. count, batch: states, and images in the
-        share. bounded, clip: of the window map and of its gradient, as in the models. whole: images
-        over which the loss is a mean, not only those of the share.
+    Args:
+        size: of the images, (height, width).
+        planes: read or written through one window: channels, twice where image and error are read.
+        count, batch: states, and images in the share.
+        bounded, clip: of the window map and of its gradient, as in the models.
+        whole: images over which the loss is a mean, not only those of the share.
     """
 
     def __init__(
@@ -95,13 +92,13 @@ class Side:
         self.addresses = [addresses(tensor, count) for tensor in self.tensors]
 
     def at(self, index: int) -> tuple[int, ...]:
-        """Where the filters along x and y, the products across and the patches of one state lie."""
+        """Return the addresses of one state: filters along x and y, products across, patches."""
         return tuple(kept[index] for kept in self.addresses)
 
 
-def weight_gradient(into: Tensor, seen: Tensor) -> Tensor:
-    """(outputs, inputs) from (T, B, outputs) and (T, B, inputs), in the order of factors that is
-    the faster one for their dtype.
+def weight_gradient(into: Tensor, inputs: Tensor) -> Tensor:
+    """Return the gradient (outputs, inputs) of a weight from (T, B, outputs) and (T, B, inputs), in
+    the order of factors that is faster for their dtype.
     """
-    into, seen = into.flatten(0, 1), seen.flatten(0, 1)
-    return into.t() @ seen if into.dtype == torch.bfloat16 else (seen.t() @ into).t()
+    into, inputs = into.flatten(0, 1), inputs.flatten(0, 1)
+    return into.t() @ inputs if into.dtype == torch.bfloat16 else (inputs.t() @ into).t()

@@ -1,8 +1,8 @@
-"""A batch shared out among the cores: each takes some of the images through the whole recurrence.
+"""A batch shared among the cores: each takes some of the images through the whole recurrence.
 
-A recurrence is a long chain of small products. To let all cores work on each one of them costs a
-meeting of the cores every few microseconds; a share of the images each costs one meeting at the
-end.
+A recurrence is a long chain of small products. Working on each of them with all cores would
+synchronize the cores every few microseconds; with a share of the images each, they synchronize
+once, at the end.
 """
 
 import functools
@@ -14,14 +14,14 @@ from typing import TypeVar
 import torch
 
 T = TypeVar("T")
-FEWEST = 16  # images in a share: with fewer, products are too small to be worth it
+MIN_SHARE = 16  # images; with fewer, products are too small to be worth a core
 
 
 def shares(batch: int, workers: int | None = None) -> list[slice]:
-    """The batch in as many nearly equal parts as torch may use threads (or as ``workers`` says), if
-    they are not too small.
+    """Divide a batch into as many nearly equal shares as torch may use threads (or as ``workers``
+    says), but none too small.
     """
-    parts = max(1, min(workers or torch.get_num_threads(), batch // FEWEST))
+    parts = max(1, min(workers or torch.get_num_threads(), batch // MIN_SHARE))
     marks = [batch * k // parts for k in range(parts + 1)]
     return [slice(*pair) for pair in itertools.pairwise(marks)]
 
@@ -32,8 +32,8 @@ def _pool(workers: int) -> ThreadPoolExecutor:
 
 
 def in_parallel(jobs: Sequence[Callable[[], T]]) -> list[T]:
-    """The results of jobs that run at the same time, each in a thread of its own on one core, in
-    their order; no gradient is recorded.
+    """Run jobs at the same time, each in a thread and on a core of its own, without recording
+    gradients; return their results in order.
     """
     if len(jobs) == 1:
         return [jobs[0]()]

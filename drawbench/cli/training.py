@@ -1,0 +1,239 @@
+"""The one path of every training on the command line: from configuration to printed result."""
+
+import contextlib
+import itertools
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any
+
+from drawbench import data, distributed, records, tasks
+from drawbench.cli import console, options
+from drawbench.errors import Problem
+from drawbench.reporters import Reporter, Several, TensorBoard
+from drawbench.runs import LAST, Run, check_available, command_line
+from drawbench.tasks import task as lifecycle
+from drawbench.tasks.task import Check, Measurement, Task
+from drawbench.training import Interrupted, plan, say_missing_kernels, stop_flag
+
+PICTURES = 16  # samples and reconstructions that are drawn
+
+
+def create(
+    config: Any,
+    datasets: Path,
+    sources: Path | None,
+    screen: Reporter,
+    trusted: Collection[str] = (),
+) -> Task:
+    """Create the task of a configuration, its data loaded or made."""
+    return tasks.create(
+        config,
+        sources_root=data.sources_root(sources),
+        datasets_root=datasets,
+        reporter=screen,
+        trusted=trusted,
+    )
+
+
+def start(
+    config: Any,
+    *,
+    name: str | None,
+    force: bool,
+    runs: Path,
+    datasets: Path,
+    sources: Path | None,
+    trusted: Collection[str],
+    as_json: bool,
+    pictures: int = PICTURES,
+    tensorboard: bool = False,
+) -> Path:
+    """Start a new run, train to the end, test and print; return the run's folder."""
+    if name is not None:
+        check_available(folder_for(runs, name), force)  # before minutes of work, not after
+    screen = console.Console()
+    task = create(config, datasets, sources, screen, trusted)
+    task.config = plan(task, task.config, screen.say)
+    folder = folder_for(runs, name or free_name(runs, name_of(task)))
+    reporter = listeners(screen, folder, tensorboard)
+    run = Run.create(folder, task.config, command=command_line(), force=force)
+    finish(task, run, reporter, as_json=as_json, pictures=pictures)
+    return folder
+
+
+def listeners(screen: Reporter, folder: Path, tensorboard: bool) -> Reporter:
+    """Return the reporter of a training in a run folder.
+
+    Raises:
+        Problem: TensorBoard is asked for and not installed.
+    """
+    if not tensorboard:
+        return screen
+    return Several(screen, TensorBoard(folder / "tensorboard"))
+
+
+def finish(
+    task: Task,
+    run: Run,
+    reporter: Reporter,
+    *,
+    as_json: bool,
+    pictures: int = PICTURES,
+) -> None:
+    """Train to the end, test, write the result and the figures, print."""
+    say_missing_kernels(task.device, reporter.say)
+    with run.locked(), stop_flag() as flag:
+        try:
+            trainer = lifecycle.train(task, run, reporter, flag)
+            reporter.close()
+            measurement = lifecycle.measure(task, run, reporter, flag.check)
+        except Interrupted as stop:
+            reporter.close()
+            console.stopped(stop.number, run.folder)
+        finally:
+            reporter.close()
+        conclusion = lifecycle.conclude(task, run, trainer, measurement, reporter, pictures)
+    if conclusion is not None:
+        result, figures = conclusion
+        console.emit(
+            {**result, "run": str(run.folder)}, summary(result, run.folder, figures), as_json
+        )
+
+
+def measure(
+    run: Run,
+    images: Path | None,
+    trust: Collection[str],
+    datasets: Path,
+    sources: Path | None,
+    **measuring: Any,
+) -> tuple[Task, Measurement]:
+    """Measure a run's best weights on the test images; a signal stops it and writes nothing."""
+    screen = console.Console()
+    task = create(options.with_images(run.config, images), datasets, sources, screen, trust)
+    model = lifecycle.best_model(task, run)
+    screen.close()
+    with stopping(screen) as check:
+        measurement = task.test(
+            model, check, lambda done, total: screen.progress(done, total, {}), **measuring
+        )
+        screen.close()
+    return task, measurement
+
+
+@contextlib.contextmanager
+def stopping(screen: console.Console) -> Iterator[Check]:
+    """Give a check for signals; after one, leave with its status and a message."""
+    with stop_flag() as flag:
+        try:
+            yield flag.check
+        except Interrupted as stop:
+            screen.close()
+            console.say("Stopped; nothing was written.")
+            raise SystemExit(128 + stop.number) from None
+
+
+def writable(run: Run) -> bool:
+    """Return whether measurements may be added to a run's folder without being asked for.
+
+    A copy without training states was exported to be shared or published: it stays as it is.
+    """
+    return run.writable and (not run.finished or (run.folder / LAST).exists())
+
+
+@distributed.by_first
+def folder_for(root: Path, name: str) -> Path:
+    """Return the folder ``root/name`` of a new run.
+
+    Raises:
+        Problem: the name is not one plain word.
+    """
+    if not name or Path(name).name != name or name.startswith("."):
+        raise Problem(f"a run's name is one plain word, got {name!r}; its place is --runs DIR")
+    return root / name
+
+
+@distributed.by_first
+def free_name(root: Path, stem: str) -> str:
+    """Return ``stem``, with a number where a run of that name exists."""
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    return next(name for name in names if not (root / name).exists())
+
+
+def name_of(task: Task) -> str:
+    """Return the default name of a run: task, model, looks, data set and seed."""
+    facts = task.facts()
+    model = facts["model"].replace(":", "-").replace(".", "-")
+    attention = {"both": "", "none": "-no-attention"}.get(
+        facts.get("attention", "both"), f"-{facts.get('attention')}-attention"
+    )
+    glimpses = facts["glimpses"]
+    looks = "" if glimpses in (None, 1) else f"-{glimpses}"
+    if facts["model"] == "vae":
+        attention = ""
+    seed = task.config.training.seed
+    return f"{task.name}-{model}{looks}{attention}-{facts['dataset']}-seed{seed}"
+
+
+# ------------------------------------------------------------------------------------- the words
+
+
+def summary(result: dict[str, Any], folder: Path, figures: list[Path]) -> str:
+    """Return what a person reads at the end of a training."""
+    minutes = {"minutes": f"{result['train_seconds'] / 60:.1f}"}
+    lines = [console.table([{**model_row(result), **measured_row(result), **minutes}]), ""]
+    if "multiply_adds" in result:
+        lines.append(
+            f"{result['parameters']:,} parameters; per image {result['pixels_read']:,} pixels read "
+            f"and {result['multiply_adds']:,} multiply-adds."
+        )
+    lines += remarks(result)
+    return "\n".join([*lines, "", f"Run folder: {folder}", *(f"  {path}" for path in figures)])
+
+
+def model_row(result: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns that say what was trained on what."""
+    row = {"model": result["model"], "glimpses": result["glimpses"] or "whole image"}
+    if result["task"] == "generate":
+        return {**row, "attention": result["attention"], "data": result["dataset"]}
+    return {**row, "digits from": result["source"]}
+
+
+def measured_row(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns that say what was measured."""
+    interval = f"{fields['low']:.2f}-{fields['high']:.2f}"
+    if fields["metric"] == records.ERROR:
+        row = {"test error %": f"{fields['value']:.2f}", "95% interval": interval}
+        if "sampled_error" in fields:
+            row["with sampled places %"] = f"{fields['sampled_error']:.2f}"
+        row |= {"images": fields["n"], "majority class %": f"{fields['majority_error']:.1f}"}
+        return row | {"chance %": f"{fields['chance_error']:.1f}"}
+    row = {
+        "bound (nats)": f"{fields['value']:.2f}",
+        "95% interval": "none: one image" if fields["n"] == 1 else interval,
+        "reconstruction": f"{fields['reconstruction']:.2f}",
+        "KL": f"{fields['kl']:.2f}",
+        "images": fields["n"],
+        "bits/dim": f"{fields['bits_per_dimension']:.4f}",
+    }
+    if "entropy_floor" in fields:
+        row["entropy floor"] = f"{fields['entropy_floor']:.2f}"
+    if "iw_bound" in fields:
+        name = f"importance-weighted, K = {fields['iw_samples']} ({fields['iw_images']} images)"
+        row[name] = f"{fields['iw_bound']:.2f}"
+    return row
+
+
+def remarks(result: dict[str, Any]) -> list[str]:
+    """Return what a reader must know to use the number."""
+    lines = [f"Pixels: {result['pixels']}."] if result.get("pixels") else []
+    if result["source"] == "digits":
+        lines.append(
+            "These are scikit-learn's embedded digits, enlarged: not MNIST, and not comparable "
+            "with published numbers."
+        )
+    if "entropy_floor" in result:
+        lines.append(
+            "The pixels are not binary: this is a cross-entropy above its floor, not a likelihood."
+        )
+    return lines

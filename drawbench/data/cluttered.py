@@ -1,0 +1,181 @@
+"""Cluttered translated MNIST: one digit among pieces of others; see :mod:`drawbench.data.scenes`.
+
+Validation and test come from stored files. Training renders fresh clutter, or shows the stored
+images of ``train.npz`` (``fixed_train``).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from drawbench.data import digits, pixels, scenes, stored
+from drawbench.data.batch import Batch
+from drawbench.data.dataset import Context, Dataset, Shuffled
+from drawbench.data.scenes import Digits, Rendering, Scene, scene_of
+from drawbench.errors import Problem
+
+CHUNK = 1000  # test scenes rendered at a time where they are not stored
+
+
+@dataclass(frozen=True)
+class FreshScenes:
+    """Training scenes rendered when they are needed, so that none comes twice.
+
+    Attributes:
+        part: the training digits.
+        scene: the recipe; with one digit, its label comes along.
+        seed: of all random choices.
+        distortion: of the digits, see :mod:`drawbench.data.warp`.
+        rule: of pixels, see :mod:`drawbench.data.pixels`.
+    """
+
+    part: Digits
+    scene: Scene
+    seed: int
+    distortion: float = 0.0
+    rule: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.part)
+
+    def batch(self, first: int, count: int) -> Batch:
+        """As :meth:`drawbench.data.dataset.Train.batch`."""
+        index = torch.arange(first, first + count)
+        rendering = scenes.fresh(
+            self.part, self.scene, index, self.seed, "train", distortion=self.distortion
+        )
+        return _batch(rendering, self.rule, index, self.seed, "train")
+
+    def to(self, device: torch.device) -> "FreshScenes":
+        """As :meth:`drawbench.data.dataset.Train.to`."""
+        return replace(self, part=self.part.to(device))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the digits and the recipe."""
+        digits = Batch(self.part.images, self.part.labels).sha256(labels=True)
+        return f"{digits} {self.scene}"
+
+
+def _batch(
+    rendering: Rendering, rule: str | None, index: Tensor, seed: int, *name: str | int
+) -> Batch:
+    """Return rendered scenes under a rule of pixels, with the label if there is one digit."""
+    images, labels = rendering.images[:, None], rendering.labels
+    images = pixels.apply(rule, images, index.to(images.device), seed, *name)
+    return Batch(images, labels[:, 0].long() if labels.shape[1] == 1 else None)
+
+
+def load(settings: Any, context: Context) -> Dataset:
+    """Load cluttered MNIST.
+
+    Settings: ``source``, ``canvas``, ``digits``, ``clutter``, ``clutter_size`` and ``data_seed``;
+    where there are such, ``fixed_train``, ``distortion`` and ``pixels`` (generators only).
+
+    Raises:
+        Problem: settings that do not go together; files that are missing or damaged.
+    """
+    scene, rule = scene_of(settings), getattr(settings, "pixels", None)
+    if rule is None and scene.digits != 1:
+        raise Problem(
+            f"a classifier names one digit, but each image has {scene.digits}: use --digits 1"
+        )
+    return load_scenes("cluttered", scene, settings, context)
+
+
+def load_scenes(dataset: str, scene: Scene, settings: Any, context: Context) -> Dataset:
+    """Load a data set of scenes, which is made first if it is missing; see :func:`load`."""
+    rule = getattr(settings, "pixels", None)
+    if rule in ("static", "dynamic"):
+        raise Problem(
+            f"{dataset} is rendered, so --pixels {rule} is not for it: use --pixels fixed"
+        )
+    rule = "fixed" if rule == "auto" else rule
+    fixed_train = getattr(settings, "fixed_train", False)
+    distortion = getattr(settings, "distortion", 0.0)
+    if fixed_train and distortion:
+        raise Problem(
+            "stored training images are not distorted: omit --fixed-train or --distortion"
+        )
+    source = digits.load(
+        settings.source, context.sources_root, download=context.download, warn=context.say
+    )
+    seed = settings.data_seed
+    folder = stored.default_folder(context.datasets_root, scene, dataset, source.name, seed)
+    is_new = not (folder / stored.CARD).is_file()
+    if is_new:
+        context.say(f"Making {folder} (once; the same as drawbench make-data).")
+    stored.write(
+        folder,
+        scene,
+        source,
+        dataset,
+        seed,
+        progress=context.progress,
+        say=context.say if is_new else lambda sentence: None,  # that it is kept is no news
+    )
+
+    def part(split: str) -> Batch:
+        arrays = stored.load(folder, split, verify=False)  # `write` has verified it
+        labels = torch.from_numpy(arrays.labels).view(len(arrays.labels), -1)
+        rendering = Rendering(torch.from_numpy(arrays.images), labels, torch.empty(0))
+        return _batch(rendering, rule, torch.arange(len(labels)), seed, split)
+
+    def under(condition: str, value: int) -> Iterator[Batch]:
+        if condition not in ("clutter", "canvas"):
+            raise Problem(f"scenes can differ in clutter or canvas, not in '{condition}'")
+        try:
+            other = replace(scene, **{condition: value})
+        except ValueError as error:
+            raise Problem(str(error)) from error
+        return _render_test(source.splits["test"], other, seed, rule)
+
+    fresh = FreshScenes(source.splits["train"], scene, context.seed, distortion, rule)
+    return Dataset(
+        _name(dataset, folder.name, source.name, rule, seed),
+        source.name,
+        Shuffled(part("train"), context.seed) if fixed_train else fresh,
+        part("validation"),
+        part("test"),
+        rule=_sentence(scene, source.note, rule, seed, fixed_train),
+        binary=rule not in (None, "intensity"),
+        pixels=rule,
+        classes=digits.CLASSES if scene.digits == 1 else None,
+        under=under if dataset == "cluttered" else None,
+    )
+
+
+def _render_test(part: Digits, scene: Scene, seed: int, rule: str | None) -> Iterator[Batch]:
+    """Yield the test digits in the order of the test file, in other surroundings.
+
+    In the surroundings of training these are the very images of the test file.
+    """
+    for first in range(0, len(part), CHUNK):
+        index = torch.arange(first, min(first + CHUNK, len(part)))
+        rendering = scenes.fresh(part, scene, index, seed, "set", "test")
+        yield _batch(rendering, rule, index, seed, "test")
+
+
+def _name(dataset: str, folder: str, source: str, rule: str | None, seed: int) -> str:
+    if dataset == "cluttered":
+        return f"{folder}-{rule}" if rule else folder
+    words = [word for word in (dataset, source, rule) if word and word != "mnist"]
+    return pixels.named("-".join(words), seed)
+
+
+def _sentence(scene: Scene, note: str, rule: str | None, seed: int, fixed_train: bool) -> str:
+    canvas = f"a black {scene.canvas}x{scene.canvas} canvas"
+    clutter = f"{scene.clutter} pieces of clutter, " if scene.clutter else ""
+    count = {1: "one digit", 2: "two digits"}.get(scene.digits, f"{scene.digits} digits")
+    what = f"{count} at random places of {canvas}, {clutter}sums clipped to 255, from {note}"
+    what = pixels.describe(what, rule, seed) if rule else what
+    if fixed_train:
+        return what
+    stored_parts, drawn = (" in validation and test", " and drawn") if rule == "fixed" else ("", "")
+    return (
+        f"{what}{stored_parts}; training images are rendered{drawn} anew at each presentation, "
+        "from training digits"
+    )

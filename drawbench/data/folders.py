@@ -1,0 +1,268 @@
+"""Any folder of images, for a generator or, with a subfolder for each class, for a classifier."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from drawbench import streams
+from drawbench.data import image_files, pixels
+from drawbench.data.batch import Batch
+from drawbench.data.dataset import Context, Dataset
+from drawbench.data.image_files import Unusable
+from drawbench.errors import Problem, one_line
+
+MAX_SIDE = 1024  # pixels
+MIN_IMAGES = 3  # one for each part
+
+
+class _Image(NamedTuple):
+    """A decoded image."""
+
+    path: Path
+    pixels: np.ndarray  #: uint8 (C, side, side)
+    size: tuple[int, int]  #: width and height in the file, pixels
+
+
+def load(settings: Any, context: Context) -> Dataset:
+    """Load every image of a folder and its subfolders, as squares; see :mod:`.image_files`.
+
+    Files are taken in the order of their paths. Names that begin with a dot are left out; links are
+    followed, each folder and file is read once. The first image decides whether all are grey (one
+    channel) or in colour (three).
+
+    Subfolders ``train`` and ``test``, if there are both, are these parts, and a tenth of ``train``
+    is the validation part. Otherwise a tenth of all images is the validation part and a tenth the
+    test part. Which images those are follows from the data seed and the names of the files. For a
+    classifier each subfolder (of ``train`` and ``test``, if there are those) is a class, and each
+    class is divided so.
+
+    Settings: ``images`` (the folder), ``size`` (side of the squares, pixels), ``broken`` (``stop``
+    at a file that cannot be used, or ``skip`` such files), ``data_seed`` and, for generators,
+    ``pixels``.
+
+    Raises:
+        Problem: no such folder, or one that cannot be read; too few images, of a class or in all;
+            with ``stop``, a file that cannot be used.
+    """
+    rule = getattr(settings, "pixels", None)
+    side, broken = settings.size, settings.broken
+    if settings.images is None:
+        raise Problem("the data set 'folder' is a folder of images: name it with --images DIR")
+    if broken not in ("stop", "skip"):
+        raise Problem(f"--broken must be stop or skip, not '{broken}'")
+    if not 1 <= side <= MAX_SIDE:
+        raise Problem(
+            f"--size must be in 1..{MAX_SIDE} pixels, got {side}: use --size 32, for example"
+        )
+    root = Path(settings.images)
+    paths = _find(root, context)
+    divided = {_first_folder(path, root) for path in paths} >= {"train", "test"}
+    if divided:
+        paths = _keep(
+            paths,
+            [path for path in paths if _first_folder(path, root) in ("train", "test")],
+            f"{root} has subfolders train and test",
+            context,
+        )
+    classes, class_of = None, dict.fromkeys(paths, "")
+    if rule is None:
+        class_of = {
+            path: _first_folder(path, root / _first_folder(path, root) if divided else root)
+            for path in paths
+        }
+        classes = tuple(sorted(set(class_of.values()) - {""}))
+        if len(classes) < 2:
+            raise Problem(
+                f"{root} must have a subfolder for each of two or more classes, but has "
+                f"{len(classes)}: sort the images into subfolders, or use drawbench generate"
+            )
+        in_classes = [path for path in paths if class_of[path]]
+        paths = _keep(paths, in_classes, "images must lie in the subfolder of a class", context)
+    images = _decode(root, paths, side, broken == "skip", context)
+    _remark(images, root, side, context)
+    parts = _divide(images, class_of, root, divided, settings.data_seed)
+    stacked = torch.from_numpy(np.stack([image.pixels for image in images]))
+    whole = Batch(stacked)
+    if classes:
+        labels = [classes.index(class_of[image.path]) for image in images]
+        whole = Batch(stacked, torch.tensor(labels))
+    rule = "intensity" if rule == "auto" else rule
+    # The name goes into file names and tables, where not every character is safe.
+    word = re.sub(r"[^A-Za-z0-9_.]+", "-", root.resolve().name).strip("-.") or "images"
+    name = f"folder-{word}" + (f"-{side}x{side}" if side != 32 else "")
+    name += "" if rule in (None, "intensity") else f"-{rule}"
+    kind = "grey" if stacked.shape[1] == 1 else "colour"
+    return Dataset.from_parts(
+        pixels.named(name, settings.data_seed),
+        "folder",
+        {split: whole.at(torch.tensor(rows)) for split, rows in parts.items()},
+        seed=context.seed,
+        what=f"{len(images):,} {kind} images of the folder '{word}', the centre square of each "
+        f"resized to {side}x{side}",
+        pixels=rule,
+        data_seed=settings.data_seed,
+        classes=classes,
+    )
+
+
+def _find(root: Path, context: Context) -> list[Path]:
+    """Return the images in the order of their paths, and say what else is there."""
+    if not root.is_dir():
+        raise Problem(
+            f"{root} is {'not a folder' if root.exists() else 'missing'}: name a folder of images "
+            "with --images DIR"
+        )
+    images: dict[Path, Path] = {}
+    others = Counter[str]()
+    # By code points of the path with slashes, which is the same order on every system.
+    for path in sorted(_walk(root), key=lambda path: path.relative_to(root).as_posix()):
+        suffix = path.suffix.lower()
+        if suffix in image_files.suffixes():
+            images.setdefault(Path(os.path.realpath(path)), path)
+        else:
+            others[suffix or "no suffix"] += 1
+    if not images:
+        raise Problem(
+            f"{root} holds no images (.jpg, .png, .webp, .tif ...): name a folder of images with "
+            "--images DIR"
+        )
+    if others:
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in others.most_common(5))
+        context.say(one_line(f"{others.total():,} files in {root} are not images: {kinds}."))
+    return list(images.values())
+
+
+def _walk(root: Path) -> Iterator[Path]:
+    """Yield the files below a folder; linked folders come last, and each folder once."""
+    waiting, links, visited = [root], list[Path](), {root.resolve(), *root.resolve().parents}
+    while waiting or links:
+        folder = waiting.pop() if waiting else links.pop(0)
+        real = folder.resolve()
+        if folder != root and real in visited:
+            continue
+        visited.add(real)
+        try:
+            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+        except OSError as error:
+            raise Problem(
+                f"{folder} cannot be read ({error.strerror or error}): allow it, or move it out of "
+                f"{root}"
+            ) from error
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            path = folder / entry.name
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # a link that leads to itself; reading it will say so
+                is_folder = False
+            if is_folder:
+                (links if entry.is_symlink() else waiting).append(path)
+            else:
+                yield path
+
+
+def _first_folder(path: Path, root: Path) -> str:
+    """Return the subfolder of ``root`` that an image lies in; empty for one beside them."""
+    parts = path.relative_to(root).parts
+    return parts[0] if len(parts) > 1 else ""
+
+
+def _keep(paths: list[Path], kept: list[Path], why: str, context: Context) -> list[Path]:
+    if len(kept) < len(paths):
+        context.say(f"{why}: {len(paths) - len(kept):,} images elsewhere are left out.")
+    return kept
+
+
+def _decode(root: Path, paths: list[Path], side: int, skip: bool, context: Context) -> list[_Image]:
+    images: list[_Image] = []
+    unusable: list[str] = []
+    for done, path in enumerate(paths, start=1):
+        try:
+            image = _Image(path, *image_files.read_sized(path, side))
+            if images and len(image.pixels) != len(images[0].pixels):
+                kinds = {1: "grey", 3: "in colour"}
+                raise Unusable(
+                    f"{one_line(str(path))} is {kinds[len(image.pixels)]} but "
+                    f"{one_line(str(images[0].path))} is {kinds[len(images[0].pixels)]}"
+                )
+            images.append(image)
+        except Unusable as error:
+            if not skip:
+                raise Problem(
+                    f"{error}: remove or convert it, or leave out such files with --broken skip"
+                ) from error
+            unusable.append(str(error))
+        if context.progress:
+            context.progress(done, len(paths))
+    if unusable:
+        context.say(
+            f"{len(unusable):,} of {len(paths):,} images in {root} cannot be used and were "
+            f"skipped; the first: {unusable[0]}."
+        )
+    return images
+
+
+def _remark(images: list[_Image], root: Path, side: int, context: Context) -> None:
+    """Say what resizing did, where that may surprise."""
+    if len(images) < MIN_IMAGES:
+        raise Problem(
+            f"{root} holds {len(images)} usable images, but a train, a validation and a test part "
+            f"need {MIN_IMAGES} or more"
+        )
+    sizes = sorted({image.size for image in images}, key=lambda size: (size[0] * size[1], size))
+    if len(sizes) > 1:
+        (w, h), (wide, high) = sizes[0], sizes[-1]
+        context.say(
+            f"The images in {root} have {len(sizes):,} sizes, {w}x{h} to {wide}x{high}: the centre "
+            f"square of each is resized to {side}x{side}."
+        )
+    small = [image for image in images if min(image.size) < side]
+    if small:
+        w, h = small[0].size
+        context.say(
+            f"{len(small):,} images are smaller than {side}x{side} and were enlarged; the first: "
+            f"{one_line(str(small[0].path))}, {w}x{h} (--size sets the side)."
+        )
+
+
+def _divide(
+    images: list[_Image], class_of: dict[Path, str], root: Path, divided: bool, data_seed: int
+) -> dict[str, list[int]]:
+    """Return the row numbers of the parts, each in the order of the paths."""
+    names = [image.path.relative_to(root).as_posix() for image in images]
+
+    def choose(rows: list[int], count: int) -> set[int]:
+        order = sorted(
+            rows, key=lambda row: (streams.key(data_seed, "part", names[row]), names[row])
+        )
+        return set(order[: max(1, count)])
+
+    parts: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
+    for name in sorted(set(class_of.values())):
+        rows = [row for row, image in enumerate(images) if class_of[image.path] == name]
+        if not rows and not name:  # images beside the subfolders of classes were left out
+            continue
+        test = (
+            {row for row in rows if names[row].startswith("test/")}
+            if divided
+            else choose(rows, len(rows) // 10)
+        )
+        rest = [row for row in rows if row not in test]
+        if not test or len(rest) < 2:
+            of_class = f" of the class '{name}'" if name else ""
+            raise Problem(
+                f"{root} has {len(rest)} usable images{of_class} to train on and {len(test)} to "
+                "test on, but 2 and 1 or more are needed"
+            )
+        validation = choose(rest, len(rest if divided else rows) // 10)
+        parts["train"] += [row for row in rest if row not in validation]
+        parts["validation"] += validation
+        parts["test"] += test
+    return {split: sorted(rows) for split, rows in parts.items()}

@@ -1,0 +1,227 @@
+"""All figures of one run, computed and drawn into its folder."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from drawbench import figures, published
+from drawbench.data.batch import Batch
+from drawbench.data.dataset import Dataset
+from drawbench.errors import Problem
+from drawbench.evaluation import bounds, drawings
+from drawbench.figures import save
+from drawbench.figures.windows import Outlines
+from drawbench.models.common import as_images
+from drawbench.runs import Run
+
+CHANNELS = (1, 3)  # of images that can be shown
+SHOWN = 16  # images in the glimpse figures
+STEP_ROWS = 6  # samples shown step by step
+PAIRS = 8  # in the animation of reconstructions
+INTERPOLATIONS = 4  # rows
+
+
+def classifier_pictures(
+    run: Run, model: nn.Module, dataset: Dataset, result: dict[str, Any] | None = None
+) -> list[Path]:
+    """Draw the learning curve, the confusion matrix and, where a model glimpses, its glimpses.
+
+    Args:
+        dataset: its first test images are shown.
+        result: the content of ``result.json``, if it is not written yet.
+
+    Returns:
+        The files written.
+
+    Raises:
+        Problem: if ``metrics.csv`` or ``result.json`` is missing or not what a run writes.
+    """
+    with _content_of(run.folder / "result.json"):
+        result = run.result() if result is None else result
+        confusion = figures.confusion(result["confusion"], dataset.classes)
+    with _content_of(run.folder / "metrics.csv"):
+        metrics = run.metrics()
+        references = _error_references(run, dataset, float(metrics["validation_error"].max()))
+        curves = figures.learning_curves(metrics, references)
+    paths = save(curves, run.figures, "learning_curve")
+    paths += save(confusion, run.figures, "confusion")
+    return paths + _glimpse_pictures(model, dataset, run.figures)
+
+
+def _glimpse_pictures(model: Any, dataset: Dataset, folder: Path) -> list[Path]:
+    """Draw the glimpses of the first test images; nothing for a model without patches to show."""
+    channels = dataset.size[0]
+    if channels not in CHANNELS:
+        return []
+    shown = dataset.test.at(torch.arange(min(SHOWN, len(dataset.test))))
+    with torch.no_grad():
+        record = model(as_images(shown.images.to(next(model.parameters()).device)))
+    patches = getattr(record, "patches", None)
+    where = _glimpse_outlines(model, record, *dataset.size[1:])
+    if where is None or patches is None or patches.ndim != 5 or patches.shape[2] % channels:
+        return []
+    facts = (shown.images, shown.labels, record.logits, patches, where, dataset.classes)
+    paths: list[Path] = []
+    for number, sheet in enumerate(figures.glimpse_paths(*facts), start=1):
+        paths += save(sheet, folder, f"glimpses_{number}")
+    return [*paths, figures.glimpse_animation(folder / "glimpses.gif", *facts)]
+
+
+def _glimpse_outlines(model: Any, record: Any, height: int, width: int) -> Outlines | None:
+    """Return the outlines of what was read, at every scale; None where there are none."""
+    glimpse, where = getattr(model, "glimpse", None), getattr(record, "windows", None)
+    if where is None or glimpse is None or not hasattr(glimpse, "corners"):
+        return None
+    try:
+        corners = [glimpse.corners(where, height, width)]
+        for scale in range(1, getattr(glimpse, "scales", 1)):
+            corners.append(glimpse.corners(where, height, width, scale=scale))
+    except NotImplementedError:  # a glimpse need not have an outline
+        return None
+    return figures.outlines(torch.stack(corners, dim=2), getattr(where, "variance", None))
+
+
+def _error_references(run: Run, dataset: Dataset, worst: float) -> dict[str, float]:
+    """Return chance, if the curve comes near it, and the paper's error on the same task."""
+    chance = 100 * (1 - 1 / len(dataset.classes or "01"))
+    references = {"chance": chance} if worst > 30 else {}
+    looks = getattr(run.config.model, "glimpses", None)
+    if run.config.model.model == "draw":
+        for entry in published.results(dataset.name):
+            paper = (
+                entry["model"].startswith("Differentiable RAM") and entry.get("glimpses") == looks
+            )
+            if paper and entry["metric"] == "error":
+                references[f"paper, {looks} glimpses, test"] = float(entry["value"])
+    return references
+
+
+def generator_pictures(
+    run: Run,
+    model: nn.Module,
+    dataset: Dataset,
+    result: dict[str, Any] | None = None,
+    count: int = 16,
+) -> list[Path]:
+    """Draw the learning curve, the KL of the steps, samples, reconstructions and interpolations.
+
+    Args:
+        result: the content of ``result.json``, if it is not written yet.
+        count: samples, and test images to reconstruct.
+
+    Returns:
+        The files written.
+
+    Raises:
+        Problem: if ``metrics.csv`` or ``result.json`` is missing or not what a run writes.
+    """
+    with _content_of(run.folder / "result.json"):
+        result = run.result() if result is None else result
+        bars = figures.kl_per_step_bars(result["kl_per_step"])
+    with _content_of(run.folder / "metrics.csv"):
+        metrics = run.metrics()
+        curves = figures.generator_curve(metrics, _bound_references(run, dataset))
+        kl = figures.kl_map(metrics)
+    paths = save(curves, run.figures, "learning_curve")
+    paths += save(kl, run.figures, "kl_over_training")
+    paths += save(bars, run.figures, "kl_per_step")
+    paths += draw_samples(model, dataset, run.figures, count)
+    return paths + _reconstruction_pictures(model, dataset, run.figures, count)
+
+
+def _bound_references(run: Run, dataset: Dataset) -> dict[str, float]:
+    """Return the paper's bound where the model and the data are the paper's."""
+    attention = getattr(run.config.model, "attention", None)
+    name = {"both": "DRAW", "none": "DRAW without attention"}.get(str(attention))
+    for entry in published.results(dataset.name):
+        if entry["metric"] == "bound" and entry["model"] == name:
+            return {"paper, test": float(entry["value"])}
+    return {}
+
+
+def draw_samples(
+    model: Any,
+    dataset: Dataset | None,
+    folder: Path,
+    count: int = 16,
+    seed: int = 0,
+    suffix: str = "",
+) -> list[Path]:
+    """Draw samples, their steps and their animation; with data also the nearest training images.
+
+    Args:
+        seed: of the noise.
+        suffix: end of the file names, so that other samples are not overwritten.
+
+    Returns:
+        The files written; none for a model that cannot sample.
+    """
+    if not hasattr(model, "sample"):
+        return []
+    condition = None if dataset is None else dataset.test.condition
+    condition = None if condition is None else condition[bounds.evenly(len(condition), count)]
+    drawn = drawings.samples(model, count if condition is None else len(condition), seed, condition)
+    if drawn is None or drawn.images.shape[1] not in CHANNELS:
+        return []
+    near = None if dataset is None else drawings.nearest(drawn.images, dataset.train)
+    paths = save(figures.sample_sheet(drawn.images, near), folder, f"samples{suffix}")
+    if drawn.frames is None or drawn.frames.shape[1] < 2:
+        return paths
+    writes = _outlines(drawn.write_windows, model, "write_patch")
+    few = None if writes is None else writes.part(slice(STEP_ROWS))
+    steps = figures.steps_panel(drawn.frames[:STEP_ROWS], few)
+    paths += save(steps, folder, f"sample_steps{suffix}")
+    animation = folder / f"samples{suffix}.gif"
+    return [*paths, figures.drawing_animation(animation, drawn.frames, writes)]
+
+
+def _reconstruction_pictures(model: Any, dataset: Dataset, folder: Path, count: int) -> list[Path]:
+    """Draw reconstructions of evenly spaced test images, their animation, and interpolations."""
+    index = bounds.evenly(len(dataset.test), count)
+    shown = dataset.test.at(index)
+    drawn = drawings.reconstructions(model, shown, index)
+    if drawn is None or drawn.images.shape[1] not in CHANNELS:
+        return []
+    images = as_images(shown.images).cpu()
+    panel = figures.reconstruction_panel(images, drawn.images)
+    paths = save(panel, folder, "reconstructions")
+    if drawn.frames is not None and drawn.frames.shape[1] > 1:
+        reads = _outlines(drawn.read_windows, model, "read_patch")
+        writes = _outlines(drawn.write_windows, model, "write_patch")
+        few = slice(PAIRS)
+        reads, writes = (None if some is None else some.part(few) for some in (reads, writes))
+        path = folder / "reconstructions.gif"
+        pairs = (images[few], drawn.frames[few])
+        paths.append(figures.reconstruction_animation(path, *pairs, reads, writes))
+    return paths + _interpolation_pictures(model, dataset.test, folder)
+
+
+def _interpolation_pictures(model: Any, test: Batch, folder: Path) -> list[Path]:
+    """Draw interpolations of a model that can decode latents without a condition."""
+    if len(test) < 2 or test.condition is not None or test.images.shape[1] not in CHANNELS:
+        return []
+    images = test.images[bounds.evenly(len(test), 2 * INTERPOLATIONS)]
+    rows = drawings.interpolations(model, images)
+    if rows is None:
+        return []
+    return save(figures.interpolation_panel(rows), folder, "interpolations")
+
+
+def _outlines(windows: Any, model: Any, patch: str) -> Outlines | None:
+    return figures.window_outlines(windows, getattr(model, patch, None))
+
+
+@contextlib.contextmanager
+def _content_of(path: Path) -> Iterator[None]:
+    """Name the file whose content, though readable, is not what a run writes."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise Problem(
+            f"{path} is not what a run writes ({error!r}); "
+            "restore it, or train the run again with --force"
+        ) from error

@@ -1,0 +1,95 @@
+"""What is printed fits the terminal, and needs none."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from drawbench.cli import console
+
+ROW = {
+    "step": 240_000,
+    "images_seen": 30_720_000,
+    "train_loss": 0.123456,
+    "train_error": 3.456,
+    "gradient_norm": 1.5,
+    "validation_loss": 0.234567,
+    "validation_error": 3.567,
+    "validation_bound": 123.456,
+    "validation_kl": 26.123,
+    "learning_rate": 1e-3,
+}
+
+
+@pytest.fixture(params=[40, 80, 200])
+def columns(request, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(request.param))
+    return request.param
+
+
+def test_a_row_of_metrics_fits_the_terminal_and_drops_nothing(columns, capsys):
+    screen = console.Console()
+    screen.speed = ["1,234 images/s", "1:01:40 left"]
+    screen.row(ROW)
+    lines = capsys.readouterr().err.splitlines()
+    assert max(map(len, lines)) <= columns
+    assert (len(lines) == 1) == (columns == 200)
+    expected = ["update 240000", "train loss 0.123", "train error 3.46%", "validation loss 0.235"]
+    expected += ["validation error 3.57%", "validation bound 123.46 nats", "1:01:40 left"]
+    for part in expected:
+        assert part in "\n".join(lines)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_table_fits_the_terminal_and_drops_nothing(columns, count):
+    rows = [{f"column {k}": f"value {k * 11}" for k in range(10, 21)} for _ in range(count)]
+    lines = console.table(rows).splitlines()
+    assert max(map(len, lines)) <= columns
+    assert len(lines) == (count + 1 if columns == 200 else 12 * count - 1)
+    for name, value in rows[0].items():
+        assert sum(name in line for line in lines) == (1 if columns == 200 else count)
+        assert sum(value in line for line in lines) == count
+
+
+def test_times_are_written_as_on_a_clock():
+    assert [console.clock(s) for s in (75, 3700, -1)] == ["01:15", "1:01:40", "00:00"]
+
+
+def test_the_console_works_without_standard_error(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    screen = console.Console()
+    screen.say("hello")
+    for step in (1, 2):
+        screen.progress(step, 2, {"loss": 1.0, "images/s": 10.0})
+    screen.row(ROW)
+    screen.close()
+
+
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-"])
+def test_a_command_runs_without_standard_error(tmp_path, closed):
+    sizes = "--source digits --canvas 28 --clutter 1 --glimpses 2 --patch 4 --hidden 8"
+    lengths = "--steps 4 --evaluate-every 2 --checkpoint-every 1 --threads 1"
+    program = f'{sys.executable} -c "from drawbench.cli import main; main()"'
+    command = f"{program} classify {sizes} {lengths} --run one --json {closed}"
+    done = subprocess.run(
+        ["sh", "-c", command], cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=300
+    )
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["steps"] == 4
+    metrics = (tmp_path / "results/runs/one/metrics.csv").read_text().splitlines()
+    assert len(metrics) == 3 and metrics[0].startswith("step,")
+
+
+def test_closed_standard_streams_are_reserved(tmp_path):
+    """Or a library that prints to stream 2 would print into the file that was opened first."""
+    code = """
+import os
+from drawbench.cli import console
+console.reserve_standard_streams()
+with open("file", "w") as file:
+    os.write(2, b"of a library")
+"""
+    done = subprocess.run(["sh", "-c", f"{sys.executable} -c '{code}' >&- 2>&-"], cwd=tmp_path)
+    assert done.returncode == 0
+    assert (tmp_path / "file").read_text() == ""

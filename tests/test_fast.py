@@ -1,0 +1,551 @@
+"""The fast path against the models' own forward, which is the reference; and who takes it."""
+
+import copy
+import functools
+import types
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from drawbench import fast, streams
+from drawbench.attention import WINDOW_MAPS
+from drawbench.fast import draw as fast_draw
+from drawbench.fast import forward_for, has_fast_path, native
+from drawbench.fast import glimpse as fast_glimpse
+from drawbench.models.cnn import SixLayerConv
+from drawbench.models.draw import Draw
+from drawbench.models.glimpse import GlimpseClassifier
+from drawbench.models.glimpses import AffineGlimpse, FixedGlimpse, GaussianGlimpse, RandomGlimpse
+from drawbench.models.vae import VAE
+
+needs_kernels = pytest.mark.skipif(
+    native.kernels() is None, reason=f"no kernels: {native.why_no_kernels()}"
+)
+BFLOAT16 = torch.bfloat16
+
+
+def relative(ours: list[Tensor], theirs: list[Tensor]) -> float:
+    """Return the largest distance of two tensors in a list, relative to the second's length."""
+    return max(
+        float((a.detach().double() - b.detach()).norm() / (b.detach().norm() + 1e-12))
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def whole(gradients: list[Tensor]) -> Tensor:
+    return torch.cat([gradient.flatten() for gradient in gradients])
+
+
+@pytest.fixture
+def taken(monkeypatch) -> list[str]:
+    """The fast recurrences that ran, so that no test compares a model with itself."""
+    names: list[str] = []
+    for kind, (by_hand, argument) in list(fast._BY_HAND.items()):
+
+        def spy(*arguments, by_hand=by_hand, kind=kind, **named):
+            names.append(kind.__name__)
+            return by_hand(*arguments, **named)
+
+        monkeypatch.setitem(fast._BY_HAND, kind, (spy, argument))
+    return names
+
+
+# --- the generator ---
+
+PATCHES = [(None, None), (None, 3), (2, None), (2, 5), (3, 3), (1, 4)]
+SHAPES = [(1, 8, 8), (3, 7, 10)]
+
+
+def drawer(shape, read_patch, write_patch, dtype=torch.float64, spread=0.2, batch=4, **settings):
+    """Return a small model with weights far from zero, so that windows move and change size between
+    steps, and its inputs.
+    """
+    channels, height, width = shape
+    sizes = {"steps": 3, "hidden": 7, "latent": 4} | settings
+    with streams.seeded(0, "fast drawing"):
+        model = Draw(
+            height, width, channels, read_patch=read_patch, write_patch=write_patch, **sizes
+        ).to(dtype)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += torch.randn_like(parameter) * spread
+        return (
+            model,
+            torch.rand(batch, *shape, dtype=dtype),
+            torch.randn(batch, sizes["steps"], sizes["latent"], dtype=dtype),
+        )
+
+
+def parts_of(record) -> list[Tensor]:
+    return [record.likelihood.logits, *record.posterior]
+
+
+def loss_of(record, images, parts=("logits", "latents")) -> Tensor:
+    """Return a number that is nonlinear in all that a drawing holds, and differs for mu and log
+    sigma and for every step.
+    """
+    logits, mu, log_sigma = parts_of(record)
+    total = logits.new_zeros(())
+    if "logits" in parts:
+        total = total + F.binary_cross_entropy_with_logits(logits, images, reduction="sum")
+    if "latents" in parts:
+        weights = torch.arange(1.0, mu.shape[1] + 1, dtype=mu.dtype)[:, None]
+        mixed = mu.square() + torch.expm1(2 * log_sigma) + (mu * log_sigma).sin()
+        total = total + (weights * mixed).sum()
+    return total / len(images)
+
+
+def outcome(forward, model, images, noise, parts=("logits", "latents")):
+    """Return a drawing and the gradient of every parameter, zeros where there is none."""
+    record = forward(images, noise)
+    gradients = torch.autograd.grad(
+        loss_of(record, images, parts),
+        list(model.parameters()),
+        allow_unused=True,
+        materialize_grads=True,
+    )
+    return parts_of(record), gradients
+
+
+def check_agree(model, images, noise, limit=1e-10, **options):
+    """Check that both versions give the same in float64."""
+    ours = outcome(forward_for(model), model, images, noise, **options)
+    theirs = outcome(model, model, images, noise, **options)
+    assert relative(ours[0], theirs[0]) < limit
+    assert relative(ours[1], theirs[1]) < limit
+
+
+@needs_kernels
+@pytest.mark.parametrize("window_map", WINDOW_MAPS)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("read_patch, write_patch", PATCHES)
+def test_drawings_and_gradients_equal_the_reference(
+    window_map, shape, read_patch, write_patch, taken
+):
+    check_agree(*drawer(shape, read_patch, write_patch, window_map=window_map))
+    # In float32 with calmer weights: those above make some windows so sharp that rounding errors
+    # grow in either version.
+    model, images, noise = drawer(
+        shape, read_patch, write_patch, window_map=window_map, spread=0.05
+    )
+    truth = outcome(model, model, images, noise)
+    model, images, noise = model.float(), images.float(), noise.float()
+    values, gradients = outcome(forward_for(model), model, images, noise)
+    assert all(value.dtype == torch.float32 for value in values)
+    assert relative(values, truth[0]) < 1e-5
+    assert relative([whole(gradients)], [whole(truth[1])]) < 1e-5
+    assert taken == ["Draw"] * 2
+
+
+@needs_kernels
+@pytest.mark.parametrize("window_map", WINDOW_MAPS)
+@pytest.mark.parametrize("read_patch, write_patch", [(None, 3), (2, None), (2, 5)])
+def test_clipping_each_image_equals_the_reference(window_map, read_patch, write_patch):
+    settings = {"window_map": window_map, "window_clip": 1e-2}
+    model, images, noise = drawer(SHAPES[1], read_patch, write_patch, **settings)
+    check_agree(model, images, noise)
+    clipped = outcome(forward_for(model), model, images, noise)[1]
+    model.window_clip = None
+    free = outcome(forward_for(model), model, images, noise)[1]
+    assert relative([whole(clipped)], [whole(free)]) > 1e-3  # or nothing was clipped
+
+
+@needs_kernels
+@pytest.mark.parametrize("window_map", WINDOW_MAPS)
+@pytest.mark.parametrize("size", [3.0, 1e5])
+def test_windows_beyond_every_limit_equal_the_reference(window_map, size):
+    """Grids outside the image, filters far too sharp or too wide: the limits hold, and the gradient
+    beyond them is 0.
+    """
+    model, images, noise = drawer(SHAPES[1], 2, 3, window_map=window_map)
+    signs = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0], dtype=torch.float64)] * 5)
+    with torch.no_grad():
+        for layer in (model.to_read_window, model.to_write_window):
+            # each number is one of the first five units
+            layer.weight.copy_(torch.eye(5, 7, dtype=torch.float64) * size)
+    for sign in signs[::5]:
+        with torch.no_grad():
+            model.start_decoder_hidden.copy_(F.pad(sign, (0, 2)))
+        ours = outcome(forward_for(model), model, images, noise)
+        theirs = outcome(model, model, images, noise)
+        # Over all parameters together: where filters are one pixel sharp, some gradients are
+        # nothing but rounding errors.
+        assert relative(ours[0], theirs[0]) < 1e-10
+        assert relative([whole(ours[1])], [whole(theirs[1])]) < 1e-9
+    model, images, noise = model.float(), images.float(), noise.float()
+    for dtype in (torch.float32, BFLOAT16):
+        values, gradients = outcome(forward_for(model, dtype), model, images, noise)
+        assert all(torch.isfinite(part).all() for part in (*values, *gradients))
+
+
+@needs_kernels
+@pytest.mark.parametrize("parts", [("logits",), ("latents",)])
+@pytest.mark.parametrize("read_patch, write_patch", [(None, None), (2, 3)])
+def test_either_part_of_the_loss_alone(parts, read_patch, write_patch):
+    check_agree(*drawer(SHAPES[0], read_patch, write_patch), parts=parts)
+
+
+@needs_kernels
+@pytest.mark.parametrize("settings", [{"steps": 1}, {"hidden": 1}, {"latent": 1}, {"batch": 1}])
+@pytest.mark.parametrize("patch", [2, None])
+def test_counts_of_one(settings, patch):
+    check_agree(*drawer((1, 6, 6), patch, patch, **settings))
+
+
+LARGER = {"spread": 0.05, "steps": 6, "hidden": 64, "latent": 16, "batch": 16}
+
+
+@needs_kernels
+@pytest.mark.parametrize("read_patch, write_patch", [(None, None), (None, 5), (2, None), (2, 5)])
+def test_bfloat16_products_stay_close(read_patch, write_patch):
+    model, images, noise = drawer((1, 20, 20), read_patch, write_patch, torch.float32, **LARGER)
+    exact = outcome(forward_for(model), model, images, noise)
+    rough = outcome(forward_for(model, BFLOAT16), model, images, noise)
+    assert all(part.dtype == torch.float32 for part in (*rough[0], *rough[1]))
+    assert relative(rough[0], exact[0]) < 0.02
+    assert F.cosine_similarity(whole(exact[1]), whole(rough[1]), dim=0) > 0.999
+    assert not torch.equal(whole(exact[1]), whole(rough[1]))  # or the option does nothing
+
+
+@needs_kernels
+def test_bfloat16_is_more_exact_than_the_reference_under_autocast():
+    model, images, noise = drawer((1, 20, 20), 2, 5, torch.float32, **LARGER)
+    truth = whole(outcome(model, model, images, noise)[1])
+    rough = whole(outcome(forward_for(model, BFLOAT16), model, images, noise)[1])
+    with torch.autocast("cpu", BFLOAT16):
+        cast = whole(outcome(model, model, images, noise)[1])
+        inside = whole(outcome(forward_for(model), model, images, noise)[1])
+    assert relative([rough], [truth]) < relative([cast], [truth])
+    assert relative([inside], [truth]) < 1e-5  # the caller's autocast does not reach in
+
+
+@needs_kernels
+@pytest.mark.parametrize("read_patch, write_patch", [(None, None), (2, 2)])
+def test_gradcheck(read_patch, write_patch):
+    """Against finite differences, through the parameters themselves."""
+    sizes = {"batch": 2, "steps": 2, "hidden": 2, "latent": 1}
+    model, images, noise = drawer((2, 3, 4), read_patch, write_patch, **sizes)
+
+    def values(*_):
+        return tuple(parts_of(forward_for(model)(images, noise)))
+
+    assert torch.autograd.gradcheck(values, list(model.parameters()), fast_mode=True)
+
+
+@pytest.mark.parametrize("segment", [1, 2, 3, 4, 7])
+@pytest.mark.parametrize("read_patch, write_patch", [(None, None), (2, None), (2, 5)])
+def test_recomputed_steps_change_nothing(read_patch, write_patch, segment):
+    """Segments of equal and of unequal length, and of more steps than there are; in the reference
+    too.
+    """
+    model, images, noise = drawer(SHAPES[1], read_patch, write_patch, steps=4, window_clip=1e-2)
+    truth = outcome(model, model, images, noise)
+    for forward in (
+        forward_for(model, segment=segment),
+        functools.partial(model, segment=segment),
+    ):
+        ours = outcome(forward, model, images, noise)
+        assert relative(ours[0], truth[0]) < 1e-10
+        assert relative(ours[1], truth[1]) < 1e-10
+
+
+def divide(batch: int, parts: int) -> list[slice]:
+    """Divide a batch that is too small to be shared otherwise."""
+    return [slice(batch * k // parts, batch * (k + 1) // parts) for k in range(parts)]
+
+
+@needs_kernels
+@pytest.mark.parametrize("cores", [2, 3, 7])
+def test_shares_of_a_batch_add_up_to_the_whole(monkeypatch, cores):
+    """Each core takes some images, and the clip still knows how many there are in all."""
+    shares = functools.partial(divide, parts=cores)
+    monkeypatch.setattr(fast_draw, "shares", shares)
+    monkeypatch.setattr(fast_glimpse, "shares", shares)
+    check_agree(*drawer(SHAPES[1], 2, 5, batch=7, window_clip=1e-3))
+    model, images = classifier("bounded", LOOKED_AT[2], window_clip=1e-2)
+    truth = classifier_gradients(model, model(images).logits, True)
+    ours = classifier_gradients(model, forward_for(model)(images).logits, True)
+    assert relative([whole(ours)], [whole(truth)]) < 1e-10
+
+
+@needs_kernels
+def test_again_gives_the_same_bits():
+    model, images, noise = drawer(SHAPES[0], 2, 5, torch.float32)
+    for dtype in (torch.float32, BFLOAT16):
+        first, again = (outcome(forward_for(model, dtype), model, images, noise) for _ in range(2))
+        for ours, theirs in zip((*first[0], *first[1]), (*again[0], *again[1]), strict=True):
+            assert torch.equal(ours, theirs)
+
+
+@needs_kernels
+def test_a_second_backward_pass_gives_the_same_bits():
+    model, images, noise = drawer(SHAPES[0], 2, 5, torch.float32)
+    total = loss_of(forward_for(model)(images, noise), images)
+    first = torch.autograd.grad(total, list(model.parameters()), retain_graph=True)
+    assert torch.equal(whole(first), whole(torch.autograd.grad(total, list(model.parameters()))))
+
+
+def test_wrong_shapes_are_named_as_by_the_reference():
+    model, images, noise = drawer(SHAPES[0], 2, 5)
+    for wrong in (
+        (images, noise[:, :2]),
+        (images, noise[:, 0]),
+        (images[:, :, :7], noise),
+        (images[:2], noise),
+    ):
+        with pytest.raises(ValueError) as ours:
+            forward_for(model)(*wrong)
+        with pytest.raises(ValueError) as theirs:
+            model(*wrong)
+        assert str(ours.value) == str(theirs.value)
+    with pytest.raises(ValueError, match="bfloat16, got torch"):
+        forward_for(model, torch.float16)
+
+
+# --- the classifier ---
+
+LOOKED_AT = [(1, 30, 30), (1, 40, 25), (3, 25, 40)]
+
+
+def classifier(window_map, shape, dtype=torch.float64, spread=0.2, patch=5, batch=7, **others):
+    channels, height, width = shape
+    sizes = {"glimpses": 4, "hidden": 16, "channels": channels} | others
+    with streams.seeded(0, "fast"):
+        model = GlimpseClassifier(GaussianGlimpse(patch, window_map), **sizes).to(dtype)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += torch.randn_like(parameter) * spread
+        return model, torch.rand(batch, channels, height, width, dtype=dtype)
+
+
+def classifier_gradients(model, logits, every_step):
+    labels = torch.arange(len(logits)) % 10
+    if every_step:
+        loss = F.cross_entropy(logits.flatten(0, 1), labels.repeat_interleave(logits.shape[1]))
+    else:
+        loss = F.cross_entropy(logits[:, -1], labels)
+    return torch.autograd.grad(loss, list(model.parameters()))
+
+
+@needs_kernels
+@pytest.mark.parametrize("window_map", WINDOW_MAPS)
+@pytest.mark.parametrize("shape", LOOKED_AT)
+@pytest.mark.parametrize("every_step", [False, True])
+def test_answers_and_gradients_equal_the_reference(window_map, shape, every_step, taken):
+    for dtype, spread, limit in ((torch.float64, 0.2, 1e-10), (torch.float32, 0.05, 1e-5)):
+        model, images = classifier(window_map, shape, spread=spread)
+        plain = model(images).logits
+        truth = classifier_gradients(model, plain, every_step)
+        model, images = model.to(dtype), images.to(dtype)
+        record = forward_for(model)(images)
+        assert record.windows is None and record.patches is None
+        ours = classifier_gradients(model, record.logits, every_step)
+        assert relative([record.logits], [plain]) < limit
+        assert relative([whole(ours)], [whole(truth)]) < limit
+    assert taken == ["GlimpseClassifier"] * 2
+
+
+@needs_kernels
+@pytest.mark.parametrize("limit", [1e-3, 1e-2])
+def test_clipping_each_image_of_a_classifier_equals_the_reference(limit):
+    model, images = classifier("bounded", LOOKED_AT[0], window_clip=limit)
+
+    def ours():
+        return whole(classifier_gradients(model, forward_for(model)(images).logits, False))
+
+    theirs = whole(classifier_gradients(model, model(images).logits, False))
+    clipped = ours()
+    assert relative([clipped], [theirs]) < 1e-10
+    model.window_clip = None
+    assert relative([clipped], [ours()]) > 1e-3  # or nothing was clipped
+
+
+@needs_kernels
+@pytest.mark.parametrize("patch, glimpses", [(1, 1), (2, 3), (7, 2)])
+def test_any_patch_and_any_number_of_glimpses(patch, glimpses):
+    model, images = classifier("bounded", (1, 20, 31), patch=patch, hidden=8)
+    ours, theirs = forward_for(model)(images, glimpses).logits, model(images, glimpses).logits
+    assert ours.shape == (7, glimpses, 10)
+    gradients = [whole(classifier_gradients(model, logits, True)) for logits in (ours, theirs)]
+    assert relative(gradients[:1], gradients[1:]) < 1e-10
+
+
+@needs_kernels
+def test_bfloat16_products_of_a_classifier_point_the_same_way():
+    model, images = classifier("bounded", (1, 60, 60), torch.float32, spread=0.05)
+    exact, rough = (
+        whole(classifier_gradients(model, forward_for(model, dtype)(images).logits, False))
+        for dtype in (torch.float32, BFLOAT16)
+    )
+    assert F.cosine_similarity(exact, rough, dim=0) > 0.999
+    assert not torch.equal(exact, rough)  # or the option does nothing
+
+
+@needs_kernels
+@pytest.mark.parametrize("window_map", WINDOW_MAPS)
+@pytest.mark.parametrize("size", [1e3, 1e30])
+def test_extreme_windows_stay_finite(window_map, size):
+    model, images = classifier(window_map, LOOKED_AT[0], torch.float32)
+    for signs in torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 5):
+        with torch.no_grad():
+            model.to_window.bias.copy_(size * signs)
+        logits = forward_for(model)(images).logits
+        assert torch.isfinite(logits).all()
+        assert whole(classifier_gradients(model, logits, True)).isfinite().all()
+
+
+# --- who takes the fast path, and what the others compute ---
+
+
+def pixels(*shape: int) -> Tensor:
+    return torch.randint(0, 256, shape, generator=streams.stream(0, "bytes"), dtype=torch.uint8)
+
+
+MODELS = {
+    "draw": lambda: drawer((1, 30, 30), 2, 5)[0],
+    "vae": lambda: VAE(30, 30, hidden=8, latent=4).double(),
+    "classifier": lambda: classifier("bounded", (1, 30, 30))[0],
+    "affine": lambda: GlimpseClassifier(AffineGlimpse(3), glimpses=2, hidden=8).double(),
+    "conv6": lambda: SixLayerConv().double(),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("kernels", [True, False])
+@torch.no_grad()
+def test_bytes_are_read_as_zero_to_one_with_and_without_kernels(name, kernels, monkeypatch):
+    model, images = MODELS[name](), pixels(6, 30, 30)
+    if not kernels:
+        monkeypatch.setattr(fast, "kernels", lambda dtype: None)
+    inputs = (torch.rand(6, model.steps, 4).double(),) if hasattr(model, "latent") else ()
+    ours = forward_for(model)(images, *inputs)
+    theirs = model(images[:, None].double() / 255, *inputs)
+    logits = [getattr(record, "likelihood", record).logits for record in (ours, theirs)]
+    torch.testing.assert_close(*logits)
+
+
+class OwnRead(GaussianGlimpse):
+    def read(self, images, where):
+        return 0 * super().read(images, where)
+
+
+class OwnStep(GlimpseClassifier):
+    def step(self, images, state, t, noise=None):
+        return super().step(0 * images, state, t, noise)
+
+
+class OwnPrior(Draw):
+    def prior(self, state):
+        return None
+
+
+class OwnCell(nn.LSTMCell):
+    def forward(self, inputs, state):
+        return super().forward(0 * inputs, state)
+
+
+def changed(model: nn.Module, **parts) -> nn.Module:
+    for name, part in parts.items():
+        setattr(model, name, part)
+    return model
+
+
+def hooked(model: nn.Module, part: str) -> nn.Module:
+    model.get_submodule(part).register_forward_hook(lambda module, inputs, output: 0 * output)
+    return model
+
+
+def patched(model: GlimpseClassifier) -> GlimpseClassifier:
+    model.glimpse.read = types.MethodType(OwnRead.read, OwnRead(5))
+    return model
+
+
+def look(glimpse: nn.Module | None = None, kind: type = GlimpseClassifier) -> nn.Module:
+    return kind(glimpse or GaussianGlimpse(5), glimpses=2, hidden=8)
+
+
+def draw(kind: type = Draw) -> nn.Module:
+    return kind(30, 30, steps=2, hidden=8, latent=4)
+
+
+OTHERS = {
+    "glimpse": lambda: look(OwnRead(5)),
+    "fixed glimpse": lambda: look(FixedGlimpse(5, 2)),
+    "random glimpse": lambda: look(RandomGlimpse(5)),
+    "step": lambda: look(kind=OwnStep),
+    "prior": lambda: draw(OwnPrior),
+    "cell": lambda: changed(look(), cell=OwnCell(25, 8)),
+    "decoder": lambda: changed(draw(), decoder=OwnCell(4, 8)),
+    "layer": lambda: changed(draw(), to_mu=nn.Sequential(nn.Linear(8, 4), nn.Tanh())),
+    "no bias": lambda: changed(look(), to_window=nn.Linear(8, 5, bias=False)),
+    "hook": lambda: hooked(look(), "to_window"),
+    "hook on a map": lambda: hooked(draw(), "to_patch"),
+    "method of an object": lambda: patched(look()),
+    "vae": lambda: VAE(30, 30, hidden=8, latent=4),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("training", [True, False])
+def test_a_model_with_a_part_of_its_own_runs_its_own_equations(name, training, taken):
+    """In training and measuring, it computes what its own forward does, to the bit."""
+    with streams.seeded(0, "own"):
+        model, images = OTHERS[name]().train(training), torch.rand(4, 1, 30, 30)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += torch.randn_like(parameter) * 0.2
+        noise = torch.randn(4, model.steps, 4) if hasattr(model, "latent") else None
+    inputs = (images,) if noise is None else (images, noise)
+    assert not has_fast_path(model)
+    ours, theirs = (
+        getattr(record, "likelihood", record).logits
+        for record in (forward_for(model)(*inputs), model(*inputs))
+    )
+    assert torch.equal(ours, theirs) and not taken
+
+
+def test_the_exact_models_have_a_fast_path_and_so_have_copies():
+    for model in (look(), draw(), changed(draw(), decoder=nn.LSTMCell(4, 8))):
+        assert has_fast_path(model) and has_fast_path(copy.deepcopy(model))
+    weighted = draw()
+    nn.utils.parametrizations.weight_norm(weighted.to_mu)
+    assert not has_fast_path(weighted)
+
+
+def test_what_the_fast_path_cannot_do_the_model_does(taken):
+    """Gradients to the inputs, canvases, and noise for a classifier."""
+    model, images, noise = drawer(SHAPES[0], 2, 5)
+    assert forward_for(model)(images, noise, keep_canvases=True).canvases is not None
+    (slope,) = torch.autograd.grad(
+        forward_for(model)(images.requires_grad_(), noise).likelihood.logits.sum(), images
+    )
+    assert slope.abs().sum() > 0 and not taken
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_bfloat16_reaches_every_model(name):
+    """The products of a model without a fast path are bfloat16 too, watched by a hook (which itself
+    keeps the others from the fast path).
+    """
+    model = MODELS[name]().float()
+    dtypes = []
+    for part in model.modules():
+        if isinstance(part, (nn.Linear, nn.Conv2d)) and part is not getattr(
+            model, "to_window", None
+        ):
+            part.register_forward_hook(lambda module, inputs, output: dtypes.append(output.dtype))
+    inputs = (torch.rand(6, model.steps, 4),) if hasattr(model, "latent") else ()
+    for dtype in (BFLOAT16, torch.float32):
+        dtypes.clear()
+        forward_for(model, dtype)(pixels(6, 1, 30, 30), *inputs)
+        expected = {dtype} if name != "draw" else {dtype, torch.float32}  # its windows are exact
+        assert dtypes and set(dtypes) <= expected and dtype in dtypes
+
+
+def test_a_segment_is_ignored_where_there_are_no_steps_to_recompute():
+    model, images = MODELS["vae"](), pixels(6, 1, 30, 30)
+    noise = torch.rand(6, 1, 4).double()
+    ours, theirs = (forward_for(model, segment=part)(images, noise).mean for part in (2, None))
+    assert torch.equal(ours, theirs)
