@@ -65,11 +65,9 @@ def widen(tensor: Tensor) -> Tensor:
 
 def autocast_disabled(device: torch.device) -> AbstractContextManager[Any]:
     """Return a context in which autocast rounds nothing."""
-    return (
-        torch.autocast(device.type, enabled=False)
-        if torch.is_autocast_enabled(device.type)
-        else nullcontext()
-    )
+    if torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def raw_numbers(to_window: nn.Module, hidden: Tensor, clip: float | None) -> Tensor:
@@ -99,8 +97,7 @@ def squash(parameters: Tensor) -> Tensor:
         (..., 5): centres within +-1.2 image halves, log-variance within 3 +- 2.5, log-stride within
         +-2, log-intensity within +-1.
     """
-    middle = parameters.new_tensor(SQUASH_MIDDLE)
-    radius = parameters.new_tensor(SQUASH_RADIUS)
+    middle, radius = parameters.new_tensor(SQUASH_MIDDLE), parameters.new_tensor(SQUASH_RADIUS)
     return middle + radius * torch.tanh(parameters / radius)
 
 

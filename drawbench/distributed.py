@@ -76,15 +76,18 @@ def by_torchrun() -> bool:
 # ---------------------------------------------------------------------------------------- the group
 
 
+def _incomplete(what: str) -> Problem:
+    return Problem(
+        f"WORLD_SIZE={os.environ['WORLD_SIZE']!r} makes this one of several processes, but {what}; "
+        "start all of them with --processes N or torchrun, or unset WORLD_SIZE"
+    )
+
+
 def _variable(name: str, low: int, high: int) -> int:
     """Return an integer that a launcher set in the environment; raise `Problem` if it is none."""
     text = os.environ.get(name, "")
     if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
-        raise Problem(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']!r} makes this one of several processes, but "
-            f"{name} is {text!r} and not a number from {low} to {high}; start all of them with "
-            "--processes N or torchrun, or unset WORLD_SIZE"
-        )
+        raise _incomplete(f"{name} is {text!r} and not a number from {low} to {high}")
     return int(text)
 
 
@@ -110,19 +113,15 @@ def join(*, shared: bool = True) -> None:
     local = _variable("LOCAL_RANK", 0, count - 1) if "LOCAL_RANK" in os.environ else number
     _variable("MASTER_PORT", 1, 65535)
     if not os.environ.get("MASTER_ADDR"):
-        raise Problem(
-            f"WORLD_SIZE={count} makes this one of several processes, but MASTER_ADDR is not set; "
-            "start all of them with --processes N or torchrun, or unset WORLD_SIZE"
-        )
+        raise _incomplete("MASTER_ADDR is not set")
     # Before torch is imported: a failure is reported in a sentence, not in frames of C++.
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
     import torch
     import torch.distributed as dist
 
     parent = os.getppid()
-    backend = (
-        "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
-    )
+    nccl = torch.cuda.is_available() and dist.is_nccl_available()
+    backend = "cpu:gloo,cuda:nccl" if nccl else "gloo"
     try:
         store, *_ = next(dist.rendezvous("env://", timeout=JOIN_TIMEOUT))
     except RuntimeError as error:
@@ -136,8 +135,8 @@ def join(*, shared: bool = True) -> None:
     store.set_timeout(TIMEOUT)
     # Each attempt of torchrun is a group of its own.
     store = dist.PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), store)
-    with _connected(number, count):
-        _group = Group(number, count, local, store, parent)
+    _group = Group(number, count, local, store, parent)
+    with _connected():
         dist.init_process_group(
             backend, store=store, rank=number, world_size=count, timeout=TIMEOUT
         )
@@ -172,25 +171,22 @@ def report_failure(status: int) -> None:
 
 
 def _first_failure(store: Any, number: int, status: int) -> tuple[int, int]:
-    """Return rank and exit status of the process that failed first.
-
-    Those given, if there was none before, or it took the store with it.
-    """
-    try:
-        words = store.compare_set("failed", "", f"{number} {status}").decode().split()
-    except RuntimeError:
-        return number, status
-    return int(words[0]), int(words[1])
+    """Return rank and exit status of the process that failed first; those given if none did."""
+    own = f"{number} {status}".encode()
+    with contextlib.suppress(RuntimeError):  # the store may have ended with its process
+        own = store.compare_set("failed", "", own.decode())
+    first, first_status = map(int, own.split())
+    return first, first_status
 
 
 @contextlib.contextmanager
-def _connected(number: int, count: int) -> Iterator[None]:
+def _connected() -> Iterator[None]:
     """Raise `Problem` if the others cannot be reached inside."""
     try:
         yield
     except RuntimeError as error:
         raise Problem(
-            f"process {number} of {count} has lost the others: one of them has ended or was killed "
+            f"process {rank()} of {size()} has lost the others: one of them has ended or was killed "
             "(out of memory?). Resume a training with: drawbench resume RUN"
         ) from error
 
@@ -202,7 +198,7 @@ def _sum_(tensor: "Tensor") -> "Tensor":
     """Sum over the processes, in place."""
     import torch.distributed as dist
 
-    with _connected(rank(), size()):
+    with _connected():
         dist.all_reduce(tensor)
     return tensor
 
@@ -215,7 +211,7 @@ def broadcast(value: R) -> R:
     import torch.distributed as dist
 
     box = [value]
-    with _connected(rank(), size()):
+    with _connected():
         dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
     return box[0]
 
@@ -274,7 +270,7 @@ def signal_to_stop(number: int | None) -> int | None:
     if number is None and os.getppid() != _group.parent:
         number = signal.SIGTERM
     highest = torch.tensor(number or 0)
-    with _connected(rank(), size()):
+    with _connected():
         dist.all_reduce(highest, dist.ReduceOp.MAX)
     return int(highest) or None
 
@@ -407,16 +403,14 @@ def _run(
     logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.CRITICAL)
     # Not SIGHUP: nohup must hold, and without it the processes stop when they miss this one.
     os.environ.setdefault("TORCHELASTIC_SIGNALS_TO_HANDLE", "SIGINT,SIGTERM")
-    program, *words = command
+    arguments = {number: tuple(command[1:]) for number in environments}
+    logs = DefaultLogsSpecs(os.devnull)
     running: PContext | None = None
     stopped: int | None = None
     while True:
         try:
             if running is None:
-                arguments = {number: tuple(words) for number in environments}
-                running = start_processes(
-                    "drawbench", program, arguments, environments, DefaultLogsSpecs(os.devnull)
-                )
+                running = start_processes("drawbench", command[0], arguments, environments, logs)
             if stopped:
                 running.close(signal.Signals(stopped), timeout=int(TIMEOUT.total_seconds()))
             if (end := running.wait(period=0.1)) is not None:

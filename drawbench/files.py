@@ -10,7 +10,7 @@ import secrets
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from drawbench.errors import Problem
 
@@ -154,8 +154,17 @@ def read_array(
 
     entry = archive.getinfo(f"{name}.npy")
     with archive.open(entry) as stream:
-        dtype, shape = _array_header(stream)
+        try:
+            if npy.read_magic(stream) != (1, 0):
+                raise ValueError("it is in another version of numpy's format")
+            shape, fortran, dtype = npy.read_array_header_1_0(stream)
+        except OSError:
+            raise
+        except Exception as error:  # it is parsed as Python: TokenError, MemoryError, anything
+            raise ValueError(f"its header cannot be read: {type(error).__name__}") from error
         size = stream.tell() + dtype.itemsize * math.prod(shape)
+    if fortran or min(shape, default=0) < 0:
+        raise ValueError(f"its header says {'columns first' if fortran else shape}")
     check(dtype, shape)
     # Deflate compresses by at most 1032: an entry that claims more is damaged or a bomb.
     if entry.file_size != size or entry.file_size > 1_032 * entry.compress_size + 1_024:
@@ -164,23 +173,6 @@ def read_array(
         )
     with archive.open(entry) as stream:
         return npy.read_array(stream, allow_pickle=False)
-
-
-def _array_header(stream: IO[bytes]) -> tuple["np.dtype", tuple[int, ...]]:
-    from numpy.lib import format as npy
-
-    try:
-        if npy.read_magic(stream) != (1, 0):
-            raise ValueError("it is in another version of numpy's format")
-        shape, fortran, dtype = npy.read_array_header_1_0(stream)
-    except OSError:
-        raise
-    # The header is parsed as Python, and a broken one raises anything: TokenError, MemoryError ...
-    except Exception as error:
-        raise ValueError(f"its header cannot be read: {type(error).__name__}") from error
-    if fortran or min(shape, default=0) < 0:
-        raise ValueError(f"its header says {'columns first' if fortran else shape}")
-    return dtype, shape
 
 
 def hashed(value: dict[str, Any]) -> dict[str, Any]:

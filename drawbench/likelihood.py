@@ -186,7 +186,6 @@ class Weights(NamedTuple):
 
 
 def _weights(log_weights: Tensor) -> Weights:
-    """Sum a first chunk, (k, B) or (B,)."""
     chunk = log_weights.double()
     chunk = chunk[None] if chunk.dim() == 1 else chunk
     if chunk.dim() != 2 or len(chunk) < 1:

@@ -6,8 +6,10 @@ with settings that are not known here, still has its row.
 """
 
 import io
+import itertools
 import math
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -105,12 +107,9 @@ def check_result(result: Any) -> None:
     """
     if not isinstance(result, dict):
         raise Problem("a result must be a table of fields")
-    task = result.get("task")
-    required = {
-        name for name, field in FIELDS.items() if field.required and field.task in ("", task)
-    }
-    missing = [name for name in FIELDS if name in required and name not in result]
-    if missing:
+    tasks = ("", task := result.get("task"))
+    required = [name for name, field in FIELDS.items() if field.required and field.task in tasks]
+    if missing := [name for name in required if name not in result]:
         raise Problem(f"the result lacks {', '.join(missing)}")
     for name, field in FIELDS.items():
         value = result.get(name)
@@ -164,22 +163,20 @@ class Record:
     @property
     def experiment(self) -> dict[str, Any]:
         """The settings that can change what is learned: no ``machine`` and no ``report``."""
-        kind = configs.TASKS[self.result["task"]]
-        roles = {name: setting.role for name, setting in configs.settings(kind).items()}
+        known = configs.settings(configs.TASKS[self.result["task"]])
         return {
             name: value
             for name, value in self.settings.items()
-            if roles.get(name) not in ("machine", "report")
+            if name not in known or known[name].role not in ("machine", "report")
         }
 
     @cached_property
     def environment(self) -> dict[str, Any]:
         """``environment.json``; empty where it cannot be read."""
-        try:
+        with suppress(Problem):
             content = _read(self.folder / "environment.json", read_json)
-        except Problem:
-            return {}
-        return content if isinstance(content, dict) else {}
+            return content if isinstance(content, dict) else {}
+        return {}
 
     def picture(self, name: str) -> Path | None:
         """Return the path of a file in ``figures``, if it exists."""
@@ -216,7 +213,7 @@ def read(folder: Path, say: Callable[[str], object]) -> Record:
         check_result(result)
     except Problem as problem:
         raise Problem(f"{result_path} is not a result: {problem}") from problem
-    own = {"seed": settings.get("seed"), "source": settings.get("source")}
+    own = {name: settings.get(name) for name in ("seed", "source")}
     if config["task"] in METRICS:  # evaluate measures models of either task
         own["task"] = config["task"]
     for name, value in own.items():
@@ -264,7 +261,7 @@ def find(places: Iterable[Path], say: Callable[[str], object]) -> list[Record]:
     repeats the settings and the seed of another.
     """
     records: list[Record] = []
-    for folder in [folder for place in places for folder in _folders(place)]:
+    for folder in itertools.chain.from_iterable(map(_folders, places)):
         try:
             record = read(folder, say)
             _refuse_double(record, records)
@@ -278,9 +275,7 @@ def find(places: Iterable[Path], say: Callable[[str], object]) -> list[Record]:
 def _folders(place: Path) -> list[Path]:
     if (place / "config.json").exists():
         return [place]
-    return sorted(
-        path for path in place.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
+    return sorted(path for path in place.iterdir() if path.is_dir() and path.name[0] != ".")
 
 
 def _refuse_double(record: Record, others: list[Record]) -> None:
@@ -289,11 +284,11 @@ def _refuse_double(record: Record, others: list[Record]) -> None:
             raise Problem(f"{record.folder} is named twice")
         if other.name == record.name:
             raise Problem(f"{record.folder} has the name of {other.folder}; rename one of the two")
-        same = all(
-            other.result.get(name) == record.result.get(name)
-            for name in ("model", "dataset", "test_sha256")
-        )
-        if same and other.experiment == record.experiment:
+        about = [
+            ([run.result.get(name) for name in ("model", "dataset", "test_sha256")], run.experiment)
+            for run in (record, other)
+        ]
+        if about[0] == about[1]:
             raise Problem(
                 f"{record.folder} has the settings and the seed of {other.folder}, so it is no"
                 " further evidence"

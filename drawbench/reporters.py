@@ -1,15 +1,15 @@
 """Listeners of a training: they receive messages, progress and metrics."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from drawbench import distributed
 from drawbench.errors import Problem
 from drawbench.files import check_inside
 
 
-class Reporter(Protocol):
-    """Receives messages, progress and metrics."""
+class Reporter:
+    """Receives messages, progress and metrics; by itself it discards them."""
 
     def say(self, text: str) -> None:
         """Receive a message: a sentence for the user."""
@@ -24,23 +24,10 @@ class Reporter(Protocol):
         """Free the terminal or the file; more may follow."""
 
 
-class Quiet:
-    """Discards everything."""
-
-    def say(self, text: str) -> None:
-        pass
-
-    def progress(self, step: int, total: int, facts: dict[str, float]) -> None:
-        pass
-
-    def row(self, row: dict[str, Any]) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
+Quiet = Reporter
 
 
-class Several:
+class Several(Reporter):
     """Passes everything on to several reporters, in order."""
 
     def __init__(self, *reporters: Reporter):
@@ -63,7 +50,7 @@ class Several:
             reporter.close()
 
 
-class TensorBoard(Quiet):
+class TensorBoard(Reporter):
     """Writes each row as TensorBoard scalars into a folder; of several processes the first does.
 
     Raises:

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import stat
 import subprocess
@@ -32,20 +33,9 @@ from safetensors.torch import save as safetensors_save
 from torch import Tensor
 
 from drawbench import config as configs
-from drawbench import distributed
+from drawbench import distributed, files
 from drawbench.errors import Problem, reason
 from drawbench.fast import native
-from drawbench.files import (
-    check_inside,
-    hashed,
-    parse_json,
-    plain,
-    read_hashed,
-    read_json,
-    replace,
-    write_atomically,
-    write_json,
-)
 
 FORMAT = "drawbench checkpoint 1"
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"
@@ -57,6 +47,7 @@ FILES = (  # all that a run writes beside figures; config.json last, which makes
     *(LAST, FRESH, PREVIOUS, BEST, "config.json"),
 )
 FOLDERS = ("figures", "tensorboard")
+Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]  # and what else there is to know, as JSON
 
 
 # -------------------------------------------------------------------------------------- checkpoints
@@ -76,10 +67,10 @@ def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     text = json.dumps(facts)
     metadata = {"format": FORMAT, "facts": text, "sha256": _digest(tensors, text)}
-    write_atomically(path, safetensors_save(tensors, metadata=metadata))
+    files.write_atomically(path, safetensors_save(tensors, metadata=metadata))
 
 
-def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def load_checkpoint(path: Path) -> Checkpoint:
     """Read a file of :func:`save_checkpoint`.
 
     Raises:
@@ -87,29 +78,23 @@ def load_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         # Check the header against the length before the whole file is in memory.
-        with safe_open(plain(path), "pt"):
+        with safe_open(files.plain(path), "pt"):
             content = path.read_bytes()
-    except SafetensorError as error:
+        tensors = safetensors_load(content)
+        length = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + length]).get("__metadata__") or {}
+    except (SafetensorError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise Problem(f"checkpoint {path} is damaged or not a checkpoint: {error}") from error
     except (OSError, RuntimeError) as error:  # torch's own for a file that disappears meanwhile
         raise Problem(f"checkpoint {path} cannot be read: {reason(error)}") from error
-    try:
-        tensors = safetensors_load(content)
-        length = int.from_bytes(content[:8], "little")
-        metadata = json.loads(content[8 : 8 + length]).get("__metadata__", {})
-    except (SafetensorError, ValueError, KeyError, AttributeError, RecursionError) as error:
-        raise Problem(f"checkpoint {path} is damaged or not a checkpoint: {error}") from error
     if metadata.get("format") != FORMAT:
         raise Problem(f"{path} is a safetensors file, but not a drawbench checkpoint ({FORMAT!r})")
     if metadata.get("sha256") != _digest(tensors, metadata.get("facts", "")):
         raise Problem(f"checkpoint {path} is damaged: its content does not match its SHA-256")
     try:
-        facts = parse_json(metadata["facts"])
-    except (KeyError, ValueError) as error:
-        raise Problem(f"checkpoint {path} is damaged: its facts are not JSON") from error
-    if not isinstance(facts, dict):
-        raise Problem(f"checkpoint {path} is damaged: its facts are not a table")
-    return tensors, facts
+        return tensors, dict(files.parse_json(metadata["facts"]))
+    except (KeyError, ValueError, TypeError) as error:
+        raise Problem(f"checkpoint {path} is damaged: its facts are not a table") from error
 
 
 # --------------------------------------------------------------------------------------- run folder
@@ -131,12 +116,8 @@ class Run:
         return self.subfolder("figures")
 
     def subfolder(self, name: str) -> Path:
-        """Return the path of a folder in the run folder.
-
-        Raises:
-            Problem: it is a link, so that what is written there would land elsewhere.
-        """
-        return check_inside(self.folder / name, self.folder)
+        """Return the path of a folder in the run folder; raise `Problem` if it is a link."""
+        return files.check_inside(self.folder / name, self.folder)
 
     @property
     def finished(self) -> bool:
@@ -174,7 +155,7 @@ class Run:
         with run.locked():  # or a process that works there would continue in an emptied folder
             check_available(folder, force)  # another process may have made a run there by now
             run._empty()
-            write_json(folder / "environment.json", about)
+            files.write_json(folder / "environment.json", about)
             run.save_config(config)  # last: with it the folder is a run that can be resumed
         return run
 
@@ -192,14 +173,14 @@ class Run:
         if not path.is_file():
             raise Problem(f"{folder} is not a run folder: it has no config.json")
         try:
-            return cls(folder, configs.from_dict(read_json(path)))
+            return cls(folder, configs.from_dict(files.read_json(path)))
         except Problem as error:
             raise Problem(f"{path}: {error}") from error
 
     def save_config(self, config: Any) -> None:
         """Write ``config.json``."""
         self.config = config
-        write_json(self.folder / "config.json", configs.to_dict(config))
+        files.write_json(self.folder / "config.json", configs.to_dict(config))
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -223,7 +204,6 @@ class Run:
             lock.release()
 
     def _check_exists(self) -> None:
-        """Raise `Problem` if the run folder has disappeared."""
         if not (self.folder / "config.json").is_file():
             raise Problem(
                 f"the run folder {self.folder} has disappeared: it was moved or removed while this "
@@ -248,6 +228,11 @@ class Run:
 
     # -- training state
 
+    def _save(self, name: str, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        self._check_exists()
+        self.check_unfinished()
+        save_checkpoint(self.folder / name, tensors, facts)
+
     @distributed.by_first
     def save_state(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """Save the state to resume from; the one before is kept until the next save.
@@ -255,22 +240,18 @@ class Run:
         Raises:
             Problem: the run is finished or has disappeared, or the folder cannot be written.
         """
-        self._check_exists()
-        self.check_unfinished()
-        save_checkpoint(self.folder / FRESH, tensors, facts)
+        self._save(FRESH, tensors, facts)
         self._rotate()
 
     def _rotate(self) -> None:
         """Make FRESH the last state, and the last one the previous."""
         last = self.folder / LAST
         if last.exists():
-            replace(last, self.folder / PREVIOUS)
-        replace(self.folder / FRESH, last)
+            files.replace(last, self.folder / PREVIOUS)
+        files.replace(self.folder / FRESH, last)
 
     @distributed.by_first
-    def load_state(
-        self, warn: Callable[[str], object]
-    ) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    def load_state(self, warn: Callable[[str], object]) -> Checkpoint | None:
         """Return the newest sound state, or None if none was saved.
 
         Args:
@@ -280,8 +261,8 @@ class Run:
             Problem: there are states, but none is sound; or there is none and the run is finished,
                 so that training from scratch would replace its weights.
         """
-        states = [self.folder / name for name in (FRESH, LAST, PREVIOUS)]
-        states = [path for path in states if path.exists()]
+        names = (FRESH, LAST, PREVIOUS)
+        states = [path for name in names if (path := self.folder / name).exists()]
         for path in states:
             try:
                 state = load_checkpoint(path)
@@ -291,12 +272,12 @@ class Run:
             if path.name == FRESH:  # its writer was killed before the last move
                 self._rotate()
             elif path.name == PREVIOUS:  # or the next save would replace it by the damaged one
-                replace(path, self.folder / LAST)
+                files.replace(path, self.folder / LAST)
             return state
-        if not states:
-            self.check_unfinished()
-            return None
-        raise Problem(f"no checkpoint in {self.folder} is sound; start again with --force")
+        if states:
+            raise Problem(f"no checkpoint in {self.folder} is sound; start again with --force")
+        self.check_unfinished()
+        return None
 
     @distributed.by_first
     def save_best(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -308,33 +289,35 @@ class Run:
         Raises:
             Problem: the run is finished or has disappeared, or the folder cannot be written.
         """
-        self._check_exists()
-        self.check_unfinished()
-        save_checkpoint(self.folder / BEST, tensors, facts)
+        self._save(BEST, tensors, facts)
 
     @distributed.by_first
-    def load_best(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    def load_best(self) -> Checkpoint:
         """Return the weights with the best validation, and their facts.
 
         Raises:
             Problem: they are missing, damaged, or were trained with another configuration.
         """
         path = self.folder / BEST
-        if path.exists():
-            tensors, facts = load_checkpoint(path)
-            if "config" in facts and configs.from_dict(facts["config"]) != self.config:
-                raise Problem(
-                    f"{path} was trained with another configuration than "
-                    f"{self.folder / 'config.json'}, which was changed or damaged; restore it"
-                )
-            return tensors, facts
-        if self.finished:
+        if not path.exists():
+            raise self._missing(BEST)
+        tensors, facts = load_checkpoint(path)
+        if "config" in facts and configs.from_dict(facts["config"]) != self.config:
             raise Problem(
-                f"{self.folder} has no {BEST}: it was lost, or left out of a copy; train the run "
+                f"{path} was trained with another configuration than "
+                f"{self.folder / 'config.json'}, which was changed or damaged; restore it"
+            )
+        return tensors, facts
+
+    def _missing(self, name: str) -> Problem:
+        """Return the problem of a file that training writes."""
+        if self.finished:
+            return Problem(
+                f"{self.folder} has no {name}: it was lost, or left out of a copy; train the run "
                 f"again with the command in its {RESULT} and --force"
             )
-        raise Problem(
-            f"{self.folder} has no {BEST} yet; train it first: drawbench resume {self.folder}"
+        return Problem(
+            f"{self.folder} has no {name} yet; train it first: drawbench resume {self.folder}"
         )
 
     def copy_to(self, folder: Path, *, half: bool = False, weights: bool = True) -> "Run":
@@ -353,14 +336,13 @@ class Run:
         result = self.result()
         tensors, facts = self.load_best() if weights else ({}, {})
         if half:
-            tensors = {
-                name: tensor.half() if tensor.is_floating_point() else tensor
-                for name, tensor in tensors.items()
-            }
-            if not all(torch.isfinite(tensor).all() for tensor in tensors.values()):
-                raise Problem(
-                    f"a weight of {self.folder} is too large for half precision; leave out --half"
-                )
+            for name, tensor in tensors.items():
+                tensors[name] = tensor.half() if tensor.is_floating_point() else tensor
+                if not tensors[name].isfinite().all():
+                    raise Problem(
+                        f"a weight of {self.folder} is too large for half precision; "
+                        "leave out --half"
+                    )
             result |= {"weights": "float16"}
         copy = Run(folder, self.config)
         try:
@@ -383,7 +365,7 @@ class Run:
 
         self._check_exists()
         text = pandas.DataFrame(rows).to_csv(index=False, lineterminator="\n")
-        write_atomically(self.folder / "metrics.csv", text.encode())
+        files.write_atomically(self.folder / "metrics.csv", text.encode())
 
     def metrics(self):
         """Return ``metrics.csv`` as a pandas frame.
@@ -395,18 +377,16 @@ class Run:
 
         path = self.folder / "metrics.csv"
         try:
-            return pandas.read_csv(plain(path))
+            return pandas.read_csv(files.plain(path))
         except FileNotFoundError as error:
-            raise Problem(
-                f"{path} is missing; train the run first: drawbench resume {self.folder}"
-            ) from error
+            raise self._missing(path.name) from error
         except (ValueError, OSError) as error:  # pandas' own errors are ValueErrors
             raise Problem(f"{path} is not a table: {error}") from error
 
     def write_result(self, result: dict[str, Any]) -> None:
         """Write ``result.json`` with its hash: from then on the run is finished."""
         self._check_exists()
-        write_json(self.folder / RESULT, hashed(result))
+        files.write_json(self.folder / RESULT, files.hashed(result))
 
     def result(self) -> dict[str, Any]:
         """Return ``result.json``.
@@ -414,7 +394,7 @@ class Run:
         Raises:
             Problem: it is missing, damaged, not a table of fields, or was edited.
         """
-        result = read_hashed(self.folder / RESULT)
+        result = files.read_hashed(self.folder / RESULT)
         if not isinstance(result, dict):
             raise Problem(f"{self.folder / RESULT} is not a result: it must be a table of fields")
         return result
@@ -423,10 +403,9 @@ class Run:
     def command(self) -> str:
         """The command line that made the run, or an empty string where it is lost."""
         try:
-            about = read_json(self.folder / "environment.json")
-        except Problem:
+            return str(files.read_json(self.folder / "environment.json").get("command", ""))
+        except (Problem, AttributeError):  # it may hold any JSON
             return ""
-        return str(about.get("command", "")) if isinstance(about, dict) else ""
 
 
 def _not_to_share(folder: str, names: list[str]) -> set[str]:
@@ -434,18 +413,12 @@ def _not_to_share(folder: str, names: list[str]) -> set[str]:
     return {
         name
         for name in names
-        if name in (LAST, PREVIOUS, BEST)
-        or name.startswith(".")
-        or os.path.islink(os.path.join(folder, name))
+        if name in (LAST, PREVIOUS, BEST) or name[0] == "." or Path(folder, name).is_symlink()
     }
 
 
 def _acquire(folder: Path) -> filelock.BaseFileLock:
-    """Lock a run folder by its lock file.
-
-    Raises:
-        Problem: another process holds it for more than a moment, or it cannot be locked.
-    """
+    """Lock a run folder; raise `Problem` if another process holds it for more than a moment."""
     path = folder / ".lock"
     # Some versions of filelock empty the file that they lock, under whatever other names it has.
     if os.path.lexists(path):
@@ -537,6 +510,4 @@ def _commit(file: Path) -> str | None:
 
 def command_line() -> str:
     """Return the command as typed, for the record."""
-    import shlex
-
     return shlex.join(["drawbench", *sys.argv[1:]])

@@ -52,10 +52,8 @@ def permutation(n: int, seed: int, *name: str | int) -> Tensor:
     It sorts the numbers by 64 random bits each. ``torch.randperm`` does not promise the same order
     in the next version of torch, but generated data sets promise the same bytes.
     """
-    counter = torch.arange(1, n + 1)
-    return torch.argsort(
-        _mix(_mix(counter * _signed(_GOLDEN) + _signed(key(seed, *name)))), stable=True
-    )
+    counter = torch.arange(1, n + 1) * _signed(_GOLDEN)
+    return torch.argsort(_mix(_mix(counter + _signed(key(seed, *name)))), stable=True)
 
 
 def _shift_right(x: Tensor, by: int) -> Tensor:

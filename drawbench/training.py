@@ -18,6 +18,7 @@ import math
 import signal
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,8 +53,7 @@ class Interrupted(Exception):
 class StopFlag:
     """Remembers a signal until a safe moment: a save inside a handler could hang or corrupt."""
 
-    def __init__(self):
-        self.number: int | None = None
+    number: int | None = None
 
     def check(self) -> None:
         """Raise :class:`Interrupted` if this process or another of its group received a signal."""
@@ -67,19 +67,19 @@ class StopFlag:
 def stop_flag() -> Iterator[StopFlag]:
     """Set a flag at SIGINT and SIGTERM; a second signal has its usual effect."""
     flag = StopFlag()
-    before: dict[int, Any] = {}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def remember(number, _frame):
         flag.number = number
         signal.signal(number, before[number])
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[number] = signal.signal(number, remember)
+    for number in before:
+        signal.signal(number, remember)
     try:
         yield flag
     finally:
-        for caught, handler in before.items():
-            signal.signal(caught, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 # ------------------------------------------------------------------------------ schedule and length
@@ -131,19 +131,16 @@ def _steps_in(minutes: float, task: Any, training: Training) -> int:
     trial.model = copy.deepcopy(task.model)
     optimizer = _adam(trial.model, training)
     seconds: list[float] = []
-    start = time.perf_counter()
+    start = begin = time.perf_counter()
     while distributed.broadcast(
-        len(seconds) < 8
-        or (time.perf_counter() - start < min(10.0, 3.0 * minutes) and len(seconds) < 200)
+        len(seconds) < 8 or (begin - start < min(10.0, 3.0 * minutes) and len(seconds) < 200)
     ):
-        begin = time.perf_counter()
         _update(trial, optimizer, training, len(seconds), 0.0)[NORM].item()  # waits for a GPU
-        seconds.append(time.perf_counter() - begin)
-    begin = time.perf_counter()
+        before, begin = begin, time.perf_counter()
+        seconds.append(begin - before)
     trial.validate(trial.model, lambda: None)
-    validating = VALIDATIONS * (time.perf_counter() - begin)
-    measuring = time.perf_counter() - start
-    usable = max(60 * minutes - validating - measuring, 0.25 * 60 * minutes)
+    end = time.perf_counter()
+    usable = max(60 * minutes - VALIDATIONS * (end - begin) - (end - start), 15 * minutes)
     return distributed.broadcast(max(10, int(usable / statistics.median(seconds[3:]))))
 
 
@@ -162,15 +159,12 @@ def _adam(model: nn.Module, training: Training) -> torch.optim.Adam:
 
     Matrices decay; biases and start states do not.
     """
-    matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
-    others = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [
-        {"params": matrices, "weight_decay": training.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": [p for p in model.parameters() if (p.ndim > 1) == decays], "weight_decay": decay}
+        for decays, decay in ((True, training.weight_decay), (False, 0.0))
     ]
-    return torch.optim.AdamW(
-        [group for group in groups if group["params"]], lr=training.learning_rate, fused=True
-    )
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, lr=training.learning_rate, fused=True)
 
 
 def _update(
@@ -204,6 +198,14 @@ def _update(
     optimizer.step()
     values = torch.cat([means, norm[None]]).double().unbind()
     return dict(zip((OBJECTIVE, *facts, NORM), values, strict=True))
+
+
+def _load(weights: dict[str, Tensor], model: nn.Module, what: str) -> None:
+    """Load weights; raise `Problem` if they do not fit the model."""
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise Problem(f"{what} not fit the model: {reason(error)}") from error
 
 
 class Trainer:
@@ -276,17 +278,13 @@ class Trainer:
                 f"(fingerprint {facts['data']!s:.16}, here {self.data:.16}); "
                 "restore the data set, or start again with --force"
             )
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "adam": {}}
+        parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
         for name, value in tensors.items():
             part, _, rest = name.partition(".")
-            parts.setdefault(part, {})[rest] = value
-        try:
-            self.task.model.load_state_dict(parts["model"])
-            self.average.load_state_dict(parts["average"])
-        except RuntimeError as error:
-            raise Problem(
-                f"the checkpoint in {folder} does not fit the model: {reason(error)}"
-            ) from error
+            parts[part][rest] = value
+        what = f"the checkpoint in {folder} does"
+        _load(parts["model"], self.task.model, what)
+        _load(parts["average"], self.average, what)
         try:
             self._restore_facts(facts)
             if self.step:  # before the first update Adam has no moments
@@ -301,14 +299,9 @@ class Trainer:
 
     def _restore_facts(self, facts: dict[str, Any]) -> None:
         """Restore the numbers of a state; raise KeyError, TypeError or ValueError if it is none."""
-        kinds: dict[str, Any] = {
-            "step": int,
-            "best": float | int | None,
-            "rows": list,
-            "sums": dict,
-            "count": int,
-            "seconds": float | int,
-        }
+        number = float | int
+        kinds: dict[str, Any] = {"step": int, "best": number | None, "rows": list, "sums": dict}
+        kinds |= {"count": int, "seconds": number}
         for key, kind in kinds.items():
             if not isinstance(facts[key], kind):
                 raise TypeError(f"{key} is {type(facts[key]).__name__}")
@@ -320,7 +313,7 @@ class Trainer:
         if facts["best"] not in [None, *(row.get(self.task.selected_by) for row in rows)]:
             raise ValueError("best must be that of a row")
         numbers = [facts["seconds"], facts["count"], *facts["sums"].values()]
-        if not all(isinstance(number, float | int) and abs(number) <= 1e300 for number in numbers):
+        if not all(isinstance(each, number) and abs(each) <= 1e300 for each in numbers):
             raise ValueError("sums must be numbers")
         for key in kinds:
             setattr(self, key, facts[key])
@@ -343,15 +336,8 @@ class Trainer:
         Raises:
             Problem: they do not fit the model.
         """
-        if self.step:
-            return
-        try:
-            for model in (self.task.model, self.average):
-                model.load_state_dict(weights)
-        except RuntimeError as error:
-            raise Problem(
-                f"the weights to start from do not fit the model: {reason(error)}"
-            ) from error
+        for model in () if self.step else (self.task.model, self.average):
+            _load(weights, model, "the weights to start from do")
 
     # -- training
 
@@ -422,11 +408,10 @@ class Trainer:
         """
         if not self.pending:
             return
-        names = list(self.pending[0])
-        table = torch.stack([torch.stack(list(row.values())) for row in self.pending]).tolist()
-        self.pending = []
+        pending, self.pending = self.pending, []
+        table = torch.stack([torch.stack(list(row.values())) for row in pending]).tolist()
         for values in table:
-            metrics = dict(zip(names, values, strict=True))
+            metrics = dict(zip(pending[0], values, strict=True))
             loss, norm = metrics.pop(OBJECTIVE), metrics[NORM]
             if not math.isfinite(loss) or not math.isfinite(norm):
                 raise Problem(

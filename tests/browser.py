@@ -1,6 +1,5 @@
 """A headless Chromium, driven over a pipe by the DevTools protocol: only the browser is needed."""
 
-import base64
 import itertools
 import json
 import os
@@ -14,17 +13,9 @@ from typing import Any
 PROGRAM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--hide-scrollbars",
-    "--remote-debugging-pipe",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+WORDS = "no-sandbox disable-gpu hide-scrollbars remote-debugging-pipe no-first-run "
+WORDS += "disable-background-networking disable-component-update disable-sync headless=new"
+FLAGS = [f"--{word}" for word in WORDS.split()]
 
 
 class Browser:
@@ -104,23 +95,16 @@ class Browser:
         for kind in ("rawKeyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, **event)
 
-    def screenshot(self, path: Path) -> None:
-        """Save what is visible as a PNG."""
-        picture = self.send("Page.captureScreenshot", format="png")["data"]
-        path.write_bytes(base64.b64decode(picture))
-
     def complaints(self) -> list[dict[str, Any]]:
         """Return errors and warnings, and requests for anything but the page and its pictures."""
         bad = ("Runtime.exceptionThrown", "Log.entryAdded", "Page.javascriptDialogOpening")
-        return [
-            message
-            for message in self.messages
-            if message.get("method") in bad
-            or (
-                message.get("method") == "Network.requestWillBeSent"
-                and not message["params"]["request"]["url"].startswith(("file:", "data:"))
-            )
-        ]
+
+        def complains(message: dict[str, Any]) -> bool:
+            if message.get("method") != "Network.requestWillBeSent":
+                return message.get("method") in bad
+            return not message["params"]["request"]["url"].startswith(("file:", "data:"))
+
+        return list(filter(complains, self.messages))
 
     def close(self) -> None:
         self._process.terminate()

@@ -12,37 +12,17 @@ from drawbench.evaluation.paired import Outcomes
 from drawbench.files import hashed, write_json
 from drawbench.records import BOUND, ERROR
 
-CLASSIFIER = {
-    "task": "classify",
-    "model": "draw",
-    "dataset": "cluttered-100x100-8-mnist",
-    "source": "mnist",
-    "metric": ERROR,
-    "value": 4.0,
-    "low": 3.6,
-    "high": 4.4,
-    "n": 10_000,
-    "steps": 1000,
-    "images_seen": 128_000,
-    "train_seconds": 60.0,
-    "glimpses": 8,
-    "parameters": 416_015,
-    "clutter": "fresh",
-    "command": "drawbench classify",
+CLASSIFIER: dict[str, Any] = {
+    **dict(task="classify", model="draw", dataset="cluttered-100x100-8-mnist", source="mnist"),
+    **dict(metric=ERROR, value=4.0, low=3.6, high=4.4, n=10_000),
+    **dict(steps=1000, images_seen=128_000, train_seconds=60.0, command="drawbench classify"),
+    **dict(glimpses=8, parameters=416_015, clutter="fresh"),
 }
-GENERATOR = CLASSIFIER | {
-    "task": "generate",
-    "dataset": "mnist-static",
-    "metric": BOUND,
-    "value": 90.0,
-    "low": 89.0,
-    "high": 91.0,
-    "pixels": "static",
-    "bound_samples": 1,
-    "reconstruction": 65.0,
-    "kl": 25.0,
-    "kl_per_step": [15.0, 10.0],
-    "glimpses": 2,
+GENERATOR: dict[str, Any] = {
+    **CLASSIFIER,
+    **dict(task="generate", dataset="mnist-static", pixels="static", glimpses=2),
+    **dict(metric=BOUND, value=90.0, low=89.0, high=91.0, bound_samples=1),
+    **dict(reconstruction=65.0, kl=25.0, kl_per_step=[15.0, 10.0]),
 }
 
 
@@ -78,9 +58,8 @@ def curve(folder: Path, condition: str, errors: dict[int, float]) -> None:
     lines = [
         f"{value},{error},{error - 0.5},{error + 0.5},10000" for value, error in errors.items()
     ]
-    (folder / f"error_against_{condition}.csv").write_text(
-        "\n".join([f"{condition},error,low,high,n", *lines, ""])
-    )
+    text = "\n".join([f"{condition},error,low,high,n", *lines, ""])
+    (folder / f"error_against_{condition}.csv").write_text(text)
 
 
 def animation(folder: Path, name: str = "glimpses.gif", frames: int = 5) -> Path:
@@ -97,6 +76,5 @@ def animation(folder: Path, name: str = "glimpses.gif", frames: int = 5) -> Path
 
 def outcomes(folder: Path, losses, metric: str = ERROR, test: str = "a" * 64) -> None:
     """Write the loss of each test image."""
-    Outcomes(metric, test, np.asarray(losses, np.uint8 if metric == ERROR else np.float32)).save(
-        folder
-    )
+    kind = np.uint8 if metric == ERROR else np.float32
+    Outcomes(metric, test, np.asarray(losses, kind)).save(folder)

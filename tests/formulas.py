@@ -1,9 +1,13 @@
 """Inputs and weights by formula rather than by seed, and exact integrals, for tests."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import gradcheck
+from torch.func import functional_call
 
 
 def waves(*shape: int, pace: float = 0.7) -> Tensor:
@@ -29,6 +33,19 @@ def zero(*parts: nn.Module) -> None:
                 parameter.zero_()
 
 
+def check_gradients(model: nn.Module, inputs: tuple, output: Callable[[Any], Tensor]) -> None:
+    """Check the gradient of an output of the model's record with respect to every parameter."""
+    weights = {
+        name: one.detach().clone().requires_grad_() for name, one in model.named_parameters()
+    }
+
+    def values(*parameters: Tensor) -> Tensor:
+        named = dict(zip(weights, parameters, strict=True))
+        return output(functional_call(model, named, inputs))
+
+    assert gradcheck(values, tuple(weights.values()))
+
+
 def sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x))
 
@@ -36,28 +53,20 @@ def sigmoid(x: float) -> float:
 def linear(weights: dict[str, Tensor], name: str, inputs: list[float]) -> list[float]:
     """Multiply by a matrix and add a bias, one number at a time."""
     rows, bias = weights[f"{name}.weight"].tolist(), weights[f"{name}.bias"].tolist()
-    return [
-        sum(w * x for w, x in zip(row, inputs, strict=True)) + b
-        for row, b in zip(rows, bias, strict=True)
-    ]
+    products = (sum(w * x for w, x in zip(row, inputs, strict=True)) for row in rows)
+    return [product + b for product, b in zip(products, bias, strict=True)]
 
 
 def lstm(
-    weights: dict[str, Tensor],
-    name: str,
-    inputs: list[float],
-    hidden: list[float],
-    cell: list[float],
+    weights: dict[str, Tensor], name: str, inputs: list[float], hidden: list, cell: list
 ) -> tuple[list[float], list[float]]:
     """Take one step, gates i, f, g, o in torch's order: ``c = f c + i g``, ``h = o tanh(c)``."""
-    part = {
-        f"{side}.{kind}": weights[f"{name}.{kind}_{side}"]
-        for side in ("ih", "hh")
-        for kind in ("weight", "bias")
-    }
-    sums = [
-        a + b for a, b in zip(linear(part, "ih", inputs), linear(part, "hh", hidden), strict=True)
-    ]
+
+    def product(side: str, values: list[float]) -> list[float]:
+        part = {f"{side}.{kind}": weights[f"{name}.{kind}_{side}"] for kind in ("weight", "bias")}
+        return linear(part, side, values)
+
+    sums = [a + b for a, b in zip(product("ih", inputs), product("hh", hidden), strict=True)]
     size, new_hidden, new_cell = len(hidden), [], []
     for unit in range(size):
         i, f, g, o = sums[unit::size]

@@ -32,7 +32,6 @@ from safetensors.torch import save_file
 
 from drawbench import config, files, runs
 from drawbench.cli import COMMANDS
-from drawbench.data import stored
 
 ROOT = Path(__file__).parent.parent
 CONTRACT = "task model dataset source metric value low high n seed steps images_seen "
@@ -88,8 +87,7 @@ print([name for name in ("torch", "numpy", "pandas", "matplotlib") if name in sy
 @pytest.mark.parametrize("command", [["cli.py"], ["-m", "drawbench"]])
 def test_the_launchers_are_the_command(command):
     words = [sys.executable, *command, "--version"]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("drawbench ")
 
 
@@ -100,13 +98,11 @@ def section(text: str, title: str) -> str:
 
 
 def test_help_groups_the_settings():
+    groups = {"Training": "--seed", "Machine": "--threads", "Model": "--hidden"}
+    groups |= {"Measuring": "--evaluate-every", "Data": "--data-seed"}
     for command in ("classify", "generate", "quickstart"):
         text = succeeded(drawbench(command, "--help")).stdout
-        assert "--seed" in section(text, "Training")
-        assert "--threads" in section(text, "Machine")
-        assert "--hidden" in section(text, "Model")
-        assert "--evaluate-every" in section(text, "Measuring")
-        assert "--data-seed" in section(text, "Data")
+        assert all(option in section(text, title) for title, option in groups.items())
 
 
 @pytest.mark.parametrize(
@@ -121,10 +117,13 @@ def test_help_groups_the_settings():
     ],
 )
 def test_help_lists_what_the_chosen_model_and_data_set_have(words, there, absent):
-    text = succeeded(drawbench(*words.split(), "--help")).stdout
+    command, *named = words.split()
+    text = succeeded(drawbench(command, *named, "--help")).stdout
     options = set(re.findall(r"^  (--[\w-]+)", text, re.MULTILINE))
     assert set(there.split()) <= options
     assert not set(absent.split()) & options
+    assert " only)" not in text  # which models have a setting is said where none is named
+    assert " only)" in succeeded(drawbench(command, "--help")).stdout
 
 
 @pytest.mark.parametrize(
@@ -169,33 +168,13 @@ def test_make_data_keeps_what_is_there(tmp_path, run):
     counts = dict.fromkeys(("train", "validation", "test"), 4)
     words = ["make-data", "cluttered", *flags(source="digits", canvas=28, **counts), "--out"]
     succeeded(drawbench(*words, tmp_path / "set"))
-    before = content(tmp_path / "set")
+    before = content(tmp_path / "set"), content(run)
     assert "kept" in succeeded(drawbench(*words, tmp_path / "set")).stderr
     failed(drawbench(*words, tmp_path / "set", "--seed", 1), "another data set", "--force")
-    assert content(tmp_path / "set") == before
-    succeeded(drawbench(*words, tmp_path / "set", "--seed", 1, "--force"))
-    assert content(tmp_path / "set") != before
-    before = content(run)
     failed(drawbench(*words, run), "a run")
-    assert content(run) == before
-
-
-@pytest.mark.parametrize(
-    ("words", "names"),
-    [
-        (["--canvas", 27], ["canvas", "28", "27"]),
-        (["--canvas", 5000], ["canvas", "4096"]),
-        (["--clutter-size", 29], ["clutter_size", "28"]),
-        (["--digits", 0], ["digits", "0"]),
-        (["--test", -3], ["--test", "-3"]),
-        (["--canvas", "wide"], ["--canvas", "wide"]),
-        (["--recipe", "cluttered-80"], ["cluttered-80", "did you mean 'cluttered-60'"]),
-    ],
-)
-def test_make_data_refuses_what_cannot_be_made(tmp_path, words, names):
-    words = ["--source", "digits", *words, "--out", tmp_path / "set"]
-    failed(drawbench("make-data", "cluttered", *words), *names, status=2)
-    assert not any(tmp_path.iterdir())
+    assert (content(tmp_path / "set"), content(run)) == before
+    succeeded(drawbench(*words, tmp_path / "set", "--seed", 1, "--force"))
+    assert content(tmp_path / "set") != before[0]
 
 
 # ------------------------------------------------------------------------------- classify, generate
@@ -211,11 +190,12 @@ def test_json_is_one_object_with_the_fields_of_the_contract(fixture, request):
     assert "validation" in result.stderr  # progress, for people
     assert set(CONTRACT.split()) <= set(printed)
     assert printed["low"] <= printed["value"] <= printed["high"]
-    steps, batch = (CLASSIFIER if fixture == "classified" else GENERATOR)["steps"], 16
-    assert (printed["n"], printed["seed"], printed["steps"]) == (400, 0, steps)
+    settings = CLASSIFIER if fixture == "classified" else GENERATOR
+    steps, seen = settings["steps"], settings["steps"] * settings["batch"]
+    names = ("n", "seed", "steps", "images_seen")
+    assert [printed[name] for name in names] == [400, 0, steps, seen]
     if fixture == "classified":
         assert printed["metric"] == "test_error_percent"
-        assert printed["images_seen"] == steps * batch
         assert printed["value"] == 100 * printed["errors"] / 400
         assert np.sum(printed["confusion"]) == 400
 
@@ -225,10 +205,8 @@ def test_a_run_folder_holds_everything(classified, generated):
         names = "config.json environment.json metrics.csv result.json test.npz"
         assert set(names.split()) | {runs.LAST, runs.BEST} <= set(content(folder))
         assert not list(folder.glob(".*.tmp"))
-        sections = json.loads((folder / "config.json").read_text())
-        del sections["task"]
-        flat = {name: value for section in sections.values() for name, value in section.items()}
-        assert flat.items() >= {k: v for k, v in settings.items() if k != "pictures"}.items()
+        stored = config.stored_settings(json.loads((folder / "config.json").read_text()))
+        assert stored.items() >= {k: v for k, v in settings.items() if k != "pictures"}.items()
         steps = [settings["evaluate_every"], settings["steps"]]
         assert list(pd.read_csv(folder / "metrics.csv")["step"]) == steps
         facts = {"python", "torch", "commit", "device", "threads", "command"}
@@ -236,14 +214,8 @@ def test_a_run_folder_holds_everything(classified, generated):
     names = "learning_curve kl_over_training kl_per_step samples sample_steps reconstructions"
     figures = {f"{name}.png" for name in [*names.split(), "interpolations"]}
     figures |= {"samples.gif", "reconstructions.gif"}
-    assert figures <= {path.name for path in (generated[0] / "figures").iterdir()}
-    assert all(path.stat().st_size < 500_000 for path in (generated[0] / "figures").iterdir())
-
-
-def test_a_person_reads_the_number_and_its_doubt(place):
-    text = succeeded(classify(place, steps=2)).stdout
-    for words in ("test error %", "95% interval", "not MNIST", "classify-draw-2-cluttered-28x28"):
-        assert words in text
+    sizes = {path.name: path.stat().st_size for path in (generated[0] / "figures").iterdir()}
+    assert figures <= set(sizes) and max(sizes.values()) < 500_000
 
 
 def test_the_same_command_makes_the_same_run_and_another_seed_another(classified, place, tmp_path):
@@ -255,34 +227,18 @@ def test_the_same_command_makes_the_same_run_and_another_seed_another(classified
 
 
 def test_flag_before_environment_before_recipe_before_default(place, tmp_path):
-    recipe = tmp_path / "mine.toml"
-    recipe.write_text(
-        "[model]\nglimpses = 3\n[training]\nbatch = 8\ntime_budget = 60.0\nseed = 5\n"
-    )
+    recipe = "[model]\nglimpses = 3\n[training]\nbatch = 8\ntime_budget = 60.0\nseed = 5\n"
+    (tmp_path / "mine.toml").write_text(recipe)
     environment = {"DRAWBENCH_CLASSIFY_GLIMPSES": "1", "DRAWBENCH_CLASSIFY_BATCH": "4"}
     words = ["classify", *tiny(glimpses=None, batch=None, steps=2), *place]
-    words += ["--recipe", recipe, "--run", "one", "--force"]
-    folder = tmp_path / "runs" / "one"
-    succeeded(drawbench(*words, "--batch", 2, env=environment))
-    chosen = configuration(folder)
-    assert (chosen.training.batch, chosen.model.glimpses, chosen.training.seed) == (2, 1, 5)
-    assert chosen.training.warmup == config.Training().warmup
-    assert (chosen.training.steps, chosen.training.time_budget) == (2, None)
-    succeeded(drawbench(*words, env=environment))
-    assert configuration(folder).training.batch == 4
-    succeeded(drawbench(*words))
-    assert (configuration(folder).training.batch, configuration(folder).model.glimpses) == (8, 3)
-
-
-def test_every_length_becomes_steps(place, tmp_path):
-    succeeded(classify(place, "--run", "epochs", steps=None, epochs=0.02, evaluate_every=None))
-    training = configuration(tmp_path / "runs" / "epochs").training
-    assert (training.steps, training.epochs) == (2, None)  # 0.02 of 1197 digits, in batches of 16
-    words = ["--run", "minutes", "--time-budget", 0.001]
-    succeeded(classify(place, *words, steps=None, evaluate_every=None))
-    training = configuration(tmp_path / "runs" / "minutes").training
-    assert training.steps >= 10
-    assert training.time_budget is None
+    words += ["--recipe", "mine.toml", "--run", "one", "--force"]
+    lines = [(["--batch", 2], environment), ([], environment), ([], None)]
+    for (more, env), expected in zip(lines, [(2, 1), (4, 1), (8, 3)], strict=True):
+        succeeded(drawbench(*words, *more, env=env))
+        chosen = configuration(tmp_path / "runs" / "one")
+        assert (chosen.training.batch, chosen.model.glimpses) == expected
+        assert (chosen.training.seed, chosen.training.warmup) == (5, config.Training().warmup)
+        assert (chosen.training.steps, chosen.training.time_budget) == (2, None)
 
 
 @pytest.mark.parametrize(
@@ -295,32 +251,28 @@ def test_without_a_length_it_says_how_long_and_what_else(
     monkeypatch.setattr("drawbench.training._steps_in", lambda minutes, *_: int(minutes) // 10)
     monkeypatch.setattr("drawbench.tasks.pictures.generator_pictures", lambda *_: [])
     said = succeeded(drawbench(command, *tiny(base, steps=None), *place)).stderr
-    hint = next(line for line in said.splitlines() if "No length given" in line)
-    assert "30 minutes" in hint
-    assert "Published results take hours" in hint
+    (hint,) = (line for line in said.splitlines() if "No length given" in line)
+    assert "30 minutes" in hint and "Published results take hours" in hint
     assert [name for name in config.recipes() if f"--recipe {name}" in hint] == recipes
 
 
 def test_settings_of_the_command_line_are_used(place):
-    result = answer("classify", *tiny(steps=2), *place, "--fixed-train", "--precision", "bfloat16")
-    assert result["clutter"] == "fixed"
-    assert configuration(Path(result["run"])).training.precision == "bfloat16"
+    words = ["--fixed-train", "--precision", "bfloat16"]
+    folder = Path(answer("classify", *tiny(steps=2), *place, *words)["run"])
+    chosen = configuration(folder)
+    assert (chosen.data.fixed_train, chosen.training.precision) == (True, "bfloat16")
     words = tiny(GENERATOR, glimpses=None, pictures=1)
     result = answer("generate", *words, *place, "--no-attention", "--glimpses", 1)
-    assert result["attention"] == "none"
-    assert "no-attention" in result["run"]
+    assert result["attention"] == "none" and "no-attention" in result["run"]
 
 
-def test_tensorboard_events_are_written(place):
+def test_tensorboard_is_written_or_said_to_be_missing_before_the_training(place, monkeypatch):
     pytest.importorskip("tensorboard")
     folder = Path(answer("classify", *tiny(steps=2), *place, "--tensorboard")["run"])
     assert list((folder / "tensorboard").glob("events.out.tfevents.*"))
-
-
-def test_tensorboard_that_is_missing_is_said_before_the_training(place, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     failed(classify(place, "--tensorboard", steps=2), "tensorboard package")
-    assert not (tmp_path / "runs").exists()
+    assert list(folder.parent.iterdir()) == [folder]
 
 
 def pictures(folder: Path, classes=("",), each: int = 12, mode: str = "RGB") -> Path:
@@ -351,7 +303,7 @@ def test_a_folder_is_classified_in_colour_into_its_own_classes(place, tmp_path):
 
 def test_a_folder_of_pictures_is_drawn(place, tmp_path):
     folder = pictures(tmp_path / "photos")
-    words = ["generate", *tiny(GENERATOR, source=None, batch=4, pictures=1), *place]
+    words = ["generate", *tiny(GENERATOR, source=None, batch=2, pictures=1), *place]
     words += flags(dataset="folder", images=folder, size=8)
     result = answer(*words)
     assert result["image"] == "3x8x8"
@@ -364,27 +316,59 @@ def test_a_folder_of_pictures_is_drawn(place, tmp_path):
     pictures(folder)
     (folder / "05.png").write_bytes(b"not a picture")
     failed(drawbench(*words), "05.png")
-    assert "05.png" in succeeded(drawbench(*words, "--broken", "skip")).stderr
-
-
-def test_one_test_image_has_no_interval(place, tmp_path):
-    folder = pictures(tmp_path / "photos", each=4)
-    words = ["generate", *tiny(GENERATOR, source=None, batch=2, pictures=1), *place]
-    text = succeeded(drawbench(*words, *flags(dataset="folder", images=folder, size=8))).stdout
-    assert "none: one image" in text
+    for number in range(6, 12):
+        (folder / f"{number:02}.png").unlink()
+    done = succeeded(drawbench(*words, "--broken", "skip"))
+    assert "05.png" in done.stderr and "none: one image" in done.stdout  # instead of an interval
 
 
 # ---- what is wrong with a setting
+
+
+MAKE = "make-data cluttered --source digits --out set"
+WRONG_USAGE = {
+    f"{MAKE} --canvas 27": ["canvas", "28", "27"],
+    f"{MAKE} --test -3": ["--test", "-3"],
+    f"{MAKE} --recipe cluttered-80": ["cluttered-80", "did you mean 'cluttered-60'"],
+    "classify --glimpses many": ["--glimpses", "many"],
+    "classify --canvas 20": ["canvas", "28", "20"],
+    "classify --model drow": ["--model", "drow"],
+    "classify --epochs 1": ["one length", "--steps", "--epochs"],
+    "classify --recipe mnist2": ["drawbench generate"],
+    # What the chosen model or data set lacks: the sentence names those that have it.
+    "classify --model conv6 --deviation 0.1": ["deviation", "ram", "conv6"],
+    "classify --images photos": ["images is a setting of folder; cluttered has none"],
+    "generate --model vae": ["glimpses is a setting of draw; vae has none"],
+    "generate --no-attention --attention read": ["contradict"],
+    "generate --out x": ["--from"],
+    "generate --recipe paper-8": ["drawbench classify"],
+    "plot attention --window 1,2,3": ["1,2,3", "five numbers"],
+    "plot attention --window 0,0,0,0,nan": ["five numbers"],
+    "plot attention --out zoom.docx": [".png", "zoom.docx"],
+}
+PROBLEMS = {
+    "generate --pixels static": ["static"],
+    "plot attention --image nowhere.png": ["nowhere.png"],
+    "plot attention --image text.png": ["text.png"],
+}
+
+
+@pytest.mark.parametrize("line", WRONG_USAGE | PROBLEMS)
+def test_what_cannot_be_done_is_one_sentence_and_nothing_is_written(place, tmp_path, line):
+    (tmp_path / "text.png").write_text("not a picture at all")
+    command, *words = line.split()
+    base = {"classify": CLASSIFIER, "generate": GENERATOR}.get(command)
+    given = [] if base is None else [*tiny(base), *place]
+    names, status = (WRONG_USAGE | PROBLEMS)[line], 2 if line in WRONG_USAGE else 1
+    failed(drawbench(command, *given, *words), *names, status=status)
+    assert [path.name for path in tmp_path.iterdir()] == ["text.png"]
 
 
 @pytest.mark.parametrize(
     ("recipe", "names"),
     [
         ("[model]\nglimpse = 4\n", ["glimpse", "did you mean 'glimpses'"]),
-        ("[model]\nglimpses = 4.5\n", ["glimpses", "int", "4.5"]),
-        ("[training]\nsteps = 5\nepochs = 1\n", ["--steps and --epochs"]),
         ("[model\n", ["TOML"]),
-        ("[data]\nclutter = -1\n", ["clutter", "-1"]),
         (None, ["there is no recipe", "paper-8"]),
         ("task = 'generate'\n", ["drawbench generate"]),
     ],
@@ -393,57 +377,8 @@ def test_a_wrong_recipe_is_named_before_anything_is_done(place, tmp_path, recipe
     if recipe is not None:
         (tmp_path / "mine.toml").write_text(recipe)
     before = content(tmp_path)
-    lengths = {} if "steps" not in str(recipe) else {"steps": None}
-    given = tiny(glimpses=None, clutter=None, **lengths)
-    words = ["classify", *given, *place, "--recipe", tmp_path / "mine.toml"]
-    failed(drawbench(*words), *names, status=2)
+    failed(classify(place, "--recipe", "mine.toml"), *names, status=2)
     assert content(tmp_path) == before
-
-
-WRONG_SETTINGS = [
-    ("--glimpses many", ["--glimpses", "many"]),
-    ("--canvas 20", ["canvas", "28", "20"]),
-    ("--steps 0", ["steps", "at least 1"]),
-    ("--learning-rate nan", ["learning_rate", "nan"]),
-    ("--threads 100000", ["threads", "at most 1024"]),
-    ("--model drow", ["--model", "drow"]),
-    ("--epochs 1", ["one length", "--steps", "--epochs"]),
-    ("--time-budget 1", ["one length", "--steps", "--time-budget"]),
-    ("--epochs inf", ["epochs"]),
-    ("--time-budget 0", ["time_budget"]),
-    ("--recipe mnist2", ["drawbench generate"]),
-    # What the chosen model or data set lacks: the sentence names those that have it.
-    ("--model conv6 --deviation 0.1", ["deviation", "ram", "conv6"]),
-    ("--deviation 0.1", ["deviation is a setting of ram; draw has none"]),
-    ("--images photos", ["images is a setting of folder; cluttered has none"]),
-    ("--dataset svhn", ["canvas", "cluttered", "svhn"]),
-]
-
-
-@pytest.mark.parametrize(("words", "names"), WRONG_SETTINGS)
-def test_a_wrong_setting_is_wrong_usage(place, tmp_path, words, names):
-    lengths = {"steps": None} if words in ("--epochs inf", "--time-budget 0") else {}
-    failed(classify(place, *words.split(), **lengths), *names, status=2)
-    assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    ("words", "names", "status"),
-    [
-        ("--no-attention --attention read", ["contradict"], 2),
-        ("--out x", ["--from"], 2),
-        ("--bound-samples 0", ["bound_samples"], 2),
-        ("--recipe paper-8", ["drawbench classify"], 2),
-        ("--model vae", ["glimpses is a setting of draw; vae has none"], 2),
-        ("--images photos", ["images", "folder"], 2),
-        ("--pixels static", ["static"], 1),
-        ("--dataset cifar10", ["source", "cifar10"], 2),
-    ],
-)
-def test_a_wrong_setting_of_a_generator_is_named(place, tmp_path, words, names, status):
-    given = tiny(GENERATOR)
-    failed(drawbench("generate", *given, *place, *words.split()), *names, status=status)
-    assert not any(tmp_path.iterdir())
 
 
 def test_a_wrong_environment_and_a_missing_gpu_are_said(place, tmp_path, monkeypatch):
@@ -482,10 +417,13 @@ def test_force_starts_a_run_anew_and_keeps_no_measurement_of_the_old(place, run)
     assert json.loads(left["result.json"])["steps"] == 2
 
 
-def test_a_run_without_a_name_takes_a_free_one(place):
-    names = [Path(answer("classify", *tiny(steps=1), *place)["run"]).name for _ in range(2)]
+def test_a_run_without_a_name_takes_a_free_one(place, tmp_path):
+    text = succeeded(classify(place, steps=1)).stdout
+    for words in ("test error %", "95% interval", "not MNIST"):
+        assert words in text
     stem = "classify-draw-2-cluttered-28x28-1-digits-seed0"
-    assert names == [stem, f"{stem}-2"]
+    assert f"Run folder: {tmp_path / 'runs' / stem}\n" in text
+    assert answer("classify", *tiny(steps=1), *place)["run"].endswith(f"{stem}-2")
 
 
 @pytest.mark.parametrize("name", ["thesis.tex", ".hidden", "environment.json", "figures/a.png"])
@@ -560,29 +498,24 @@ def test_a_disk_that_refuses_curves_and_figures_is_said(run, datasets, disk):
 # ------------------------------------------------------------------------- finished runs and copies
 
 COPIES = {"run": None, "copy": [], "half": ["--half"], "bare": ["--no-weights"]}
+NAMES = [f"{task} {name}" for task in ("classify", "generate") for name in COPIES]
 
 
 @pytest.fixture(scope="module")
 def copies(classified, generated, datasets, tmp_path_factory) -> dict[str, Path]:
     """Finished runs of both kinds, and every kind of exported copy."""
     home = tmp_path_factory.mktemp("copies")
-    folders = {}
-    for fixture in (classified, generated):
-        task = files.read_hashed(fixture[0] / "result.json")["task"]
-        for name, words in COPIES.items():
-            folder = folders[f"{task} {name}"] = home / f"{task}-{name}"
-            if words is None:
-                shutil.copytree(fixture[0], folder)
-            else:
-                words = [fixture[0], folder, "--datasets", datasets, *words]
-                succeeded(drawbench("export", *words))
-    for name in ("draw-4", "draw-20"):
-        folders[f"published {name}"] = home / name
-        shutil.copytree(ROOT / "results" / "published" / name, home / name)
+    published = ROOT / "results" / "published"
+    originals = {"classify run": classified[0], "generate run": generated[0]}
+    originals |= {f"published {name}": published / name for name in ("draw-4", "draw-20")}
+    folders = {name: shutil.copytree(folder, home / name) for name, folder in originals.items()}
+    for name in NAMES:
+        if name not in folders:
+            task, kind = name.split()
+            words = [originals[f"{task} run"], home / name, "--datasets", datasets, *COPIES[kind]]
+            succeeded(drawbench("export", *words))
+            folders[name] = home / name
     return folders
-
-
-NAMES = [f"{task} {name}" for task in ("classify", "generate") for name in COPIES]
 
 
 @pytest.mark.parametrize("name", [*NAMES, "published draw-4", "published draw-20"])
@@ -613,18 +546,18 @@ def test_an_exported_copy_is_measured_and_stays_as_it_is(copies, name, datasets,
 
 
 def test_a_copy_without_outcomes_is_compared_and_left_as_it_is(copies, datasets, tmp_path):
-    copy = Path(shutil.copytree(copies["classify copy"], tmp_path / "copy"))
-    own = Path(shutil.copytree(copies["classify run"], tmp_path / "own"))
+    copy, own = (
+        Path(shutil.copytree(copies[f"classify {name}"], tmp_path / name))
+        for name in ("copy", "run")
+    )
     kept = (own / "test.npz").read_bytes()
     for folder in (copy, own):
         (folder / "test.npz").unlink()
     before = snapshot(copy)
     result = succeeded(drawbench("compare", own, copy, "--datasets", datasets, "--json"))
-    comparison = json.loads(result.stdout)
-    assert (comparison["difference"], comparison["p"]) == (0, 1)
+    assert json.loads(result.stdout).items() >= {"difference": 0, "p": 1}.items()
     assert "measuring" in result.stderr
-    assert snapshot(copy) == before
-    assert (own / "test.npz").read_bytes() == kept
+    assert snapshot(copy) == before and (own / "test.npz").read_bytes() == kept
 
 
 def test_a_read_only_run_is_measured_and_left_as_it_is(run, datasets, monkeypatch):
@@ -650,19 +583,18 @@ def test_resuming_writes_lost_and_damaged_tables_again(place, run, lost):
 # ----------------------------------------------------------------------------------------- evaluate
 
 
-def test_evaluate_measures_the_number_of_the_run(classified, generated, place):
-    for folder, base in ((classified[0], CLASSIFIER), (generated[0], GENERATOR)):
-        before, result = content(folder), files.read_hashed(folder / "result.json")
-        for batch in (400, 37):
-            again = answer("evaluate", folder, *place[2:], "--batch", batch)
-            assert again["value"] == pytest.approx(result["value"], rel=1e-6)
-            if base is CLASSIFIER:
-                for name in ("low", "high", "n", "errors", "per_class_error", "confusion"):
-                    assert again[name] == result[name]
-        assert (
-            f"{result['value']:.2f}" in succeeded(drawbench("evaluate", folder, *place[2:])).stdout
-        )
-        assert content(folder) == before
+@pytest.mark.parametrize("fixture", ["classified", "generated"])
+def test_evaluate_measures_the_number_of_the_run(fixture, place, request):
+    folder = request.getfixturevalue(fixture)[0]
+    before, result = content(folder), files.read_hashed(folder / "result.json")
+    for batch in (400, 37):
+        again = answer("evaluate", folder, *place[2:], "--batch", batch)
+        assert again["value"] == pytest.approx(result["value"], rel=1e-6)
+        for name in ("n", "errors", "per_class_error", "confusion"):
+            assert again.get(name) == result.get(name)
+    text = succeeded(drawbench("evaluate", folder, *place[2:])).stdout
+    assert f"{result['value']:.2f}" in text
+    assert content(folder) == before
 
 
 def test_evaluate_outside_the_training_conditions_adds_to_what_was_measured(run, place):
@@ -673,20 +605,19 @@ def test_evaluate_outside_the_training_conditions_adds_to_what_was_measured(run,
         rows = measured["curves"][condition]
         assert [row[condition] for row in rows] == values
         # In the condition of training the images are those of the test file.
-        trained = next(row for row in rows if row[condition] == CLASSIFIER[condition])
-        for name, value in (("error", "value"), ("low", "low"), ("high", "high"), ("n", "n")):
-            assert trained[name] == measured[value]
-        table = pd.read_csv(run / f"error_against_{condition}.csv")
-        assert table.to_dict("records") == rows
+        (trained,) = (row for row in rows if row[condition] == CLASSIFIER[condition])
+        names = {"error": "value", "low": "low", "high": "high", "n": "n"}
+        assert all(trained[name] == measured[value] for name, value in names.items())
+        assert pd.read_csv(run / f"error_against_{condition}.csv").to_dict("records") == rows
         with Image.open(run / "figures" / f"error_against_{condition}.png") as picture:
             assert min(picture.size) > 100
+    table = run / "error_against_clutter.csv"
     answer("evaluate", run, *place[2:], "--clutter", "1,2")
-    table = pd.read_csv(run / "error_against_clutter.csv")
-    assert list(table["clutter"]) == [0, 1, 2]
-    assert table.to_dict("records")[:2] == measured["curves"]["clutter"]
-    (run / "error_against_clutter.csv").write_bytes(b"\xff\n,,,\0")  # damaged: a new one is begun
+    assert list(pd.read_csv(table)["clutter"]) == [0, 1, 2]
+    assert pd.read_csv(table).to_dict("records")[:2] == measured["curves"]["clutter"]
+    table.write_bytes(b"\xff\n,,,\0")  # damaged: a new one is begun
     answer("evaluate", run, *place[2:], "--clutter", 2)
-    assert list(pd.read_csv(run / "error_against_clutter.csv")["clutter"]) == [2]
+    assert list(pd.read_csv(table)["clutter"]) == [2]
 
 
 def test_evaluate_samples_a_generator_more_often(generated, place):
@@ -699,12 +630,9 @@ def test_evaluate_samples_a_generator_more_often(generated, place):
 @pytest.mark.parametrize(
     ("words", "names"),
     [
-        ("--clutter -1", ["--clutter", "-1"]),
-        ("--glimpses 0", ["--glimpses", "0"]),
         ("--glimpses 1..x", ["1..x"]),
         ("--glimpses 8..1", ["8..1"]),
         ("--canvas 20", ["canvas", "28", "20"]),
-        ("--batch 0", ["--batch"]),
         ("--samples 3", ["--samples", "classify"]),
         ("--images 5.5", ["--images"]),
     ],
@@ -731,16 +659,16 @@ def test_conditions_that_a_model_does_not_have_are_refused(place, generated):
 def test_from_draws_other_samples_without_data_and_overwrites_nothing(drawn, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = content(drawn)
+    words = ["generate", "--from", drawn, "--pictures", 4]
     for seed in ([], ["--seed", 3]):
-        figures = answer("generate", "--from", drawn, *seed, "--pictures", 4)["figures"]
+        figures = answer(*words, *seed)["figures"]
         assert [Path(path).parent for path in figures] == [drawn / "figures"] * 3
     after = content(drawn)
     assert {name: after[name] for name in before} == before
     names = {Path(name).stem for name in after.keys() - before.keys()}
-    assert names == {
-        f"{kind}-seed{seed}" for kind in ("samples", "sample_steps") for seed in (0, 3)
-    }
-    answer("generate", "--from", drawn, "--seed", 3, "--pictures", 4, "--out", tmp_path / "again")
+    kinds = ("samples", "sample_steps")
+    assert names == {f"{kind}-seed{seed}" for kind in kinds for seed in (0, 3)}
+    answer(*words, "--seed", 3, "--out", tmp_path / "again")
     for name, data in content(tmp_path / "again").items():
         assert data == after[f"figures/{name}"]
     assert after["figures/samples-seed0.png"] != after["figures/samples-seed3.png"]
@@ -759,10 +687,9 @@ def test_from_takes_a_trained_generator_as_it_is(drawn, run, tmp_path):
 
 def test_plot_draws_everything_of_a_run(run, datasets):
     figures = answer("plot", run, "--datasets", datasets)["figures"][str(run)]
-    names = {Path(path).name for path in figures}
+    names = {path.relative_to(run / "figures").name for path in map(Path, figures)}
     assert {"learning_curve.png", "confusion.png", "glimpses_1.png", "glimpses.gif"} <= names
     for path in figures:
-        assert Path(path).parent == run / "figures"
         with Image.open(path) as picture:
             frames = CLASSIFIER["glimpses"] if path.endswith(".gif") else 1
             assert getattr(picture, "n_frames", 1) == frames
@@ -791,24 +718,6 @@ def test_plot_attention_explains_a_window(tmp_path):
     assert answer("plot", "attention", *words) == {"figures": [str(out)]}
     with Image.open(out) as picture:
         assert min(picture.size) > 100
-
-
-@pytest.mark.parametrize(
-    ("words", "names", "status"),
-    [
-        ("--window 1,2,3", ["1,2,3", "five numbers"], 2),
-        ("--window 0,0,0,0,nan", ["five numbers"], 2),
-        ("--patch 0", ["--patch"], 2),
-        ("--out zoom.docx", [".png", "zoom.docx"], 2),
-        ("--image nowhere.png", ["nowhere.png"], 1),
-        ("--image text.png", ["text.png"], 1),
-    ],
-)
-def test_plot_attention_refuses_what_cannot_be_drawn(tmp_path, monkeypatch, words, names, status):
-    monkeypatch.chdir(tmp_path)
-    Path("text.png").write_text("not a picture at all")
-    failed(drawbench("plot", "attention", *words.split()), *names, status=status)
-    assert [path.name for path in tmp_path.iterdir()] == ["text.png"]
 
 
 def test_doctor_lists_what_is_there_and_what_to_do(tmp_path):
@@ -851,19 +760,8 @@ def test_a_run_that_is_not_there_is_said(place, tmp_path, command):
     failed(read(command, tmp_path / "other", place), "not a run folder")
     failed(read(command, tmp_path / "other" / "thesis.tex", place), "thesis.tex")
     assert content(tmp_path) == {"other/thesis.tex": b"years of work"}
-
-
-FOREIGN = ["", "[]", '{"task": "generate"}', '{"task": "make-data"}', '{"name": "another tool"}']
-FOREIGN += ['{"task": "classify"}', '{"task": "classify", "model": {"glimpse": 8}}']
-
-
-@pytest.mark.parametrize("command", READERS)
-def test_a_foreign_config_and_one_of_another_model_are_said(place, run, command):
-    settings = json.loads((run / "config.json").read_text())
-    settings["model"]["hidden"] = 9
-    for text in [*FOREIGN, json.dumps(settings)]:
-        (run / "config.json").write_text(text)
-        failed(read(command, run, place), "config" if "hidden" in text else run.name)
+    result = drawbench(command, tmp_path / "nowhere", "--debug")
+    assert not isinstance(result.exception, SystemExit) and "no run" in str(result.exception)
 
 
 DAMAGE = {
@@ -902,29 +800,20 @@ def test_weights_that_are_foreign_or_missing_are_said(place, run):
     for name in (runs.LAST, runs.PREVIOUS):
         (run / name).write_bytes(b"rubbish")
     failed(read("resume", run, place), "no checkpoint", "--force")
+    (run / "config.json").write_text('{"task": "classify", "model": {"glimpse": 8}}')
+    for command in READERS:
+        failed(read(command, run, place), run.name)
 
 
-def test_a_damaged_data_set_is_said(place, run, datasets, tmp_path):
-    copy = Path(shutil.copytree(datasets, tmp_path / "datasets"))
-    test = copy / "cluttered-28x28-1-digits" / "test.npz"
+def test_a_data_set_is_said_to_be_damaged_or_made_where_it_is_missing(place, run, tmp_path):
+    words = ["--datasets", tmp_path / "elsewhere"]
+    measured = succeeded(drawbench("evaluate", run, *words, "--json"))
+    assert "Making" in measured.stderr
+    assert json.loads(measured.stdout)["value"] == runs.Run.open(run).result()["value"]
+    test = tmp_path / "elsewhere" / "cluttered-28x28-1-digits" / "test.npz"
     test.write_bytes(test.read_bytes()[:-100])
     for command in READERS:
-        failed(read(command, run, ["", "", "--datasets", copy]), "test.npz", "damaged")
-
-
-def test_a_missing_data_set_is_made_on_the_way(run, place, tmp_path):
-    words = ["evaluate", run, "--datasets", tmp_path / "elsewhere", "--json"]
-    measured = succeeded(drawbench(*words))
-    assert "Making" in measured.stderr
-    folder = tmp_path / "elsewhere" / "cluttered-28x28-1-digits"
-    assert stored.card(folder)["counts"]["test"] == 400
-    assert json.loads(measured.stdout)["value"] == runs.Run.open(run).result()["value"]
-
-
-def test_debug_shows_the_traceback(tmp_path):
-    result = drawbench("evaluate", tmp_path / "nowhere", "--debug")
-    assert not isinstance(result.exception, SystemExit)
-    assert "no run folder" in str(result.exception)
+        failed(read(command, run, ["", "", *words]), "test.npz", "damaged")
 
 
 # --------------------------------------------------------------------------------------- quickstart

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from commands import tiny
 
 from drawbench.cli import console
 
@@ -68,14 +69,11 @@ def test_the_console_works_without_standard_error(monkeypatch):
 
 @pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-"])
 def test_a_command_runs_without_standard_error(tmp_path, closed):
-    sizes = "--source digits --canvas 28 --clutter 1 --glimpses 2 --patch 4 --hidden 8"
-    lengths = "--steps 4 --evaluate-every 2 --checkpoint-every 1 --threads 1"
+    words = " ".join(tiny(steps=4, evaluate_every=2, checkpoint_every=1))
     program = f'{sys.executable} -c "from drawbench.cli import main; main()"'
-    command = f"{program} classify {sizes} {lengths} --run one --json {closed}"
-    done = subprocess.run(
-        ["sh", "-c", command], cwd=tmp_path, stdout=subprocess.PIPE, text=True, timeout=300
-    )
-    assert done.returncode == 0
+    command = f"{program} classify {words} --run one --json {closed}"
+    pipes = {"stdout": subprocess.PIPE, "text": True, "timeout": 300}
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, **pipes)
     assert json.loads(done.stdout)["steps"] == 4
     metrics = (tmp_path / "results/runs/one/metrics.csv").read_text().splitlines()
     assert len(metrics) == 3 and metrics[0].startswith("step,")
@@ -90,6 +88,6 @@ console.reserve_standard_streams()
 with open("file", "w") as file:
     os.write(2, b"of a library")
 """
-    done = subprocess.run(["sh", "-c", f"{sys.executable} -c '{code}' >&- 2>&-"], cwd=tmp_path)
-    assert done.returncode == 0
+    command = f"{sys.executable} -c '{code}' >&- 2>&-"
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
     assert (tmp_path / "file").read_text() == ""

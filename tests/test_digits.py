@@ -2,9 +2,11 @@
 
 import gzip
 import hashlib
+import itertools
 import os
 import struct
 from fractions import Fraction
+from math import floor
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +64,8 @@ def small(monkeypatch):
     monkeypatch.setattr(digits, "VALIDATION", 5)
     for file in FILES:
         digest = hashlib.sha256(idx(file)).hexdigest()
-        monkeypatch.setitem(digits.FAMILIES["mnist"].sha256, file, digest)
+        for name in ("mnist", "fashion"):
+            monkeypatch.setitem(digits.FAMILIES[name].sha256, file, digest)
     resources = [(name, hashlib.md5(body).hexdigest()) for name, body in packed().items()]
     for folder in set(FOLDERS.values()):
         monkeypatch.setattr(getattr(torchvision.datasets, folder), "resources", resources)
@@ -80,41 +83,24 @@ def test_enlarging_agrees_with_exact_fractions():
     def at(picture, row, column):
         return picture[min(max(row, 0), 7)][min(max(column, 0), 7)]
 
-    for picture, found in zip(small.tolist(), large.tolist(), strict=True):
-        for row in range(28):
-            for column in range(28):
-                if not (2 <= row < 26 and 2 <= column < 26):
-                    assert found[row][column] == 0
-                    continue
-                y, x = ((Fraction(2 * (j - 2) + 1, 2)) / 3 - Fraction(1, 2) for j in (row, column))
-                top, left = y.__floor__(), x.__floor__()
-                v, u = y - top, x - left
-                value = (1 - v) * (
-                    (1 - u) * at(picture, top, left) + u * at(picture, top, left + 1)
-                )
-                value += v * (
-                    (1 - u) * at(picture, top + 1, left) + u * at(picture, top + 1, left + 1)
-                )
-                assert found[row][column] == (value * 255 / 16 + Fraction(1, 2)).__floor__()
-
-
-def test_enlarging_keeps_black_white_and_symmetry():
-    assert digits.enlarge(torch.zeros(1, 8, 8, dtype=torch.int64)).eq(0).all()
-    assert digits.enlarge(torch.full((1, 8, 8), 16))[:, 2:26, 2:26].eq(255).all()
-    picture = torch.randint(0, 17, (5, 8, 8), generator=torch.Generator().manual_seed(0))
-    assert torch.equal(digits.enlarge(picture.flip(1)), digits.enlarge(picture).flip(1))
-    assert torch.equal(digits.enlarge(picture.mT), digits.enlarge(picture).mT)
+    expected = torch.zeros_like(large)
+    for number, picture in enumerate(small.tolist()):
+        for row, column in itertools.product(range(24), range(24)):
+            y, x = (Fraction(2 * j + 1, 6) - Fraction(1, 2) for j in (row, column))
+            value = sum(
+                (1 - abs(y - i)) * (1 - abs(x - j)) * at(picture, i, j)
+                for i in (floor(y), floor(y) + 1)
+                for j in (floor(x), floor(x) + 1)
+            )
+            expected[number, row + 2, column + 2] = floor(value * 255 / 16 + Fraction(1, 2))
+    assert torch.equal(large, expected)
 
 
 def test_the_embedded_digits_are_three_contiguous_parts(tmp_path):
     source = digits.load("digits", tmp_path)
     assert source.sha256 == "5141ecbd853d80ebcca393668407798eb77d2c0eb3c61ae3fdb364ad6bbb20c7"
     assert source.name == "digits" and "not MNIST" in source.note
-    assert {split: len(part) for split, part in source.splits.items()} == {
-        "train": 1_197,
-        "validation": 200,
-        "test": 400,
-    }
+    assert [len(source.splits[split]) for split in digits.SPLITS] == [1_197, 200, 400]
     assert list(source.splits) == list(digits.SPLITS)
     joined = torch.cat([part.labels for part in source.splits.values()])
     assert joined.tolist() == load_digits().target.tolist()
@@ -123,9 +109,8 @@ def test_the_embedded_digits_are_three_contiguous_parts(tmp_path):
 
 
 def test_other_embedded_digits_are_noticed(tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        digits, "enlarge", lambda small: torch.zeros(len(small), 28, 28, dtype=torch.uint8)
-    )
+    enlarge = digits.enlarge
+    monkeypatch.setattr(digits, "enlarge", lambda small: 255 - enlarge(small))
     with pytest.raises(Problem, match="not the known ones"):
         digits.load("digits", tmp_path)
 
@@ -138,13 +123,14 @@ def test_files_that_are_there_are_loaded(small, tmp_path, name):
     put(tmp_path, FOLDERS[name])
     source = digits.load(name, tmp_path, warn=pytest.fail)
     assert source.name == name.replace("auto", "mnist")
-    train, validation, test = (source.splits[split] for split in digits.SPLITS)
-    assert (len(train), len(validation), len(test)) == (25, 5, 8)
-    images, labels = idx(TRAIN_IMAGES)[16:], idx(TRAIN_LABELS)[8:]
-    assert train.images.numpy().tobytes() + validation.images.numpy().tobytes() == images
-    assert bytes(train.labels.tolist() + validation.labels.tolist()) == labels
-    assert test.images.numpy().tobytes() == idx(TEST_IMAGES)[16:]
-    assert bytes(test.labels.tolist()) == idx(TEST_LABELS)[8:]
+    assert [len(source.splits[split]) for split in digits.SPLITS] == [25, 5, 8]
+    for splits, images, labels in (
+        (("train", "validation"), TRAIN_IMAGES, TRAIN_LABELS),
+        (("test",), TEST_IMAGES, TEST_LABELS),
+    ):
+        parts = [source.splits[split] for split in splits]
+        assert b"".join(part.images.numpy().tobytes() for part in parts) == idx(images)[16:]
+        assert b"".join(part.labels.numpy().tobytes() for part in parts) == idx(labels)[8:]
 
 
 @pytest.mark.parametrize("folder", ["MNIST/raw", "MNIST", "."])
@@ -154,12 +140,12 @@ def test_other_layouts_of_the_same_files(small, tmp_path, folder, suffix, dotted
     (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     for file in FILES:
         name = file.replace("-idx", ".idx") if dotted else file
-        body = gzip.compress(idx(file)) if suffix else idx(file)
+        body = packed()[f"{file}.gz"] if suffix else idx(file)
         (tmp_path / folder / f"{name}{suffix}").write_bytes(body)
     assert len(digits.load("mnist", tmp_path, download=False).splits["test"]) == 8
-    assert digits.survey(tmp_path)[0].state == "verified"
     # Fashion-MNIST has files of the same names, so those that lie loose are MNIST's.
-    assert digits.survey(tmp_path)[1].state == "missing"
+    states = [finding.state for finding in digits.survey(tmp_path)]
+    assert states[:2] == ["verified", "missing"]
 
 
 PACKED = packed()[f"{TRAIN_IMAGES}.gz"]
@@ -178,7 +164,7 @@ DAMAGE = {  # the file, its content (None: missing) and the message
 }
 
 
-@pytest.mark.parametrize("name", ["mnist", "auto", "kmnist"])
+@pytest.mark.parametrize("name", ["auto", "kmnist"])
 @pytest.mark.parametrize(("file", "content", "text"), DAMAGE.values(), ids=DAMAGE)
 def test_a_wrong_file_stops_and_is_named(small, tmp_path, name, file, content, text):
     raw = put(tmp_path, FOLDERS[name])
@@ -196,50 +182,11 @@ def flip(path: Path, at: int = 100) -> None:
     path.write_bytes(content)
 
 
-def test_one_flipped_bit_of_mnist_is_noticed(small, tmp_path):
-    flip(put(tmp_path) / TEST_IMAGES)
-    for name in ("mnist", "auto"):
-        with pytest.raises(Problem, match="SHA-256"):
-            digits.load(name, tmp_path, warn=pytest.fail)
-
-
-def test_files_of_unknown_hash_are_noted_at_first_use_and_compared_later(small, tmp_path):
-    raw = put(tmp_path, "KMNIST")
-    assert digits.survey(tmp_path)[2].state == "unverified"
-    assert not (raw / "SHA256SUMS").exists()  # a survey only looks
-    digits.load("kmnist", tmp_path)
-    sums = dict(reversed(line.split()) for line in (raw / "SHA256SUMS").read_text().splitlines())
-    assert sums == {file: hashlib.sha256(idx(file)).hexdigest() for file in FILES}
-    assert digits.survey(tmp_path)[2].state == "verified"
-    flip(raw / TRAIN_IMAGES)
-    assert digits.survey(tmp_path)[2].state == "damaged"
+@pytest.mark.parametrize("name", ["mnist", "auto", "fashion"])
+def test_one_flipped_bit_is_noticed(small, tmp_path, name):
+    flip(put(tmp_path, FOLDERS[name]) / TEST_IMAGES)
     with pytest.raises(Problem, match="SHA-256"):
-        digits.load("kmnist", tmp_path)
-
-
-@pytest.mark.parametrize("content", ["nonsense", "a b c\n", "", f"{'0' * 64}  {TRAIN_IMAGES}\n"])
-def test_unreadable_sums_are_named(small, tmp_path, content):
-    raw = put(tmp_path, "KMNIST")
-    (raw / "SHA256SUMS").write_text(content)
-    with pytest.raises(Problem, match="SHA256SUMS"):
-        digits.load("kmnist", tmp_path)
-
-
-def test_a_folder_that_cannot_be_written_to_can_be_read_from(small, tmp_path, monkeypatch):
-    put(tmp_path, "KMNIST")
-
-    def refuse(*_):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "replace", refuse)
-    assert len(digits.load("kmnist", tmp_path).splits["test"]) == 8
-
-
-def test_nothing_is_written_into_a_linked_folder(small, tmp_path):
-    raw = put(tmp_path / "elsewhere", "KMNIST")
-    (tmp_path / "KMNIST").symlink_to(raw.parent)
-    assert len(digits.load("kmnist", tmp_path).splits["test"]) == 8
-    assert {path.name for path in raw.iterdir()} == set(FILES)
+        digits.load(name, tmp_path, warn=pytest.fail)
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path):
@@ -277,8 +224,7 @@ def test_a_download_is_unpacked_and_used_afterwards(small, tmp_path, monkeypatch
     serve(monkeypatch, packed())
     first = digits.load(name, tmp_path, warn=pytest.fail)
     raw = tmp_path / FOLDERS[name] / "raw"
-    assert {path.name for path in raw.iterdir()} - {"SHA256SUMS"} == set(FILES)
-    assert (raw / "SHA256SUMS").is_file() == (name == "kmnist")
+    assert {path.name for path in raw.iterdir()} == set(FILES)
     no_network(monkeypatch)
     assert digits.load(name, tmp_path).sha256 == first.sha256
 
@@ -311,17 +257,17 @@ def test_the_sources_folder_is_an_argument_or_from_the_environment_or_the_usual_
     assert sources_root() == Path("datasets") / "sources"
 
 
-def test_a_survey_tells_good_from_bad(small, tmp_path, monkeypatch):
+def test_a_survey_tells_good_from_bad(small, tmp_path):
     put(tmp_path)
     flip(put(tmp_path, "FashionMNIST") / TRAIN_LABELS, at=3)
+    put(tmp_path, "KMNIST")
     (tmp_path / "binarized_mnist").mkdir()
     for file in binarised.SHA256:
         (tmp_path / "binarized_mnist" / file).write_text("0 1\n")
-    states = {finding.name: finding.state for finding in digits.survey(tmp_path)}
-    assert states == {
+    assert {finding.name: finding.state for finding in digits.survey(tmp_path)} == {
         "mnist": "verified",
         "fashion": "damaged",
-        "kmnist": "missing",
+        "kmnist": "unverified",
         "binarized_mnist": "damaged",
         "digits": "verified",
     }
@@ -337,16 +283,3 @@ def test_real_mnist():
     assert counts == {"train": 55_000, "validation": 5_000, "test": 10_000}
     assert source.sha256 == "f800613b34bd479039a9e19e7d0986b89421fb34a36794624d98040e44145b16"
     assert source.splits["train"].labels[:10].tolist() == [5, 0, 4, 1, 9, 2, 1, 3, 1, 4]
-
-
-@real_mnist
-def test_a_cut_copy_of_real_mnist_is_noticed(tmp_path):
-    raw = tmp_path / "MNIST" / "raw"
-    raw.mkdir(parents=True)
-    for file in FILES:
-        (raw / file).symlink_to((sources_root() / "MNIST" / "raw" / file).resolve())
-    content = (raw / TEST_IMAGES).read_bytes()
-    (raw / TEST_IMAGES).unlink()
-    (raw / TEST_IMAGES).write_bytes(content[:-784])
-    with pytest.raises(Problem, match="7,839,232 bytes where 7,840,016"):
-        digits.load("auto", tmp_path, warn=pytest.fail)

@@ -12,15 +12,17 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from unittest.mock import Mock
 
+import commands
 import pytest
 import torch
 import torch.nn.functional as F
-from click.testing import CliRunner
+from commands import flags
 
 from drawbench import distributed, fast, runs, training
-from drawbench.cli import cli
 from drawbench.data.batch import Batch
 from drawbench.distributed import Group
 from drawbench.errors import Problem
@@ -28,7 +30,7 @@ from drawbench.evaluation import bounds, error_rate
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
 from drawbench.models.glimpses import GaussianGlimpse
-from drawbench.tasks import task as lifecycle
+from drawbench.tasks import pictures
 
 # ----------------------------------------------------------------------------------- the arithmetic
 
@@ -45,17 +47,14 @@ def in_each(processes, work, monkeypatch):
         return tensor.copy_(sum(next(iterator) for iterator in iterators))
 
     results = []
-    for number in range(processes):
-        monkeypatch.setattr(distributed, "_group", Group(number, processes))
-        monkeypatch.setattr(distributed, "_sum_", collect)
-        work()
-    for number in range(processes):
-        iterators = [iter(tensors) for tensors in terms]
-        monkeypatch.setattr(distributed, "_group", Group(number, processes))
-        monkeypatch.setattr(distributed, "_sum_", total)
-        results.append(work())
+    for sum_ in (collect, total):
+        monkeypatch.setattr(distributed, "_sum_", sum_)
+        for number in range(processes):
+            iterators = [iter(tensors) for tensors in terms]
+            monkeypatch.setattr(distributed, "_group", Group(number, processes))
+            results.append(work())
     monkeypatch.undo()
-    return results
+    return results[processes:]
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 16, 100])
@@ -85,35 +84,39 @@ def test_fewer_images_than_processes_are_refused(monkeypatch):
 @pytest.mark.parametrize("count", [1, 2, 3, 10])
 def test_rows_are_gathered_in_order(count, monkeypatch):
     rows = torch.arange(count)
-    for gathered in in_each(
-        3,
-        lambda: distributed.gather(lambda some: torch.stack([some, some**2], dim=1), rows),
-        monkeypatch,
-    ):
+
+    def squares():
+        return distributed.gather(lambda some: torch.stack([some, some**2], dim=1), rows)
+
+    for gathered in in_each(3, squares, monkeypatch):
         assert torch.equal(gathered, torch.stack([rows, rows**2], dim=1))
+
+
+def tiny_draw(side, **settings):
+    sizes = dict(height=side, width=side, channels=1, hidden=8, latent=3)
+    return Draw(**sizes, read_patch=2, write_patch=3, **settings)
 
 
 def test_measuring_does_not_depend_on_the_processes(monkeypatch):
     torch.manual_seed(0)
     classifier = GlimpseClassifier(GaussianGlimpse(4), glimpses=2, hidden=8)
-    draw = Draw(
-        height=8, width=8, channels=1, steps=2, hidden=8, latent=3, read_patch=2, write_patch=3
-    )
+    draw = tiny_draw(8, steps=2)
     grey = torch.randint(0, 256, (23, 12, 12), dtype=torch.uint8)
     binary = Batch(255 * torch.randint(0, 2, (23, 1, 8, 8), dtype=torch.uint8))
+    index = torch.tensor([22, 3, 11])
+
+    def weighted():
+        return bounds.importance_weighted(draw, binary, samples=3, index=index, batch=1).per_image
+
     for measure in (
         lambda: error_rate.predict(classifier, grey, batch=4),
-        lambda: torch.from_numpy(bounds.bound(draw, binary, samples=2, batch=4).kl),
-        lambda: torch.from_numpy(bounds.bound(draw, binary, samples=2, batch=4).sample_variance),
-        lambda: torch.from_numpy(
-            bounds.importance_weighted(
-                draw, binary, samples=3, index=torch.tensor([22, 3, 11]), batch=1
-            ).per_image
-        ),
+        lambda: bounds.bound(draw, binary, samples=2, batch=4).kl,
+        lambda: bounds.bound(draw, binary, samples=2, batch=4).sample_variance,
+        weighted,
     ):
-        alone = measure()
+        alone = torch.as_tensor(measure())
         for together in in_each(3, measure, monkeypatch):
-            torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(torch.as_tensor(together), alone, rtol=1e-4, atol=1e-6)
 
 
 def classification(images):
@@ -124,17 +127,7 @@ def classification(images):
 
 
 def drawing(images):
-    model = Draw(
-        height=12,
-        width=12,
-        channels=1,
-        steps=3,
-        hidden=8,
-        latent=3,
-        read_patch=2,
-        write_patch=3,
-        window_clip=1e-3,
-    )
+    model = tiny_draw(12, steps=3, window_clip=1e-3)
     noise = torch.randn(len(images), 3, 3)
     forward = fast.forward_for(model)
 
@@ -172,62 +165,53 @@ def test_gradients_are_those_of_the_whole_batch_also_with_a_clip_per_image(kind,
 # ------------------------------------------------------------------------ who reports and who waits
 
 
-class Store:
-    """The used part of a key-value store."""
-
-    def __init__(self):
-        self.values = {}
-
-    def compare_set(self, key, expected, desired):
-        return self.values.setdefault(key, desired).encode()
+def store(failed=None):
+    """Return the used part of a key-value store."""
+    values = {} if failed is None else {"failed": failed}
+    return Mock(compare_set=lambda key, _, value: values.setdefault(key, value).encode())
 
 
 def test_the_first_to_fail_reports_and_the_others_end_with_its_status(monkeypatch):
-    store = Store()
-    monkeypatch.setattr(distributed, "_group", Group(1, 2, store=store))
+    shared = store()
+    monkeypatch.setattr(distributed, "_group", Group(1, 2, store=shared))
     monkeypatch.setattr(sys, "stderr", sys.stderr)
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     distributed.report_failure(2)
-    monkeypatch.setattr(distributed, "_group", Group(0, 2, store=store))
+    monkeypatch.setattr(distributed, "_group", Group(0, 2, store=shared))
     with pytest.raises(SystemExit) as left:
         distributed.report_failure(1)
     assert left.value.code == 2
 
 
 def test_the_status_of_a_launch():
-    assert distributed._status(Store(), {}, None, 2) == 0
-    assert distributed._status(Store(), {0: 143, 1: 143}, signal.SIGTERM, 2) == 143
-    assert distributed._status(Store(), {0: -2, 1: -2}, signal.SIGINT, 2) == 130
-    reported = Store()
-    reported.compare_set("failed", "", "1 2")
-    assert distributed._status(reported, {0: -15, 1: 2}, None, 2) == 2
+    assert distributed._status(store(), {}, None, 2) == 0
+    assert distributed._status(store(), {0: 143, 1: 143}, signal.SIGTERM, 2) == 143
+    assert distributed._status(store(), {0: -2, 1: -2}, signal.SIGINT, 2) == 130
+    assert distributed._status(store("1 2"), {0: -15, 1: 2}, None, 2) == 2
     with pytest.raises(Problem, match=r"process 1 of 2 was ended by SIGKILL"):
-        distributed._status(Store(), {1: -9}, None, 2)
+        distributed._status(store(), {1: -9}, None, 2)
 
 
 def test_what_the_first_does_for_all_it_does_on_its_own(monkeypatch):
-    broadcasts = []
+    broadcast = Mock(side_effect=lambda value: broadcast.sizes.append(distributed.size()) or value)
+    broadcast.sizes = []
     monkeypatch.setattr(distributed, "_group", Group(0, 2))
-    monkeypatch.setattr(
-        distributed,
-        "broadcast",
-        lambda value: broadcasts.append((value, distributed.size())) or value,
-    )
+    monkeypatch.setattr(distributed, "broadcast", broadcast)
     inner = distributed.by_first(lambda: distributed.size())
     assert distributed.by_first(lambda: inner() + inner())() == 2
-    assert broadcasts == [(1, 1), (1, 1), (2, 2)]  # calls inside broadcast nothing
+    assert broadcast.sizes == [1, 1, 2]  # calls inside broadcast nothing
     with pytest.raises(ZeroDivisionError):
         distributed.by_first(lambda: 1 / 0)()
     assert distributed.size() == 2
 
 
 def test_a_signal_during_the_agreement_is_not_lost(monkeypatch):
+    def agree(number):
+        flag.number = signal.SIGTERM
+        return number
+
     flag = training.StopFlag()
-    monkeypatch.setattr(
-        distributed,
-        "signal_to_stop",
-        lambda number: setattr(flag, "number", signal.SIGTERM) or number,
-    )
+    monkeypatch.setattr(distributed, "signal_to_stop", agree)
     flag.check()
     assert flag.number == signal.SIGTERM
 
@@ -237,64 +221,49 @@ def test_a_signal_during_the_agreement_is_not_lost(monkeypatch):
 COMPLETE = {"WORLD_SIZE": "2", "RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
 
 
-@pytest.mark.parametrize(
-    ("changes", "name"),
-    [
-        ({"WORLD_SIZE": ""}, "WORLD_SIZE"),
-        ({"WORLD_SIZE": "two"}, "WORLD_SIZE"),
-        ({"WORLD_SIZE": "0"}, "WORLD_SIZE"),
-        ({"RANK": None}, "RANK"),
-        ({"RANK": ""}, "RANK"),
-        ({"RANK": "2"}, "RANK"),
-        ({"RANK": "-1"}, "RANK"),
-        ({"LOCAL_RANK": ""}, "LOCAL_RANK"),
-        ({"MASTER_ADDR": None}, "MASTER_ADDR"),
-        ({"MASTER_ADDR": ""}, "MASTER_ADDR"),
-        ({"MASTER_PORT": None}, "MASTER_PORT"),
-        ({"MASTER_PORT": "70000"}, "MASTER_PORT"),
-    ],
-)
-def test_incomplete_variables_are_one_sentence(monkeypatch, changes, name):
+def set_variables(monkeypatch, **changes):
     for key, value in (COMPLETE | changes).items():
         monkeypatch.setenv(key, value) if value is not None else monkeypatch.delenv(key, False)
-    with pytest.raises(Problem, match=rf"WORLD_SIZE=.* {name} is .*unset WORLD_SIZE"):
-        distributed.join()
-    distributed.join(shared=False)
-    assert distributed.size() == 1
 
 
-def test_one_process_or_none_joins_nothing(monkeypatch):
-    monkeypatch.delenv("WORLD_SIZE", False)
-    distributed.join()
-    monkeypatch.setenv("WORLD_SIZE", "1")
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("WORLD_SIZE", ("", "two", "0")),
+        ("RANK", (None, "", "2", "-1")),
+        ("LOCAL_RANK", ("",)),
+        ("MASTER_ADDR", (None, "")),
+        ("MASTER_PORT", (None, "70000")),
+    ],
+)
+def test_incomplete_variables_are_one_sentence(monkeypatch, name, values):
+    for value in values:
+        set_variables(monkeypatch, **{name: value})
+        with pytest.raises(Problem, match=rf"WORLD_SIZE=.* {name} is .*unset WORLD_SIZE"):
+            distributed.join()
+        distributed.join(shared=False)
+        assert distributed.size() == 1
+
+
+@pytest.mark.parametrize("count", [None, "1"])
+def test_one_process_or_none_joins_nothing(monkeypatch, count):
+    set_variables(monkeypatch, WORLD_SIZE=count, RANK=None)
     distributed.join()
     assert distributed.size() == 1
 
 
 def test_others_that_never_start_are_one_sentence(monkeypatch):
-    from datetime import timedelta
-
-    for key, value in (COMPLETE | {"MASTER_PORT": "0", "RANK": "1"}).items():
-        monkeypatch.setenv(key, value)
-    monkeypatch.setenv("MASTER_PORT", "9")  # where nobody listens
+    set_variables(monkeypatch, RANK="1", MASTER_PORT="9")  # where nobody listens
     monkeypatch.setattr(distributed, "JOIN_TIMEOUT", timedelta(seconds=1))
-    with pytest.raises(
-        Problem, match=r"process 1 of 2 .*did not reach the others at 127\.0\.0\.1:9"
-    ):
+    with pytest.raises(Problem, match=r"process 1 of 2 .*did not reach the others at 127.*:9"):
         distributed.join()
     assert distributed.size() == 1
 
 
-def test_variables_of_a_launcher_do_not_concern_a_command_that_shares_no_work(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", "from drawbench.cli import main; main()", "doctor", "--json"],
-        env={**os.environ, "WORLD_SIZE": "2"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["versions"]["filelock"]
+def test_variables_of_a_launcher_do_not_concern_a_command_that_shares_no_work(monkeypatch):
+    set_variables(monkeypatch, RANK=None)
+    done = subprocess.check_output([*commands.MAIN, "doctor", "--json"], text=True, timeout=120)
+    assert json.loads(done)["versions"]["filelock"]
 
 
 # ----------------------------------------------------------------------------------- real processes
@@ -305,8 +274,8 @@ import os, signal, time
 if "RANK" in os.environ:
     from drawbench import training
     from drawbench.errors import Problem
-    from drawbench.tasks import task
-    task.draw = lambda *_: []
+    from drawbench.tasks import pictures
+    pictures.classifier_pictures = pictures.generator_pictures = lambda *_: []
 if os.environ.get("RANK") == "1":
     fault, update = os.environ.get("FAULT"), training._update
     def faulty(task, optimizer, settings, step, rate):
@@ -321,30 +290,17 @@ if os.environ.get("RANK") == "1":
 from drawbench.cli import main
 main()
 """
-SIZES = {
-    "source": "digits",
-    "glimpses": 2,
-    "hidden": 8,
-    "batch": 15,
-    "steps": 12,
-    "evaluate-every": 4,
-    "checkpoint-every": 3,
-    "threads": 1,
-}
-CLASSIFY = {**SIZES, "canvas": 28, "clutter": 1, "patch": 4}
-GENERATE = {**SIZES, "latent": 4, "validation-images": 21, "iw-samples": 2, "iw-images": 5}
+SIZES = {"source": "digits", "glimpses": 2, "hidden": 8, "batch": 15, "threads": 1}
+SIZES |= {"steps": 12, "evaluate_every": 4, "checkpoint_every": 3}
+CLASSIFY = ["classify", *flags(**SIZES, canvas=28, clutter=1, patch=4)]
+GENERATE = ["generate", *flags(**SIZES, latent=4, validation_images=21, iw_samples=2, iw_images=5)]
 RUNS = Path("results/runs")
-
-
-def words(command, settings, *more):
-    return [command, *(f"--{name}={value}" for name, value in settings.items()), *more]
 
 
 def inside(*words):
     """Run the command inside this process: one process, to compare with."""
-    result = CliRunner().invoke(cli, [*words], prog_name="drawbench")
+    result = commands.succeeded(commands.drawbench(*words))
     torch.set_num_threads(1)  # a run of two processes, resumed by one, takes the threads of both
-    assert result.exit_code == 0, result.output + repr(result.exception)
     return result.stdout
 
 
@@ -378,23 +334,22 @@ def outside(*words, fault="", status=0):
 def place(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("place"))
-        patch.setenv(
-            "PYTHONPATH",
-            os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]),
-        )
-        patch.setattr(lifecycle, "draw", lambda *_: [])
+        path = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
+        patch.setenv("PYTHONPATH", os.pathsep.join(path))
+        for kind in ("classifier", "generator"):
+            patch.setattr(pictures, f"{kind}_pictures", lambda *_: [])
         yield
 
 
 @pytest.fixture(scope="module")
 def one(place):
-    inside(*words("classify", CLASSIFY, "--run=one"))
+    inside(*CLASSIFY, "--run=one")
     return RUNS / "one"
 
 
 @pytest.fixture(scope="module")
 def two(one):
-    out, err = outside(*words("classify", CLASSIFY, "--run=two", "--processes=2", "--json"))
+    out, err = outside(*CLASSIFY, "--run=two", "--processes=2", "--json")
     assert len(out.splitlines()) == 1 and json.loads(out)["steps"] == 12
     assert len([line for line in err.splitlines() if line.startswith("update 12 ")]) == 1
     return RUNS / "two"
@@ -403,25 +358,13 @@ def two(one):
 def same_to_rounding(left, right):
     """Check that two run folders hold the same training but for the last bits."""
     for name in (runs.BEST, runs.LAST):
-        (tensors, _), (expected, _) = (
-            runs.load_checkpoint(folder / name) for folder in (left, right)
-        )
+        tensors, expected = (runs.load_checkpoint(folder / name)[0] for folder in (left, right))
         for key, value in expected.items():
             torch.testing.assert_close(tensors[key], value, rtol=1e-3, atol=1e-5)
-    ours, theirs = (runs.Run.open(folder).metrics() for folder in (left, right))
-    for column in theirs:
-        assert ours[column].to_numpy() == pytest.approx(theirs[column].to_numpy(), rel=1e-4), column
-    ours, theirs = (runs.Run.open(folder).result()["value"] for folder in (left, right))
-    assert ours == pytest.approx(theirs, rel=1e-4)
-
-
-def bit_identical(left, right):
-    for name in (runs.BEST, runs.LAST):
-        (tensors, _), (expected, _) = (
-            runs.load_checkpoint(folder / name) for folder in (left, right)
-        )
-        assert all(torch.equal(tensors[key], expected[key]) for key in expected), name
-    assert (left / "metrics.csv").read_bytes() == (right / "metrics.csv").read_bytes()
+    ours, theirs = (runs.Run.open(folder) for folder in (left, right))
+    for column, values in theirs.metrics().items():
+        assert ours.metrics()[column].tolist() == pytest.approx(values.tolist(), rel=1e-4), column
+    assert ours.result()["value"] == pytest.approx(theirs.result()["value"], rel=1e-4)
 
 
 def test_two_processes_train_a_classifier_as_one_does(one, two):
@@ -430,9 +373,8 @@ def test_two_processes_train_a_classifier_as_one_does(one, two):
 
 
 def test_two_processes_train_and_measure_a_generator_as_one_does(place):
-    expected = json.loads(inside(*words("generate", GENERATE, "--run=drawn", "--json")))
-    out, _ = outside(*words("generate", GENERATE, "--run=drawn-by-two", "--processes=2", "--json"))
-    result = json.loads(out)
+    expected = json.loads(inside(*GENERATE, "--run=drawn", "--json"))
+    result = json.loads(outside(*GENERATE, "--run=drawn-by-two", "--processes=2", "--json")[0])
     same_to_rounding(RUNS / "drawn-by-two", RUNS / "drawn")
     assert result["iw_bound"] == pytest.approx(expected["iw_bound"], rel=1e-5)
     assert result["test_sha256"] == expected["test_sha256"]
@@ -446,9 +388,7 @@ def test_two_processes_evaluate_as_one_does(one):
 
 def test_a_signal_stops_all_at_one_step_and_resume_is_bit_identical(two):
     run = RUNS / "stopped"
-    with started(
-        *words("classify", CLASSIFY, "--run=stopped", "--processes=2"), fault="slow"
-    ) as process:
+    with started(*CLASSIFY, "--run=stopped", "--processes=2", fault="slow") as process:
         until = time.monotonic() + 300
         while not (run / runs.LAST).exists():
             assert process.poll() is None and time.monotonic() < until, process.communicate()
@@ -460,23 +400,18 @@ def test_a_signal_stops_all_at_one_step_and_resume_is_bit_identical(two):
     assert last_line == f"Stopped; everything is saved. Resume with: drawbench resume {run}"
     assert 0 < runs.load_checkpoint(run / runs.LAST)[1]["step"] < 12
     outside("resume", str(run))
-    bit_identical(run, two)
+    commands.same_run(run, two)
 
 
 def test_an_error_in_one_ends_all_with_its_message(place):
-    out, err = outside(
-        *words("classify", CLASSIFY, "--run=faulty", "--processes=2"), fault="problem", status=1
-    )
-    assert out == ""
+    out, err = outside(*CLASSIFY, "--run=faulty", "--processes=2", fault="problem", status=1)
+    assert out == "" and err.count("Error") == 1
     assert err.strip().splitlines()[-1] == "Error: the second process is out of paper"
-    assert err.count("Error") == 1
 
 
 @pytest.mark.slow
 def test_more_processes_than_images_are_refused_before_there_is_a_run(place):
-    _, err = outside(
-        *words("classify", {**CLASSIFY, "batch": 1}, "--run=none", "--processes=2"), status=1
-    )
+    _, err = outside(*CLASSIFY, "--batch=1", "--run=none", "--processes=2", status=1)
     assert err.startswith("Error: an update of 1 image cannot be shared by 2 processes")
     assert not (RUNS / "none").exists()
 
@@ -484,9 +419,7 @@ def test_more_processes_than_images_are_refused_before_there_is_a_run(place):
 @pytest.mark.slow
 def test_a_killed_process_ends_all_and_any_number_of_processes_resumes(one, two):
     begin = time.monotonic()
-    _, err = outside(
-        *words("classify", CLASSIFY, "--run=killed", "--processes=2"), fault="killed", status=1
-    )
+    _, err = outside(*CLASSIFY, "--run=killed", "--processes=2", fault="killed", status=1)
     assert time.monotonic() - begin < 300
     assert "has lost the others" in err or "SIGKILL" in err
     shutil.copytree(RUNS / "killed", RUNS / "killed-too")
@@ -499,21 +432,13 @@ def test_a_killed_process_ends_all_and_any_number_of_processes_resumes(one, two)
 @pytest.mark.slow
 def test_torchrun_starts_the_same_command_line(two):
     Path("main.py").write_text(PROGRAM)
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node=2",
-        "--",
-        "main.py",
-    ]
-    command = words("classify", CLASSIFY, "--run=torchrun", "--json")
-    done = subprocess.run([*torchrun, *command], capture_output=True, text=True)
+    torchrun = f"{sys.executable} -m torch.distributed.run --nproc-per-node=2 -- main.py".split()
+    command = [*torchrun, *CLASSIFY, "--run=torchrun", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == 12
-    bit_identical(RUNS / "torchrun", two)
-    refused = subprocess.run(
-        [*torchrun, *command, "--processes=2", "--force"], capture_output=True, text=True
-    )
+    commands.same_run(RUNS / "torchrun", two)
+    command += ["--processes=2", "--force"]
+    refused = subprocess.run(command, capture_output=True, text=True)
     assert refused.returncode != 0
     assert refused.stderr.count("Error: torchrun sets the number of processes") == 1

@@ -21,16 +21,13 @@ def data(datasets):
     return flags(datasets=datasets)
 
 
-def test_a_copy_has_all_but_the_states_and_measures_the_same(run, data, tmp_path):
-    copy = tmp_path / "copy"
-    result = answer("export", run, copy)
-    names = {path.name for path in copy.iterdir()}
+def test_a_copy_has_all_but_the_states(run, tmp_path):
+    result = answer("export", run, tmp_path / "copy")
+    names = {path.name for path in (tmp_path / "copy").iterdir()}
     assert {"config.json", "environment.json", "metrics.csv", "result.json"} < names
     assert {"best.safetensors", "figures"} < names
     assert not names & {"last.safetensors", "previous.safetensors", ".lock"}
     assert result["value"] == runs.Run.open(run).result()["value"]
-    again = answer("evaluate", copy, *data)
-    assert again["value"] == pytest.approx(result["value"], rel=1e-6)
 
 
 def test_half_precision_halves_the_weights_and_is_measured(run, data, tmp_path):
@@ -49,14 +46,12 @@ def test_half_precision_halves_the_weights_and_is_measured(run, data, tmp_path):
     assert again["value"] == pytest.approx(result["value"], rel=1e-6)
 
 
-def test_a_copy_without_weights_is_a_row_of_the_tables_and_cannot_be_measured(run, data, tmp_path):
+def test_a_copy_without_weights_is_a_row_of_the_tables(run, tmp_path):
     copy, out = tmp_path / "row", tmp_path / "out"
     result = answer("export", run, copy, "--no-weights")
     assert result["weights_bytes"] == 0 and not list(copy.glob("*.safetensors"))
-    assert result["value"] == runs.Run.open(run).result()["value"]
     succeeded(drawbench("tables", copy, "--out", out))
     assert any("row" in path.read_text() for path in (out / "tables").glob("likelihood*.csv"))
-    failed(drawbench("evaluate", copy, *data), "left out of a copy")
     failed(drawbench("export", run, tmp_path / "none", "--no-weights", "--half"), status=2)
 
 
@@ -80,16 +75,6 @@ def test_a_copy_that_cannot_be_measured_is_removed(run, tmp_path, monkeypatch):
     monkeypatch.setattr("drawbench.tasks.create", lambda *_, **__: 1 / 0)
     assert drawbench("export", run, tmp_path / "copy", "--half").exit_code == 1
     assert not (tmp_path / "copy").exists()
-
-
-@pytest.mark.parametrize("option", ["--half", "--no-weights", "--weights"])
-def test_a_copy_is_finished_and_never_trained(run, data, tmp_path, option):
-    copy = tmp_path / "copy"
-    answer("export", run, copy, option, *data)
-    assert runs.Run.open(copy).finished
-    before = content(copy)
-    answer("resume", copy, *data)
-    assert content(copy) == before
 
 
 def test_a_copy_takes_nothing_through_a_link(run, tmp_path):

@@ -1,5 +1,6 @@
 """Every file of docs/extending.md trains from the command line, with its own equations."""
 
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -72,15 +73,14 @@ def slow_read(image, where, side):
     """Read one image (H, W) filter by filter, in float64 (DRAW, equations 19-27)."""
     patch = torch.zeros(side, side, dtype=torch.float64)
     x, y, variance, stride, intensity = (float(number) for number in where)
-    pixels = [torch.arange(1, size + 1, dtype=torch.float64) for size in image.shape]
-    for j in range(side):
-        for i in range(side):
-            rows = torch.exp(-((pixels[0] - y - (j + 0.5 - side / 2) * stride) ** 2) / 2 / variance)
-            columns = torch.exp(
-                -((pixels[1] - x - (i + 0.5 - side / 2) * stride) ** 2) / 2 / variance
-            )
-            weights = torch.outer(rows / rows.sum(), columns / columns.sum())
-            patch[j, i] = intensity * (weights * image).sum()
+    for j, i in itertools.product(range(side), repeat=2):
+        weights = []
+        for size, centre, number in zip(image.shape, (y, x), (j, i), strict=True):
+            pixels = torch.arange(1, size + 1, dtype=torch.float64)
+            mean = centre + (number + 0.5 - side / 2) * stride
+            filters = torch.exp(-((pixels - mean) ** 2) / 2 / variance)
+            weights.append(filters / filters.sum())
+        patch[j, i] = intensity * (torch.outer(*weights) * image).sum()
     return patch
 
 
@@ -120,13 +120,9 @@ def test_training_uses_the_equations_of_the_example(folder, words):
     kind = {"classify": config.Classify, "generate": config.Generate}[name]
     given = {"model": module, "source": "digits", "steps": 1, "threads": 1, "device": "cpu"}
     given |= {"canvas": 40} if name == "classify" else {"pixels": "threshold"}
-    task = tasks.create(
-        config.merge(kind, {}, given),
-        sources_root=folder,
-        datasets_root=folder / "datasets",
-        reporter=Quiet(),
-        trusted=[module],
-    )
+    roots = {"sources_root": folder, "datasets_root": folder / "datasets"}
+    settings = config.merge(kind, {}, given)
+    task = tasks.create(settings, **roots, reporter=Quiet(), trusted=[module])
     batch, noise = task.batch(0, 4)
     loss, _ = task.loss((batch, noise))
     images = models.as_images(batch.images)

@@ -1,8 +1,8 @@
 """The fast path against the models' own forward, which is the reference; and who takes it."""
 
 import copy
-import functools
 import types
+from functools import partial
 
 import pytest
 import torch
@@ -64,18 +64,18 @@ def drawer(shape, read_patch, write_patch, dtype=torch.float64, spread=0.2, batc
     """
     channels, height, width = shape
     sizes = {"steps": 3, "hidden": 7, "latent": 4} | settings
+    sizes |= {"read_patch": read_patch, "write_patch": write_patch}
     with streams.seeded(0, "fast drawing"):
-        model = Draw(
-            height, width, channels, read_patch=read_patch, write_patch=write_patch, **sizes
-        ).to(dtype)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter += torch.randn_like(parameter) * spread
-        return (
-            model,
-            torch.rand(batch, *shape, dtype=dtype),
-            torch.randn(batch, sizes["steps"], sizes["latent"], dtype=dtype),
-        )
+        model = shaken(Draw(height, width, channels, **sizes).to(dtype), spread)
+        images = torch.rand(batch, *shape, dtype=dtype)
+        return model, images, torch.randn(batch, model.steps, model.latent, dtype=dtype)
+
+
+@torch.no_grad()
+def shaken(model: nn.Module, spread: float) -> nn.Module:
+    for parameter in model.parameters():
+        parameter += torch.randn_like(parameter) * spread
+    return model
 
 
 def parts_of(record) -> list[Tensor]:
@@ -100,13 +100,9 @@ def loss_of(record, images, parts=("logits", "latents")) -> Tensor:
 def outcome(forward, model, images, noise, parts=("logits", "latents")):
     """Return a drawing and the gradient of every parameter, zeros where there is none."""
     record = forward(images, noise)
-    gradients = torch.autograd.grad(
-        loss_of(record, images, parts),
-        list(model.parameters()),
-        allow_unused=True,
-        materialize_grads=True,
-    )
-    return parts_of(record), gradients
+    loss, weights = loss_of(record, images, parts), list(model.parameters())
+    missing = {"allow_unused": True, "materialize_grads": True}
+    return parts_of(record), torch.autograd.grad(loss, weights, **missing)
 
 
 def check_agree(model, images, noise, limit=1e-10, **options):
@@ -127,9 +123,8 @@ def test_drawings_and_gradients_equal_the_reference(
     check_agree(*drawer(shape, read_patch, write_patch, window_map=window_map))
     # In float32 with calmer weights: those above make some windows so sharp that rounding errors
     # grow in either version.
-    model, images, noise = drawer(
-        shape, read_patch, write_patch, window_map=window_map, spread=0.05
-    )
+    patches = (read_patch, write_patch)
+    model, images, noise = drawer(shape, *patches, window_map=window_map, spread=0.05)
     truth = outcome(model, model, images, noise)
     model, images, noise = model.float(), images.float(), noise.float()
     values, gradients = outcome(forward_for(model), model, images, noise)
@@ -242,10 +237,7 @@ def test_recomputed_steps_change_nothing(read_patch, write_patch, segment):
     """
     model, images, noise = drawer(SHAPES[1], read_patch, write_patch, steps=4, window_clip=1e-2)
     truth = outcome(model, model, images, noise)
-    for forward in (
-        forward_for(model, segment=segment),
-        functools.partial(model, segment=segment),
-    ):
+    for forward in (forward_for(model, segment=segment), partial(model, segment=segment)):
         ours = outcome(forward, model, images, noise)
         assert relative(ours[0], truth[0]) < 1e-10
         assert relative(ours[1], truth[1]) < 1e-10
@@ -260,7 +252,7 @@ def divide(batch: int, parts: int) -> list[slice]:
 @pytest.mark.parametrize("cores", [2, 3, 7])
 def test_shares_of_a_batch_add_up_to_the_whole(monkeypatch, cores):
     """Each core takes some images, and the clip still knows how many there are in all."""
-    shares = functools.partial(divide, parts=cores)
+    shares = partial(divide, parts=cores)
     monkeypatch.setattr(fast_draw, "shares", shares)
     monkeypatch.setattr(fast_glimpse, "shares", shares)
     check_agree(*drawer(SHAPES[1], 2, 5, batch=7, window_clip=1e-3))
@@ -289,16 +281,12 @@ def test_a_second_backward_pass_gives_the_same_bits():
 
 def test_wrong_shapes_are_named_as_by_the_reference():
     model, images, noise = drawer(SHAPES[0], 2, 5)
-    for wrong in (
-        (images, noise[:, :2]),
-        (images, noise[:, 0]),
-        (images[:, :, :7], noise),
-        (images[:2], noise),
-    ):
+    wrong = [(images, noise[:, :2]), (images, noise[:, 0]), (images[:, :, :7], noise)]
+    for inputs in (*wrong, (images[:2], noise)):
         with pytest.raises(ValueError) as ours:
-            forward_for(model)(*wrong)
+            forward_for(model)(*inputs)
         with pytest.raises(ValueError) as theirs:
-            model(*wrong)
+            model(*inputs)
         assert str(ours.value) == str(theirs.value)
     with pytest.raises(ValueError, match="bfloat16, got torch"):
         forward_for(model, torch.float16)
@@ -314,10 +302,7 @@ def classifier(window_map, shape, dtype=torch.float64, spread=0.2, patch=5, batc
     sizes = {"glimpses": 4, "hidden": 16, "channels": channels} | others
     with streams.seeded(0, "fast"):
         model = GlimpseClassifier(GaussianGlimpse(patch, window_map), **sizes).to(dtype)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter += torch.randn_like(parameter) * spread
-        return model, torch.rand(batch, channels, height, width, dtype=dtype)
+        return shaken(model, spread), torch.rand(batch, channels, height, width, dtype=dtype)
 
 
 def classifier_gradients(model, logits, every_step):
@@ -493,9 +478,7 @@ def test_a_model_with_a_part_of_its_own_runs_its_own_equations(name, training, t
     """In training and measuring, it computes what its own forward does, to the bit."""
     with streams.seeded(0, "own"):
         model, images = OTHERS[name]().train(training), torch.rand(4, 1, 30, 30)
-        with torch.no_grad():
-            for parameter in model.parameters():
-                parameter += torch.randn_like(parameter) * 0.2
+        shaken(model, 0.2)
         noise = torch.randn(4, model.steps, 4) if hasattr(model, "latent") else None
     inputs = (images,) if noise is None else (images, noise)
     assert not has_fast_path(model)
@@ -531,10 +514,9 @@ def test_bfloat16_reaches_every_model(name):
     """
     model = MODELS[name]().float()
     dtypes = []
+    exact = getattr(model, "to_window", None)
     for part in model.modules():
-        if isinstance(part, (nn.Linear, nn.Conv2d)) and part is not getattr(
-            model, "to_window", None
-        ):
+        if isinstance(part, (nn.Linear, nn.Conv2d)) and part is not exact:
             part.register_forward_hook(lambda module, inputs, output: dtypes.append(output.dtype))
     inputs = (torch.rand(6, model.steps, 4),) if hasattr(model, "latent") else ()
     for dtype in (BFLOAT16, torch.float32):

@@ -77,24 +77,21 @@ def test_a_path_inside_may_not_pass_a_link(tmp_path, outside):
     ("content", "reason"),
     [
         (None, "is missing"),
-        (b"{", "not valid JSON"),
-        (b"\xff\xfe", "not valid JSON"),
-        (b"[" * 100_000, "not valid JSON: it is nested too deeply"),
-        (b" " * ((16 << 20) + 1), "not valid JSON: it is larger than 16 MB"),
+        (b"{", "is not valid JSON"),
+        (b"\xff\xfe", "is not valid JSON"),
+        (b"[" * 100_000, "is not valid JSON: it is nested too deeply"),
+        (b" " * ((16 << 20) + 1), "is not valid JSON: it is larger than 16 MB"),
+        ("pipe", "cannot be read"),  # and not waited for
     ],
 )
 def test_json_that_cannot_be_read_names_its_file(tmp_path, content, reason):
     path = tmp_path / "one.json"
-    if content is not None:
+    if content == "pipe":
+        os.mkfifo(path)
+    elif content is not None:
         path.write_bytes(content)
-    with pytest.raises(Problem, match=rf"one\.json {reason}|one\.json is {reason}"):
+    with pytest.raises(Problem, match=rf"one\.json {reason}"):
         files.read_json(path)
-
-
-def test_a_pipe_is_not_waited_for(tmp_path):
-    os.mkfifo(tmp_path / "pipe.json")
-    with pytest.raises(Problem, match=r"pipe\.json cannot be read"):
-        files.read_json(tmp_path / "pipe.json")
 
 
 def test_a_hash_covers_every_field(tmp_path):

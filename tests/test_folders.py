@@ -35,24 +35,33 @@ def photos(tmp_path):
     return folder
 
 
+def chunk(kind, data):
+    """Return a chunk of a PNG file."""
+    checksum = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + checksum
+
+
 def colours(*numbers):
     """The images with these numbers, as bytes."""
     return [first_channels(noise(8, 8, 3, seed=number)).tobytes() for number in numbers]
 
 
-def folder(tmp_path, place, said=None, size=8, broken="stop", data_seed=0, **options):
+def folder(tmp_path, place, said=None, **options):
     """Load a folder for a generator, or with ``pixels=None`` for a classifier."""
-    options = {"pixels": "auto"} | options
-    if options["pixels"] is None:
-        del options["pixels"]
-    settings = {"images": str(place), "size": size, "broken": broken, "data_seed": data_seed}
-    return load(tmp_path, "folder", said, **(settings | options))
+    settings = {"images": str(place), "size": 8, "broken": "stop", "data_seed": 0, "pixels": "auto"}
+    if (settings := settings | options)["pixels"] is None:
+        del settings["pixels"]
+    return load(tmp_path, "folder", said, **settings)
 
 
 def rows(dataset):
     """All images of all parts, as bytes."""
     parts = dataset.train.part, dataset.validation, dataset.test
     return [bytes(image.numpy()) for part in parts for image in part.images]
+
+
+def sizes(dataset):
+    return len(dataset.train), len(dataset.validation), len(dataset.test)
 
 
 # ---- Parts
@@ -64,12 +73,10 @@ def test_a_folder_in_parts_that_share_nothing(photos, tmp_path):
     assert told == [(n, 20) for n in range(1, 21)]
     assert dataset.name == "folder-my-photos-8x8" and dataset.source == "folder"
     assert dataset.size == (3, 8, 8) and not dataset.binary
-    parts = dataset.train, dataset.validation, dataset.test
-    assert tuple(map(len, parts)) == (16, 2, 2)
+    assert sizes(dataset) == (16, 2, 2)
     assert sorted(rows(dataset)) == sorted(colours(*range(20)))
     assert "20 colour images of the folder 'my-photos'" in dataset.rule
     assert str(tmp_path) not in dataset.rule
-    assert rows(folder(tmp_path, photos)) == rows(dataset)
     other = folder(tmp_path, photos, data_seed=1)
     assert rows(other) != rows(dataset) and sorted(rows(other)) == sorted(rows(dataset))
     assert other.name.endswith("-seed1")
@@ -78,8 +85,8 @@ def test_a_folder_in_parts_that_share_nothing(photos, tmp_path):
 def test_parts_do_not_depend_on_the_place_or_on_the_system(photos, tmp_path, monkeypatch):
     here = rows(folder(tmp_path, photos))
     photos.rename(moved := tmp_path / "moved")
-    scan = os.scandir
-    monkeypatch.setattr(os, "scandir", lambda path: reversed(list(scan(path))))
+    names = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda path: names(path)[::-1])
     assert rows(folder(tmp_path, moved)) == here
 
 
@@ -90,8 +97,7 @@ def test_train_and_test_folders_are_the_parts(photos, tmp_path):
     said = []
     dataset = folder(tmp_path, photos, said)
     assert len(said) == 1 and "1 images elsewhere" in said[0]
-    parts = dataset.train, dataset.validation, dataset.test
-    assert tuple(map(len, parts)) == (9, 1, 10)
+    assert sizes(dataset) == (9, 1, 10)
     test = sorted(bytes(image.numpy()) for image in dataset.test.images)
     assert test == sorted(colours(*range(1, 20, 2)))
     for path in list((photos / "train").iterdir())[1:]:
@@ -100,15 +106,15 @@ def test_train_and_test_folders_are_the_parts(photos, tmp_path):
         folder(tmp_path, photos, [])
 
 
-@pytest.mark.parametrize("change", ["replace", "add", "remove"])
-def test_the_fingerprint_notices_a_changed_folder(photos, tmp_path, change):
-    before = folder(tmp_path, photos).fingerprint
-    assert folder(tmp_path, photos).fingerprint == before
-    path = photos / "a" / ("00.png" if change != "add" else "new.png")
-    path.unlink(missing_ok=True)
-    if change != "remove":
-        save(path, noise(8, 8, 3, seed=99))
-    assert folder(tmp_path, photos).fingerprint != before
+def test_the_fingerprint_notices_a_changed_folder(photos, tmp_path):
+    fingerprints = [folder(tmp_path, photos).fingerprint for _ in range(2)]
+    assert fingerprints[0] == fingerprints[1]
+    for name in ("00.png", "new.png"):  # replaced, added
+        save(photos / "a" / name, noise(8, 8, 3, seed=99))
+        fingerprints.append(folder(tmp_path, photos).fingerprint)
+    (photos / "a" / "00.png").unlink()
+    fingerprints.append(folder(tmp_path, photos).fingerprint)
+    assert len(set(fingerprints)) == 4
 
 
 # ---- Classes
@@ -183,10 +189,6 @@ def broken_files(place):
     whole = save(place / "whole.jpg", noise(64, 64, 3)).read_bytes()
     (place / "whole.jpg").unlink()
 
-    def chunk(kind, data):
-        checksum = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + checksum
-
     def png(width, height, data):
         header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
         return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + data
@@ -235,13 +237,12 @@ def test_what_cannot_be_used_stops_or_is_skipped(photos, tmp_path):
 def test_grey_images_of_every_kind_are_one_channel(tmp_path):
     place, pixels = tmp_path / "grey", noise(8, 8)
     opaque = Image.fromarray(np.full_like(pixels, 255))
-    save(place / "l.png", pixels)
-    save(place / "i16.png", pixels.astype(np.uint16) * 257)
-    save(place / "i16.tif", pixels.astype(np.uint16) * 257)
+    for name in ("l.png", "l.bmp", "l.pgm"):
+        save(place / name, pixels)
+    for name in ("i16.png", "i16.tif"):
+        save(place / name, pixels.astype(np.uint16) * 257)
     save(place / "la.png", Image.merge("LA", [Image.fromarray(pixels), opaque]))
     save(place / "bits.png", Image.fromarray(pixels > 127))
-    save(place / "l.bmp", pixels)
-    save(place / "l.pgm", pixels)
     save(place / "l.webp", np.stack([pixels] * 3, 2), lossless=True)  # knows colour only
     said = []
     dataset = folder(tmp_path, place, said, broken="skip")
@@ -253,13 +254,8 @@ def test_grey_images_of_every_kind_are_one_channel(tmp_path):
     for rule in ("threshold", "dynamic"):
         dataset = folder(tmp_path, place, pixels=rule)
         assert dataset.binary and dataset.name == f"folder-grey-8x8-{rule}"
-        shown = dataset.train.batch(0, 9).images.unique().tolist()
-        assert set(shown) <= {0, 255} and set(dataset.test.images.unique().tolist()) <= {0, 255}
-
-
-def test_colour_cannot_be_binarised(photos, tmp_path):
-    with pytest.raises(Problem, match="in colour, and --pixels fixed"):
-        folder(tmp_path, photos, pixels="fixed")
+        shown = dataset.train.batch(0, 9).images
+        assert not (shown % 255).any() and not (dataset.test.images % 255).any()
 
 
 def test_colour_of_every_kind_is_three_channels_on_black_and_upright(tmp_path):
@@ -268,10 +264,9 @@ def test_colour_of_every_kind_is_three_channels_on_black_and_upright(tmp_path):
     alpha[:4] = 0
     on_black = pixels.copy()
     on_black[:4] = 0
-    save(place / "a.png", pixels)
+    for name in ("a.png", "a.tiff", "a.ppm"):
+        save(place / name, pixels)
     save(place / "alpha.png", np.concatenate([pixels, alpha[:, :, None]], 2))
-    save(place / "a.tiff", pixels)
-    save(place / "a.ppm", pixels)
     few = Image.fromarray(pixels).quantize(4)
     palette = np.asarray(few.convert("RGB"))
     save(place / "palette.gif", few)
@@ -283,6 +278,8 @@ def test_colour_of_every_kind_is_three_channels_on_black_and_upright(tmp_path):
     assert sorted(rows(dataset)) == sorted(first_channels(image).tobytes() for image in expected)
     save(place / "cmyk.jpg", Image.new("CMYK", (8, 8), (0, 255, 255, 0)))
     assert len(rows(folder(tmp_path, place))) == 7
+    with pytest.raises(Problem, match="in colour, and --pixels fixed"):
+        folder(tmp_path, place, pixels="fixed")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -301,22 +298,16 @@ def test_images_are_turned_upright(tmp_path, orientation):
     }[orientation]
     exif[0x0112] = orientation
     exif[0x011A] = 72.0  # a resolution
-    content = save(tmp_path / "x.png", np.ascontiguousarray(stored), exif=exif).read_bytes()
-    assert np.array_equal(image_files.read(tmp_path / "x.png"), first_channels(pixels))
+    path = save(tmp_path / "x.png", np.ascontiguousarray(stored), exif=exif)
+    assert np.array_equal(image_files.read(path), first_channels(pixels))
     # A resolution of 72 / 0, as some cameras write, is no reason to leave the image lying.
-    rational = struct.pack("<II", 72, 1)
-    start = content.index(rational) if rational in content else None
-    byte_order = "<" if start is not None else ">"
-    odd = content.replace(
-        struct.pack(f"{byte_order}II", 72, 1), struct.pack(f"{byte_order}II", 72, 0)
-    )
-    assert odd != content
-    kind = odd.index(b"eXIf")
-    length = int.from_bytes(odd[kind - 4 : kind], "big")
-    checksum = zlib.crc32(odd[kind : kind + 4 + length])
-    end = kind + 4 + length
-    (tmp_path / "x.png").write_bytes(odd[:end] + struct.pack(">I", checksum) + odd[end + 4 :])
-    assert np.array_equal(image_files.read(tmp_path / "x.png"), first_channels(pixels))
+    data = exif.tobytes().removeprefix(b"Exif\0\0")
+    odd = data.replace(struct.pack("<II", 72, 1), struct.pack("<II", 72, 0))
+    odd = odd.replace(struct.pack(">II", 72, 1), struct.pack(">II", 72, 0))
+    content = path.read_bytes()
+    assert odd != data and chunk(b"eXIf", data) in content
+    path.write_bytes(content.replace(chunk(b"eXIf", data), chunk(b"eXIf", odd)))
+    assert np.array_equal(image_files.read(path), first_channels(pixels))
 
 
 def test_suffixes_are_those_of_formats_that_are_read():
@@ -368,26 +359,21 @@ def test_folders_that_cannot_serve(photos, tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_bytes(b"")
     save(tmp_path / "one" / "x.png", noise(8, 8))
-    for name, text in (
-        ("none", "is missing"),
-        ("file", "not a folder"),
-        ("empty", "holds no images"),
-        ("one", "1 usable"),
-    ):
+    reasons = {
+        "none": "is missing",
+        "file": "not a folder",
+        "empty": "holds no images",
+        "one": "0 usable images to train on and 1 to test on",
+    }
+    for name, text in reasons.items():
         with pytest.raises(Problem, match=text):
             folder(tmp_path, tmp_path / name)
-    for options, text in (
-        ({"size": 0}, "--size"),
-        ({"size": 5_000}, "1..1024"),
-        ({"broken": "maybe"}, "--broken"),
-        ({"images": None}, "--images DIR"),
-    ):
-        with pytest.raises(Problem, match=text):
-            folder(tmp_path, photos, **options)
+    with pytest.raises(Problem, match="--images DIR"):
+        folder(tmp_path, photos, images=None)
 
     def refuse(path):
         raise PermissionError(13, "Permission denied", str(path))
 
-    monkeypatch.setattr(os, "scandir", refuse)
+    monkeypatch.setattr(os, "listdir", refuse)
     with pytest.raises(Problem, match="cannot be read"):
         folder(tmp_path, photos)

@@ -96,18 +96,14 @@ def test_corners_of_grids_and_maps_are_where_they_read():
     where = attention.window(numbers, 20, 30, 4)
     across = attention.filter_centres(where.centre_x, where.stride, 4)[0] - 1
     down = attention.filter_centres(where.centre_y, where.stride, 4)[0] - 1
-    corners = GaussianGlimpse(4).corners(where, 20, 30)[0].tolist()
     (left, right), (top, bottom) = across[[0, -1]].tolist(), down[[0, -1]].tolist()
     twin = [[left, top], [right, top], [right, bottom], [left, bottom]]
-    for ours, theirs in zip(corners, twin, strict=True):
-        assert ours == pytest.approx(theirs)
+    corners = GaussianGlimpse(4).corners(where, 20, 30)[0]
+    torch.testing.assert_close(corners, torch.tensor(twin, dtype=torch.float64))
 
     theta = torch.tensor([[[0.4, 0.0, -0.2], [0.0, 0.5, 0.1]]])
-    corners = AffineGlimpse(4).corners(Transform(theta), 20, 30)[0].tolist()
-    (left, top), (right, bottom) = [5.5, 5.5], [17.5, 15.5]
-    twin = [[left, top], [right, top], [right, bottom], [left, bottom]]
-    for ours, theirs in zip(corners, twin, strict=True):
-        assert ours == pytest.approx(theirs)
+    twin = torch.tensor([[5.5, 5.5], [17.5, 5.5], [17.5, 15.5], [5.5, 15.5]])
+    torch.testing.assert_close(AffineGlimpse(4).corners(Transform(theta), 20, 30)[0], twin)
     images = torch.zeros(1, 1, 20, 30)
     images[..., 6:16, 6:18] = 1  # all pixels whose centres lie inside
     assert spatial.affine_read(images, theta, 4).min() == 1
@@ -116,15 +112,11 @@ def test_corners_of_grids_and_maps_are_where_they_read():
 def test_corners_of_a_hard_glimpse_enclose_each_scale():
     glimpse = HardGlimpse(2, scales=3, hidden=4)
     place = torch.tensor([[0.1, -0.2]])
-    where = glimpse.choose(
-        torch.atanh(place), View(torch.zeros(1, 1, 30, 40), torch.zeros(1, 4), 0, None)
-    )
+    view = View(torch.zeros(1, 1, 30, 40), torch.zeros(1, 4), 0, None)
+    where = glimpse.choose(torch.atanh(place), view)
     for scale in range(3):
         corners = glimpse.corners(where, 30, 40, scale)[0]
-        (left, top), (right, bottom) = (
-            (corners[0] + 0.5).int().tolist(),
-            (corners[2] + 0.5).int().tolist(),
-        )
+        (left, top), (right, bottom) = (corners[[0, 2]] + 0.5).int().tolist()
         assert right - left == bottom - top == 2 << scale
         images = torch.zeros(1, 1, 30, 40)
         images[..., top:bottom, left:right] = 1
@@ -276,9 +268,8 @@ def test_the_added_loss_trains_places_and_baseline_but_not_the_answer(hard):
     loss = hard.added_loss(record, labels)
     where, reward = record.windows, (record.logits[:, -1].argmax(-1) == labels).float()
     surprise = (where.baseline - reward[:, None]).square().mean()
-    torch.testing.assert_close(
-        loss, 0.1 * reinforce(where.log_probability, reward, where.baseline) + surprise
-    )
+    places = reinforce(where.log_probability, reward, where.baseline)
+    torch.testing.assert_close(loss, 0.1 * places + surprise)
     loss.backward()
     gradients = {name: parameter.grad for name, parameter in hard.named_parameters()}
     assert gradients["classify.weight"] is None

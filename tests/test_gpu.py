@@ -34,7 +34,7 @@ def test_data_have_the_same_bytes(digits):
     part = Dataset.from_arrays("some", *[(digits.images, digits.labels)] * 3).test
     for train in (
         FreshScenes(digits, SCENE, 1),
-        FreshScenes(digits, PAIR, 0, rule="fixed", labelled=False),
+        FreshScenes(digits, PAIR, 0, rule="fixed"),
         Shuffled(part, 0, dynamic=True),
     ):
         ours, theirs = train.to(GPU).batch(100, 64), train.batch(100, 64)

@@ -11,59 +11,24 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import commands
 import pytest
-import torch
-from click.testing import CliRunner, Result
+from commands import drawbench, succeeded
+from conftest import NO_FIGURES
 
-from drawbench import files, runs
+from drawbench import runs
 from drawbench.cli import cli
-from drawbench.tasks import task as lifecycle
 
-MAIN = [sys.executable, "-c", "from drawbench.cli import main; main()"]
 STEPS = 600  # enough to be caught in the middle, also on a fast machine
-
-
-def classify(steps: int, evaluate_every: int, checkpoint_every: int) -> list[str]:
-    """Return the command of a training of a second or two."""
-    sizes = {
-        "canvas": 28,
-        "clutter": 1,
-        "glimpses": 2,
-        "patch": 4,
-        "hidden": 8,
-        "batch": 16,
-        "threads": 1,
-    }
-    lengths = {
-        "steps": steps,
-        "evaluate-every": evaluate_every,
-        "checkpoint-every": checkpoint_every,
-    }
-    words = {"source": "digits", "run": "one", **sizes, **lengths}
-    return ["classify", *(f"--{name}={value}" for name, value in words.items())]
-
-
-LONG = classify(STEPS, 70, 15)
-SHORT = classify(6, 4, 3)
+LENGTHS = {"run": "one", "steps": STEPS, "evaluate_every": 70, "checkpoint_every": 15}
+LONG = ["classify", *commands.tiny(**LENGTHS)]
+SHORT = ["classify", *commands.tiny(run="one", steps=6, evaluate_every=4, checkpoint_every=3)]
 RUN = Path("results/runs/one")  # below the working directory of a test
-
-
-def inside(*words) -> Result:
-    """Run the command inside this process, which saves the seconds that torch takes to load."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["drawbench", *words])  # recorded in result.json
-        return CliRunner().invoke(cli, [*words], prog_name="drawbench")
-
-
-def succeeded(result: Result) -> Result:
-    assert result.exit_code == 0, result.output + repr(result.exception)
-    return result
 
 
 class Process:
@@ -71,7 +36,7 @@ class Process:
 
     def __init__(self, *words: str):
         self.process = subprocess.Popen(
-            [*MAIN, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [*commands.MAIN, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
 
     def wait_for(self, happened, seconds: float = 120) -> None:
@@ -112,55 +77,47 @@ def checkpoint_step() -> int:
 
 def same_run(left: Path, right: Path) -> None:
     """Check that two run folders hold the same training and the same result, to the bit."""
+    commands.same_run(left, right)
     for name in (runs.BEST, runs.LAST):
-        (tensors, facts), (expected, expected_facts) = (
-            runs.load_checkpoint(folder / name) for folder in (left, right)
-        )
-        assert tensors.keys() == expected.keys()
-        assert all(torch.equal(tensors[key], expected[key]) for key in expected), name
-        assert {**facts, "seconds": 0} == {**expected_facts, "seconds": 0}
-    assert (left / "metrics.csv").read_bytes() == (right / "metrics.csv").read_bytes()
-    results = [
-        {**files.read_hashed(folder / "result.json"), "train_seconds": 0}
-        for folder in (left, right)
-    ]
-    assert results[0] == results[1]
-    assert not [
-        path.name for path in left.iterdir() if path.name.startswith(".") and path.name != ".lock"
-    ]
+        facts, expected = (runs.load_checkpoint(folder / name)[1] for folder in (left, right))
+        assert {**facts, "seconds": 0} == {**expected, "seconds": 0}
+    assert not [path for path in left.glob(".*") if path.name != ".lock"]
 
 
-@pytest.fixture(scope="module")
-def datasets(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("datasets")
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, datasets, monkeypatch):
-    """An empty working directory, for equal commands; no figures, which say nothing here."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DRAWBENCH_CLASSIFY_DATASETS", str(datasets))
-    monkeypatch.setenv("DRAWBENCH_RESUME_DATASETS", str(datasets))
-    monkeypatch.setattr(lifecycle, "draw", lambda *_: [])
-
-
-def uninterrupted(folder: Path, datasets: Path, words: list[str]) -> Path:
+@contextmanager
+def working_in(folder: Path, datasets: Path) -> Iterator[None]:
+    """Work in a folder, for equal commands; draw no figures, which say nothing here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("DRAWBENCH_CLASSIFY_DATASETS", str(datasets))
-        patch.setattr(lifecycle, "draw", lambda *_: [])
-        succeeded(inside(*words))
-    return folder / RUN
+        patch.setenv("DRAWBENCH_RESUME_DATASETS", str(datasets))
+        patch.setattr(*NO_FIGURES)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, datasets):
+    with working_in(tmp_path, datasets):
+        yield
 
 
 @pytest.fixture(scope="module")
 def long_run(tmp_path_factory, datasets) -> Path:
-    return uninterrupted(tmp_path_factory.mktemp("long"), datasets, LONG)
+    with working_in(folder := tmp_path_factory.mktemp("long"), datasets):
+        succeeded(drawbench(*LONG))
+    return folder / RUN
 
 
 @pytest.fixture(scope="module")
-def short_run(tmp_path_factory, datasets) -> Path:
-    return uninterrupted(tmp_path_factory.mktemp("short"), datasets, SHORT)
+def short_run(tmp_path_factory, datasets, classified) -> tuple[Path, list[str]]:
+    """Return a run, and the names of the files that it puts in place, in order.
+
+    ``classified`` has made the data set before.
+    """
+    folder = tmp_path_factory.mktemp("short")
+    with working_in(folder, datasets), killed_at(0, False) as names:
+        succeeded(drawbench(*SHORT))
+    return folder / RUN, names
 
 
 # ----------------------------------------------------------------------------------- real processes
@@ -174,9 +131,7 @@ def interrupted(words: list[str], number: int, status: int) -> None:
         if number == signal.SIGTERM:  # a second process is refused while the first works
             process.process.send_signal(signal.SIGSTOP)  # or it might end before the second asks
             for other in (["resume", str(RUN)], [*LONG, "--force"]):
-                refused = inside(*other)
-                assert (refused.exit_code, refused.stdout) == (1, "")
-                assert "another process" in refused.stderr
+                commands.failed(drawbench(*other), "another process")
         returned, out, err = process.stop(number)
     assert returned == status, err
     assert out == ""
@@ -190,7 +145,7 @@ def interrupted(words: list[str], number: int, status: int) -> None:
 def test_signals_save_and_name_the_command_that_resumes(long_run):
     interrupted(LONG, signal.SIGINT, 130)
     interrupted(["resume", str(RUN), "--json"], signal.SIGTERM, 143)
-    result = json.loads(succeeded(inside("resume", str(RUN), "--json")).stdout)
+    result = json.loads(succeeded(drawbench("resume", str(RUN), "--json")).stdout)
     assert result["steps"] == STEPS
     same_run(RUN, long_run)
 
@@ -210,7 +165,7 @@ def test_a_run_killed_again_and_again_is_bit_identical(long_run):
     killed_again_and_again(LONG, 2, random.Random())  # other instants each time, on purpose
     assert not (RUN / "result.json").exists()
     assert (RUN / ".lock").exists()  # left by a dead process, and no obstacle
-    succeeded(inside("resume", str(RUN)))
+    succeeded(drawbench("resume", str(RUN)))
     same_run(RUN, long_run)
 
 
@@ -239,10 +194,10 @@ def test_a_signal_at_any_time_leaves_a_folder_that_can_be_used(delay, number):
             (0, 128 + number) if (RUN / "result.json").exists() else (128 + number, -number)
         ), err
         assert "Traceback" not in err
-        succeeded(inside("resume", str(RUN)))
+        succeeded(drawbench("resume", str(RUN)))
     else:  # before our first line runs, Python itself answers
         assert returned in (128 + number, -number, 1), err
-        succeeded(inside(*SHORT))
+        succeeded(drawbench(*SHORT))
 
 
 # ------------------------------------------------------------------ cut off at every file it writes
@@ -276,40 +231,26 @@ def run_until_killed(words: list[str], nth: int, before: bool) -> None:
         cli.main(words, prog_name="drawbench", standalone_mode=False)
 
 
-@pytest.fixture(scope="module")
-def writes(short_run, datasets, tmp_path_factory) -> list[str]:
-    """Return the names of the files that the short run puts in place, in order."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(tmp_path_factory.mktemp("counted"))
-        patch.setenv("DRAWBENCH_CLASSIFY_DATASETS", str(datasets))
-        patch.setattr(lifecycle, "draw", lambda *_: [])
-        with killed_at(0, False) as names:
-            succeeded(inside(*SHORT))
-        return names
-
-
 @pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
-def test_a_run_cut_off_at_any_file_is_bit_identical(short_run, writes, before, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["drawbench", *SHORT])
-    assert {
-        "config.json",
-        "environment.json",
-        runs.BEST,
-        runs.LAST,
-        runs.PREVIOUS,
-        "metrics.csv",
-        "result.json",
-    } <= set(writes)
+def test_a_run_cut_off_at_any_file_is_bit_identical(short_run, before):
+    expected, writes = short_run
+    assert (
+        {*runs.FILES}
+        >= {*writes}
+        >= {
+            *("config.json", "environment.json", "metrics.csv", runs.RESULT),
+            *(runs.BEST, runs.LAST, runs.PREVIOUS),
+        }
+    )
     for nth in range(1, len(writes) + 1):
         shutil.rmtree("results", ignore_errors=True)
         run_until_killed(SHORT, nth, before)
         if (RUN / "config.json").exists():
-            succeeded(inside("resume", str(RUN)))
+            succeeded(drawbench("resume", str(RUN)))
         else:  # it died before there was a run: nothing to resume, and no obstacle to a new start
-            refused = inside("resume", str(RUN))
-            assert (refused.exit_code, "not a run folder" in refused.stderr) == (1, True)
-            succeeded(inside(*SHORT))
-        same_run(RUN, short_run)
+            commands.failed(drawbench("resume", str(RUN)), "not a run folder")
+            succeeded(drawbench(*SHORT))
+        same_run(RUN, expected)
 
 
 def run_until_second_save(writes: list[str]) -> None:
@@ -318,11 +259,9 @@ def run_until_second_save(writes: list[str]) -> None:
     assert 0 < checkpoint_step() < 6
 
 
-def test_a_resume_from_a_damaged_state_that_is_cut_off_loses_nothing_more(
-    short_run, writes, monkeypatch
-):
+def test_a_resume_from_a_damaged_state_that_is_cut_off_loses_nothing_more(short_run):
     """The damaged state must not replace the sound one before it: one is sound at any moment."""
-    monkeypatch.setattr(sys, "argv", ["drawbench", *SHORT])
+    expected, writes = short_run
     run_until_second_save(writes)
     (RUN / runs.LAST).write_bytes(b"rubbish")
     shutil.copytree("results", "broken")
@@ -330,33 +269,32 @@ def test_a_resume_from_a_damaged_state_that_is_cut_off_loses_nothing_more(
         shutil.rmtree("results")
         shutil.copytree("broken", "results")
         run_until_killed(["resume", str(RUN)], nth, False)
-        succeeded(inside("resume", str(RUN)))
-        same_run(RUN, short_run)
+        succeeded(drawbench("resume", str(RUN)))
+        same_run(RUN, expected)
 
 
 @pytest.mark.parametrize("lost", [(), (runs.LAST,), (runs.LAST, runs.PREVIOUS)])
 def test_resuming_a_finished_run_changes_nothing(short_run, lost):
     """Without states, as in an exported copy, it must not be trained from scratch."""
-    shutil.copytree(short_run, RUN)
+    shutil.copytree(short_run[0], RUN)
     for name in lost:
         (RUN / name).unlink()
     before = {path.name: path.read_bytes() for path in RUN.glob("*.*")}
     for _ in range(2):
-        assert "test error %" in succeeded(inside("resume", str(RUN))).stdout
+        assert "test error %" in succeeded(drawbench("resume", str(RUN))).stdout
     assert before == {path.name: path.read_bytes() for path in RUN.glob("*.*")}
 
 
-def test_a_run_moved_elsewhere_can_be_resumed(short_run, writes, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["drawbench", *SHORT])
+def test_a_run_moved_elsewhere_can_be_resumed(short_run):
+    expected, writes = short_run
     run_until_second_save(writes)
     Path("results").rename("archive")
-    succeeded(inside("resume", "archive/runs/one"))
-    same_run(Path("archive/runs/one"), short_run)
+    succeeded(drawbench("resume", "archive/runs/one"))
+    same_run(Path("archive/runs/one"), expected)
 
 
-def test_a_strangers_run_leads_no_command_out_of_its_folder(writes, monkeypatch, datasets):
-    monkeypatch.setattr(sys, "argv", ["drawbench", *SHORT])
-    run_until_second_save(writes)
+def test_a_strangers_run_leads_no_command_out_of_its_folder(short_run, datasets):
+    run_until_second_save(short_run[1])
     outside = Path("outside")
     outside.mkdir()
     (outside / "thesis.tex").write_text("years of work")
@@ -367,12 +305,11 @@ def test_a_strangers_run_leads_no_command_out_of_its_folder(writes, monkeypatch,
     for folder in ("figures", "tensorboard"):
         shutil.rmtree(RUN / folder, ignore_errors=True)
         (RUN / folder).symlink_to(outside.absolute())
-        refused = inside("resume", str(RUN), "--tensorboard")
-        assert refused.exit_code == 1 and f"{folder} is a link" in refused.stderr
+        commands.failed(drawbench("resume", str(RUN), "--tensorboard"), f"{folder} is a link")
         (RUN / folder).unlink()
-    succeeded(inside("resume", str(RUN)))
+    succeeded(drawbench("resume", str(RUN)))
     words = ["evaluate", str(RUN), "--datasets", str(datasets), "--clutter", "0", "--glimpses", "1"]
-    succeeded(inside(*words))
+    succeeded(drawbench(*words))
     assert [(path.name, path.read_text()) for path in outside.iterdir()] == [
         ("thesis.tex", "years of work")
     ]

@@ -17,23 +17,15 @@ from drawbench.models.glimpse import GlimpseClassifier
 from drawbench.models.vae import VAE
 
 GLIMPSING = ("draw", "eye", "affine", "random", "fixed", "ram")
-ARGUMENTS = {
-    "glimpses": 3,
-    "patch": 4,
-    "hidden": 32,
-    "window_map": "bounded",
-    "window_clip": 10.0,
-    "scales": 2,
-    "deviation": 0.15,
-    "reinforce": 0.1,
-}
+SIZES = {"glimpses": 3, "patch": 4, "hidden": 32}
+WINDOW = {"window_clip": 10.0, "window_map": "bounded"}
+RAM = {"scales": 2, "deviation": 0.15, "reinforce": 0.1}
+ARGUMENTS = SIZES | WINDOW | RAM
 TAKES = {
-    **dict.fromkeys(
-        ("draw", "eye", "affine"), ("glimpses", "patch", "hidden", "window_map", "window_clip")
-    ),
-    "random": ("glimpses", "patch", "hidden", "window_clip"),
-    "fixed": ("glimpses", "patch", "hidden"),
-    "ram": ("glimpses", "patch", "hidden", "scales", "deviation", "reinforce"),
+    **dict.fromkeys(("draw", "eye", "affine"), (*SIZES, *WINDOW)),
+    "random": (*SIZES, "window_clip"),
+    "fixed": (*SIZES,),
+    "ram": (*SIZES, *RAM),
     "stn": ("patch", "hidden"),
     "fc": ("hidden",),
     "conv2": ("hidden",),

@@ -5,13 +5,15 @@ not reach; shares of a batch.
 import math
 import os
 import threading
+from functools import partial
 
 import pytest
 import torch
+from torch import Tensor
 
 from drawbench import streams
 from drawbench.fast import native
-from drawbench.fast.native import build
+from drawbench.fast.native import build, shards
 
 needs_kernels = pytest.mark.skipif(
     native.kernels() is None, reason=f"no kernels: {native.why_no_kernels()}"
@@ -86,6 +88,14 @@ def test_without_a_cache_they_are_compiled_for_this_process_alone(
     assert str(temporary / "missing") in native.why_no_kernels()
 
 
+def step(kernels, sums: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return gates, cell and state after one step of an LSTM."""
+    gates, (after, squashed, hidden) = torch.empty_like(sums), cell.new_empty(3, *cell.shape)
+    at = [tensor.data_ptr() for tensor in (sums, gates, cell, after, squashed, hidden)]
+    kernels.lstm_forward(*cell.shape, 0, at[0], 0, *at[1:], cell.shape[1], 0, 0)
+    return gates, after, hidden
+
+
 @needs_kernels
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.float64, 1e-13)])
 def test_gates_against_a_cell_of_torch(dtype, tolerance):
@@ -96,33 +106,22 @@ def test_gates_against_a_cell_of_torch(dtype, tolerance):
         cell = torch.randn(batch, units, dtype=dtype, generator=draw)
         enter, keep, candidate, leave = sums.chunk(4, 1)
         truth = keep.sigmoid() * cell + enter.sigmoid() * candidate.tanh()
-        gates, after, squashed, hidden = (
-            torch.empty_like(sums),
-            *(torch.empty_like(cell) for _ in range(3)),
-        )
-        at = [tensor.data_ptr() for tensor in (sums, gates, cell, after, squashed, hidden)]
-        kernels.lstm_forward(batch, units, 0, at[0], 0, *at[1:], units, 0, 0)
-        torch.testing.assert_close(after, truth, rtol=tolerance, atol=tolerance)
-        torch.testing.assert_close(
-            hidden, leave.sigmoid() * truth.tanh(), rtol=tolerance, atol=tolerance
-        )
+        _, after, hidden = step(kernels, sums, cell)
+        close = partial(torch.testing.assert_close, rtol=tolerance, atol=tolerance)
+        close(after, truth)
+        close(hidden, leave.sigmoid() * truth.tanh())
 
 
 @needs_kernels
 def test_bfloat16_is_rounded_to_the_nearest_as_torch_does():
     kernels, draw = native.kernels(), streams.stream(0, "rounding")
-    values = torch.cat(
-        [
-            torch.randn(1, 1000, generator=draw),
-            torch.tensor([[1 + 2**-8, 1 + 3 * 2**-8, 0.0, -0.0]]),
-        ],
-        1,
-    )
+    ties = torch.tensor([[1 + 2**-8, 1 + 3 * 2**-8, 0.0, -0.0]])
+    values = torch.cat([torch.randn(1, 1000, generator=draw), ties], 1)
     packed = torch.empty(values.shape, dtype=torch.bfloat16)
-    lines = native.padded_lines(values)
+    lines = build.padded_lines(values)
     kernels.canvas_pack(1, 1, values.shape[1], lines.data_ptr(), 1, packed.data_ptr())
     assert torch.equal(packed, values.bfloat16())  # ties to even among them
-    back = native.padded_lines(torch.zeros_like(values))
+    back = build.padded_lines(torch.zeros_like(values))
     kernels.canvas_add(1, 1, values.shape[1], packed.data_ptr(), 1, back.data_ptr())
     assert torch.equal(back[:, : values.shape[1]], packed.float())
 
@@ -130,19 +129,15 @@ def test_bfloat16_is_rounded_to_the_nearest_as_torch_does():
 @needs_kernels
 def test_not_a_number_stays_one():
     """A kernel that swallowed it would hide a broken training."""
-    kernels = native.kernels()
-    sums, cell = torch.full((1, 4), math.nan), torch.zeros(1, 1)
-    gates, after, squashed, hidden = torch.empty(1, 4), *(torch.empty(1, 1) for _ in range(3))
-    at = [tensor.data_ptr() for tensor in (sums, gates, cell, after, squashed, hidden)]
-    kernels.lstm_forward(1, 1, 0, at[0], 0, *at[1:], 1, 0, 0)
-    assert all(tensor.isnan().all() for tensor in (gates, after, hidden))
+    after = step(native.kernels(), torch.full((1, 4), math.nan), torch.zeros(1, 1))
+    assert all(tensor.isnan().all() for tensor in after)
 
 
 def test_shares_are_nearly_equal_and_not_too_small():
-    assert native.shares(100, 2) == [slice(0, 50), slice(50, 100)]
-    assert native.shares(100, 3) == [slice(0, 33), slice(33, 66), slice(66, 100)]
-    assert native.shares(10, 4) == [slice(0, 10)]
-    assert native.shares(1, 1) == [slice(0, 1)]
+    assert shards.shares(100, 2) == [slice(0, 50), slice(50, 100)]
+    assert shards.shares(100, 3) == [slice(0, 33), slice(33, 66), slice(66, 100)]
+    assert shards.shares(10, 4) == [slice(0, 10)]
+    assert shards.shares(1, 1) == [slice(0, 1)]
 
 
 def test_jobs_run_at_the_same_time_and_keep_their_order():
@@ -154,10 +149,9 @@ def test_jobs_run_at_the_same_time_and_keep_their_order():
         return number, torch.get_num_threads(), (weight * number).requires_grad
 
     with torch.no_grad():
-        assert native.in_parallel([lambda number=number: job(number) for number in range(3)]) == [
-            (n, 1, False) for n in range(3)
-        ]
+        answers = shards.in_parallel([partial(job, number) for number in range(3)])
+    assert answers == [(n, 1, False) for n in range(3)]
     assert torch.get_num_threads() == threads
     with pytest.raises(ZeroDivisionError):
-        native.in_parallel([lambda: 1, lambda: 1 // 0])
+        shards.in_parallel([lambda: 1, lambda: 1 // 0])
     assert torch.get_num_threads() == threads

@@ -1,22 +1,21 @@
 """Paired comparison: exact values, laws, and what cannot be compared."""
 
 import itertools
-import json
 import math
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
+from commands import answer, drawbench, failed
 from example_runs import finished_run, outcomes
 
-from drawbench.cli import cli
 from drawbench.errors import Problem
 from drawbench.evaluation import paired
 from drawbench.evaluation.paired import BOUND, ERROR, Outcomes
 
 
 def compare(*words) -> Result:
-    return CliRunner().invoke(cli, ["compare", *map(str, words)], prog_name="drawbench")
+    return drawbench("compare", *words)
 
 
 def p_by_enumeration(b: int, c: int) -> float:
@@ -97,63 +96,49 @@ def test_compare_on_the_command_line(tmp_path):
     done = compare(one, two)
     assert done.exit_code == 0 and done.stderr == ""
     assert "one is 10.00 percentage points better" in done.stdout and "p = 0.002" in done.stdout
-    fields = json.loads(compare(one, two, "--json").stdout)
+    fields = answer("compare", one, two)
     assert fields["difference"] == -10 and fields["n"] == 100
     assert fields["low"] < -10 < fields["high"] < 0
 
 
 def test_compare_generators_by_their_bounds(tmp_path):
-    one, two = (
-        finished_run(tmp_path / name, {"task": "generate"}, seed=seed)
-        for seed, name in enumerate(("one", "two"))
-    )
+    one = finished_run(tmp_path / "one", {"task": "generate"})
+    two = finished_run(tmp_path / "two", {"task": "generate"}, seed=1)
     nats = np.random.default_rng(0).normal(90, 20, size=300)
     outcomes(one, nats, BOUND)
     outcomes(two, nats + np.random.default_rng(1).normal(0.5, 1, size=300), BOUND)
-    fields = json.loads(compare(one, two, "--json").stdout)
+    fields = answer("compare", one, two)
     # Half a nat is little beside 20 nats from image to image, but much in pairs.
     assert fields["p"] < 0.001 and fields["high"] < 0
-    assert json.loads(compare(one, two, "--json").stdout) == fields
-    assert json.loads(compare(one, two, "--json", "--seed", 1).stdout)["low"] != fields["low"]
+    assert answer("compare", one, two) == fields
+    assert answer("compare", one, two, "--seed", 1)["low"] != fields["low"]
 
 
 @pytest.mark.parametrize(
     ("case", "words"),
     [
-        ("other images", "different test images"),
-        ("other number", "different test images"),
-        ("other metric", "cannot be compared"),
-        ("damaged", "damaged"),
-        ("no losses", "does not hold"),
+        ({"test": "b" * 64}, "different test images"),
+        ({"losses": [0, 1]}, "different test images"),
+        ({"metric": BOUND}, "cannot be compared"),
+        ({"losses": []}, "does not hold"),
+        ({}, "damaged"),
     ],
 )
 def test_what_cannot_be_compared_is_one_sentence(tmp_path, case, words):
     one, two = finished_run(tmp_path / "one"), finished_run(tmp_path / "two", seed=1)
     outcomes(one, [0, 1, 0])
-    outcomes(
-        two,
-        {"other number": [0, 1], "no losses": []}.get(case, [0, 1, 1]),
-        BOUND if case == "other metric" else ERROR,
-        "b" * 64 if case == "other images" else "a" * 64,
-    )
-    if case == "damaged":
+    outcomes(two, **{"losses": [0, 1, 1], **case})
+    if not case:
         (two / paired.FILE).write_bytes((two / paired.FILE).read_bytes()[:-30])
-    done = compare(one, two)
-    assert done.exit_code == 1 and done.stdout == ""
-    assert words in done.stderr and done.stderr.count("\n") == 1
+    failed(compare(one, two), words)
 
 
 def test_a_folder_that_is_no_run_is_one_sentence(tmp_path):
-    done = compare(tmp_path, tmp_path)
-    assert done.exit_code == 1 and str(tmp_path) in done.stderr and done.stderr.count("\n") == 1
+    failed(compare(tmp_path, tmp_path), str(tmp_path))
 
 
 def test_losses_that_could_execute_code_are_refused(tmp_path):
-    np.savez(
-        tmp_path / paired.FILE,
-        metric=ERROR,
-        test_sha256="t",
-        losses=np.array([{"a": 1}], dtype=object),
-    )
+    losses = np.array([{"a": 1}], dtype=object)
+    np.savez(tmp_path / paired.FILE, metric=ERROR, test_sha256="t", losses=losses)
     with pytest.raises(Problem, match="damaged"):
         paired.load(tmp_path)

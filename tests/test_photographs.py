@@ -73,7 +73,7 @@ def whole_train(dataset):
     return torch.cat([dataset.train.part.images, dataset.validation.images]).numpy()
 
 
-@pytest.mark.parametrize("settings", [{}, {"pixels": "auto"}, {"pixels": "intensity"}], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"pixels": "auto"}], ids=str)
 def test_cifar10_in_three_parts(cifar, tmp_path, settings):
     _, pixels = cifar
     dataset = load(tmp_path, "cifar10", **settings)
@@ -96,11 +96,6 @@ def test_svhn_in_three_parts(houses, tmp_path):
     assert (len(dataset.validation), len(dataset.test)) == (3, 4)
     assert np.array_equal(whole_train(dataset), pixels["train"].transpose(3, 2, 0, 1))
     assert dataset.test.labels.tolist() == [0, 9, 8, 7]  # the file says 10 for zero
-
-
-def test_colour_cannot_be_binarised(cifar, tmp_path):
-    with pytest.raises(Problem, match="'cifar10' is in colour, and --pixels fixed"):
-        load(tmp_path, "cifar10", pixels="fixed")
 
 
 class Harmful:
@@ -133,9 +128,6 @@ def test_a_missing_or_cut_file_is_named(cifar, houses, tmp_path):
     path = houses[0] / "test_32x32.mat"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(Problem, match=r"test_32x32.mat does not have the MD5"):
-        load(tmp_path, "svhn")
-    path.unlink()
-    with pytest.raises(Problem, match=r"test_32x32.mat is missing"):
         load(tmp_path, "svhn")
 
 

@@ -4,8 +4,11 @@ never changes its result.
 
 import json
 import os
+import shlex
 import subprocess
 import sys
+from collections import ChainMap
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -38,16 +41,8 @@ def digits() -> sources.Source:
 
 def cuts(total: int) -> st.SearchStrategy[list[int]]:
     """Return sizes of pieces that add to a total."""
-    return st.lists(st.integers(1, total), min_size=1, max_size=6).map(
-        lambda sizes: _to(total, sizes)
-    )
-
-
-def _to(total: int, sizes: list[int]) -> list[int]:
-    pieces = []
-    for size in sizes:
-        pieces.append(min(size, total - sum(pieces)))
-    return [size for size in [*pieces, total - sum(pieces)] if size]
+    marks = st.sets(st.integers(1, total - 1), max_size=6)
+    return marks.map(lambda cuts: [b - a for a, b in pairwise([0, *sorted(cuts), total])])
 
 
 # ------------------------------------------------------ batches and processes, and what is measured
@@ -71,14 +66,8 @@ def measured(digits):
         bound=bounds.bound(generator, pictures, samples=2, batch=1),
         weighted=bounds.importance_weighted(generator, pictures, samples=3, batch=1),
     )
-    return SimpleNamespace(
-        classifier=classifier,
-        generator=generator,
-        images=rendered.images,
-        labels=labels,
-        pictures=pictures,
-        alone=alone,
-    )
+    facts = {"images": rendered.images, "labels": labels, "pictures": pictures, "alone": alone}
+    return SimpleNamespace(classifier=classifier, generator=generator, **facts)
 
 
 @given(batch=st.integers(1, 60), processes=st.integers(1, 3))
@@ -117,28 +106,10 @@ def test_a_bound_depends_on_its_image_alone(measured, order, count):
 
 # ----------------------------------------------------------------------- options and configurations
 
-GIVEN = {
-    "classify": {
-        "glimpses": 3,
-        "canvas": 60,
-        "clutter": 4,
-        "hidden": 64,
-        "model": "affine",
-        "seed": 5,
-        "steps": 70,
-        "learning_rate": 0.01,
-    },
-    "generate": {
-        "glimpses": 3,
-        "hidden": 64,
-        "latent": 7,
-        "pixels": "threshold",
-        "seed": 5,
-        "epochs": 2.0,
-        "window_clip": 2.0,
-        "batch": 9,
-    },
-}
+BOTH = {"glimpses": 3, "hidden": 64, "seed": 5}
+CLASSIFY = {"canvas": 60, "clutter": 4, "model": "affine", "steps": 70, "learning_rate": 0.01}
+GENERATE = {"latent": 7, "pixels": "threshold", "epochs": 2.0, "window_clip": 2.0, "batch": 9}
+GIVEN = {"classify": BOTH | CLASSIFY, "generate": BOTH | GENERATE}
 
 
 def parsed(name: str, words: list[str]):
@@ -146,14 +117,10 @@ def parsed(name: str, words: list[str]):
     command = cli.get_command(click.Context(cli), name)
     context = command.make_context(name, words)
     kind = config.TASKS[name]
-    given = {
-        key: value
-        for key, value in context.params.items()
-        if key in config.settings(kind) and value is not None
-    }
-    return options.configure(
-        kind, context.params["recipe"] or ("mnist" if name == "generate" else None), given
-    )
+    settings = config.settings(kind).keys() & context.params.keys()
+    given = {key: context.params[key] for key in settings if context.params[key] is not None}
+    recipe = context.params["recipe"] or ("mnist" if name == "generate" else None)
+    return options.configure(kind, recipe, given)
 
 
 @given(st.data())
@@ -161,19 +128,13 @@ def parsed(name: str, words: list[str]):
 def test_the_order_of_options_does_not_matter(data):
     name = data.draw(st.sampled_from(sorted(GIVEN)))
     chosen = data.draw(st.dictionaries(st.sampled_from(sorted(GIVEN[name])), st.none(), min_size=1))
-    pairs = [(f"--{key.replace('_', '-')}", str(GIVEN[name][key])) for key in chosen] + [
-        ("--json",),
-        ("--force",),
-    ]
+    pairs = [(f"--{key.replace('_', '-')}", str(GIVEN[name][key])) for key in chosen]
+    pairs += [("--json",), ("--force",)]
     orders = [data.draw(st.permutations(pairs)) for _ in range(2)]
     first, second = (parsed(name, [word for pair in order for word in pair]) for order in orders)
     assert first == second
-    values = {
-        key: value
-        for section in config.to_dict(first).values()
-        if isinstance(section, dict)
-        for key, value in section.items()
-    }
+    sections = config.to_dict(first).values()
+    values = dict(ChainMap(*(part for part in sections if isinstance(part, dict))))
     assert {key: values[key] for key in chosen} == {key: GIVEN[name][key] for key in chosen}
 
 
@@ -193,10 +154,8 @@ def finished(tmp_path_factory) -> list[Path]:
         {"task": "generate", "dataset": "mnist-dynamic"},
         {"task": "generate", "dataset": "mnist2-fixed"},
     ]
-    return [
-        example_runs.finished_run(place / f"run-{number}", result)
-        for number, result in enumerate(results)
-    ]
+    folders = enumerate(results)
+    return [example_runs.finished_run(place / f"run-{n}", result) for n, result in folders]
 
 
 @given(chosen=st.sets(st.integers(0, 6)), backwards=st.booleans())
@@ -254,14 +213,11 @@ def test_a_data_set_is_the_same_bytes_with_any_threads_and_chunks(
     numbers = iter(range(9))
 
     def make() -> dict:
-        card = stored.write(
+        folder, counts = (
             tmp_path / f"set-{next(numbers)}",
-            Scene(canvas=40, clutter=3),
-            digits,
-            "cluttered",
-            7,
             {"train": 90, "validation": 5, "test": 7},
         )
+        card = stored.write(folder, Scene(canvas=40, clutter=3), digits, "cluttered", 7, counts)
         return card["content_sha256"]
 
     hashes = two_threads(make)
@@ -283,10 +239,11 @@ def test_fresh_training_scenes_are_the_same_in_any_batches(
     train = FreshScenes(part, scene, 3, distortion=distortion)
     whole = train.batch(first, sum(sizes))
     starts = np.cumsum([first, *sizes])[:-1]
-    parts = _with_threads(
-        threads,
-        lambda: [train.batch(int(start), size) for start, size in zip(starts, sizes, strict=True)],
-    )
+
+    def again() -> list[Batch]:
+        return [train.batch(int(start), size) for start, size in zip(starts, sizes, strict=True)]
+
+    parts = _with_threads(threads, again)
     assert torch.equal(torch.cat([part.images for part in parts]), whole.images)
     assert torch.equal(torch.cat([part.labels for part in parts]), whole.labels)
 
@@ -324,42 +281,15 @@ def test_binarisation_and_noise_are_the_same_in_any_batches(digits, sizes, chunk
 def test_evaluate_counts_the_same_in_two_processes_with_another_batch(tmp_path):
     main = [sys.executable, "-c", "from drawbench.cli import main; main()"]
     place = ["--datasets", str(tmp_path / "datasets"), "--json"]
-    words = [
-        "--source",
-        "digits",
-        "--canvas",
-        "28",
-        "--clutter",
-        "1",
-        "--glimpses",
-        "2",
-        "--patch",
-        "4",
-        "--hidden",
-        "8",
-        "--batch",
-        "16",
-        "--steps",
-        "20",
-        "--threads",
-        "1",
-        "--run",
-        "one",
-    ]
-    trained = [*main, "classify", *words, "--runs", str(tmp_path), *place]
-    subprocess.run(trained, check=True, capture_output=True, cwd=tmp_path, env=environment())
+    words = shlex.split(
+        "--source digits --canvas 28 --clutter 1 --glimpses 2 --patch 4 --hidden 8 "
+        "--batch 16 --steps 20 --threads 1 --run one"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    options = {"check": True, "capture_output": True, "cwd": tmp_path, "env": environment}
+    subprocess.run([*main, "classify", *words, "--runs", str(tmp_path), *place], **options)
     said = []
     for more in (["--batch", "7"], ["--batch", "250", "--processes", "2"]):
-        done = subprocess.run(
-            [*main, "evaluate", str(tmp_path / "one"), *more, *place],
-            check=True,
-            capture_output=True,
-            cwd=tmp_path,
-            env=environment(),
-        )
-        said.append(json.loads(done.stdout))
+        command = [*main, "evaluate", str(tmp_path / "one"), *more, *place]
+        said.append(json.loads(subprocess.run(command, **options).stdout))
     assert said[0] == said[1]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}

@@ -2,9 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from example_runs import CLASSIFIER, GENERATOR, change, curve, finished_run
@@ -12,19 +9,10 @@ from example_runs import CLASSIFIER, GENERATOR, change, curve, finished_run
 from drawbench import config, records
 from drawbench.errors import Problem
 
-PUBLISHED = sorted((Path(__file__).parent.parent / "results" / "published").iterdir())
-
 
 def names_in(*places) -> tuple[list[str], list[str]]:
     messages: list[str] = []
     return [record.name for record in records.find(places, messages.append)], messages
-
-
-@pytest.mark.parametrize("folder", PUBLISHED, ids=lambda folder: folder.name)
-def test_published_runs_open(folder):
-    record = records.read(folder, pytest.fail)
-    assert record.settings["ema_decay"] == 0.999 and "average" not in record.settings
-    assert ("glimpses" in record.settings) == (record.result["glimpses"] is not None)
 
 
 def test_a_run_and_a_folder_of_runs(tmp_path):
@@ -40,6 +28,7 @@ def test_settings_missing_in_an_old_run_have_their_defaults(tmp_path):
     record = records.read(folder, print)
     assert record.settings["distortion"] == 0.0 and record.settings["of_another_version"] == 7
     assert record.seed == 0
+    assert record.pointer == f"{tmp_path.name}/run"  # no path of anybody's home
 
 
 def test_a_measured_model_is_a_record_without_training(tmp_path):
@@ -111,11 +100,8 @@ def test_a_copy_of_a_run_is_no_further_evidence(tmp_path):
     finished_run(tmp_path / "runs" / "elsewhere", processes=2, threads=3)
     names, messages = names_in(tmp_path / "published", tmp_path / "runs", first)
     assert names == ["run"]
-    for words, message in zip(
-        ("no further evidence", "no further evidence", "has the name of", "named twice"),
-        messages,
-        strict=True,
-    ):
+    reasons = ("no further evidence", "no further evidence", "has the name of", "named twice")
+    for words, message in zip(reasons, messages, strict=True):
         assert words in message
 
 
@@ -130,15 +116,3 @@ def test_a_damaged_table_is_left_out_and_its_run_stays(tmp_path):
     assert ["canvas" in messages[0], "glimpses" in messages[1], len(messages)] == [True, True, 2]
     assert record.tables["metrics.csv"]["validation_error"].isna().tolist() == [False, True]
     assert set(record.tables) == {"metrics.csv", "error_against_clutter.csv"}
-
-
-def test_a_pointer_contains_no_home_folder(tmp_path):
-    assert records.read(finished_run(tmp_path / "runs" / "a"), print).pointer == "runs/a"
-
-
-def test_runs_are_read_without_torch():
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom drawbench import records\n"
-        f"records.read(Path({str(PUBLISHED[0])!r}), print)\nassert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

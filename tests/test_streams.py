@@ -29,11 +29,9 @@ def chi_square(counts: torch.Tensor) -> float:
     """Return by how many standard deviations the chi-square statistic of equal cells exceeds its
     mean.
     """
-    counts = counts.double()
-    freedom = len(counts) - 1
-    return float(
-        (((counts - counts.mean()) ** 2 / counts.mean()).sum() - freedom) / (2 * freedom) ** 0.5
-    )
+    counts, freedom = counts.double(), len(counts) - 1
+    statistic = ((counts - counts.mean()) ** 2 / counts.mean()).sum()
+    return float((statistic - freedom) / (2 * freedom) ** 0.5)
 
 
 def test_golden_key():
@@ -57,14 +55,17 @@ def test_integers_agree_with_their_twin():
     assert streams.integers(index, highs, 5, "twin", 2).tolist() == expected
 
 
-def test_a_row_does_not_depend_on_its_neighbours():
-    index = torch.arange(1_000)
-    together = streams.integers(index, [100, 7], 1, "rows")
-    shuffled = streams.permutation(1_000, 9, "shuffle")
-    assert torch.equal(streams.integers(index[shuffled], [100, 7], 1, "rows"), together[shuffled])
-    assert torch.equal(
-        torch.cat([streams.integers(one, [100, 7], 1, "rows") for one in index.split(13)]), together
-    )
+@pytest.mark.parametrize("shape", [[100, 7], 1, 6, 37])
+def test_a_row_depends_on_its_index_alone(shape):
+    """Of integers with these limits, or of that many normals."""
+    index, draw = torch.arange(300), streams.integers if isinstance(shape, list) else normals
+    together = draw(index, shape, 1, "rows")
+    shuffled = streams.permutation(300, 9, "shuffle")
+    assert torch.equal(draw(index[shuffled], shape, 1, "rows"), together[shuffled])
+    for size in (13, 128):
+        parts = [draw(part, shape, 1, "rows") for part in index.split(size)]
+        assert torch.equal(torch.cat(parts), together)
+    assert torch.equal(draw(torch.tensor([3, 3]), shape, 1, "rows"), together[[3, 3]])
 
 
 @pytest.mark.parametrize("high", [2, 10, 73, 1_000])
@@ -77,12 +78,8 @@ def test_integers_are_uniform_over_the_whole_range(high):
 def test_columns_seeds_and_names_are_independent():
     index = torch.arange(50_000)
     columns = streams.integers(index, [16, 16], 0, "a")
-    others = [
-        columns[:, 1:],
-        streams.integers(index, [16], 1, "a"),
-        streams.integers(index, [16], 0, "b"),
-    ]
-    for other in [*others, columns[:, :1].roll(1, 0)]:
+    others = [streams.integers(index, [16], *name) for name in ((1, "a"), (0, "b"))]
+    for other in [*others, columns[:, 1:], columns[:, :1].roll(1, 0)]:
         assert abs(chi_square((columns[:, 0] * 16 + other[:, 0]).bincount(minlength=256))) < 4
 
 
@@ -123,10 +120,7 @@ def test_every_order_of_four_is_equally_likely():
 
 
 def twin_normals(index: int, count: int, seed: int, *name: str | int) -> list[float]:
-    row, pairs = (
-        twin_mix(((index + 1) * GOLDEN + streams.key(seed, *name)) & MASK),
-        (count + 1) // 2,
-    )
+    row, pairs = twin_mix(((index + 1) * GOLDEN + streams.key(seed, *name)) & MASK), -(-count // 2)
     words = [twin_mix((row + (column + 1) * GOLDEN) & MASK) >> 11 for column in range(2 * pairs)]
     found = [0.0] * (2 * pairs)
     for pair in range(pairs):
@@ -157,19 +151,6 @@ def test_golden_normals():
     )
 
 
-@pytest.mark.parametrize("count", [1, 6, 37])
-def test_a_row_of_normals_depends_on_its_index_alone(count):
-    index = torch.arange(300)
-    together = normals(index, count, 1, "rows")
-    shuffled = streams.permutation(300, 9, "shuffle")
-    assert torch.equal(normals(index[shuffled], count, 1, "rows"), together[shuffled])
-    for size in (13, 128):
-        assert torch.equal(
-            torch.cat([normals(part, count, 1, "rows") for part in index.split(size)]), together
-        )
-    assert torch.equal(normals(torch.tensor([3, 3]), count, 1, "rows"), together[[3, 3]])
-
-
 def test_every_moment_is_that_of_a_standard_normal():
     """Within 4 standard errors: E[z] = 0, E[z^2] = 1, E[z^3] = 0, E[z^4] = 3."""
     z = normals(torch.arange(100_000), 4, 0, "moments").flatten()
@@ -187,20 +168,10 @@ def test_the_distribution_function_fits_everywhere():
 def test_normals_of_other_columns_rows_seeds_and_names_are_uncorrelated():
     index = torch.arange(40_000)
     z = normals(index, 6, 0, "a")
-    families = torch.cat(
-        [
-            z,
-            z.roll(1, 0),
-            normals(index, 6, 1, "a"),
-            normals(index, 6, 0, "b"),
-            normals(index, 6, 0, "a", 1),
-        ],
-        dim=1,
-    )
-    for values in (
-        families,
-        families.square(),
-    ):  # a pair of Box and Muller shares its radius; squares would show it
+    others = (normals(index, 6, *name) for name in ((1, "a"), (0, "b"), (0, "a", 1)))
+    families = torch.cat([z, z.roll(1, 0), *others], dim=1)
+    # A pair of Box and Muller shares its radius; squares would show it.
+    for values in (families, families.square()):
         correlation = torch.corrcoef(values.T) - torch.eye(30, dtype=torch.float64)
         assert correlation.abs().max() < 4.5 / math.sqrt(len(index))
 

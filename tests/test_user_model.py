@@ -1,5 +1,6 @@
 """Models and data sets of the user's own: trained, resumed, measured; refused in a sentence."""
 
+import functools
 import json
 import shutil
 import signal
@@ -33,14 +34,11 @@ from drawbench.models import as_images
 from drawbench.user_code import blamed, factory
 
 MODULE = """
-from typing import NamedTuple
+from types import SimpleNamespace
 import numpy as np
 import torch
 from torch import nn
 from drawbench import Bernoulli, Dataset, Draw, Gaussian, Problem
-
-class Record(NamedTuple):
-    logits: torch.Tensor
 
 class Line(nn.Module):
     def __init__(self, height=28, width=28, gain=1.0):
@@ -57,7 +55,7 @@ class Steps(Line):
     pixels_read, glimpses = 7, 2
     def forward(self, images, glimpses=2):
         last = super().forward(images)
-        return Record(torch.stack([-last, last][-glimpses:] + [last] * (glimpses - 2), dim=1))
+        return SimpleNamespace(logits=torch.stack([-last, last][-glimpses:] + [last] * (glimpses - 2), dim=1))
 
 class Always(Line):
     def forward(self, images):
@@ -69,11 +67,9 @@ class Centred(Line):
         return logits - logits.mean(0)
 
 class Answer(nn.Module):
-    def __init__(self, answer):
+    def __init__(self, forward):
         super().__init__()
-        self.answer = answer
-    def forward(self, images, *others):
-        return self.answer(images)
+        self.forward = forward
 
 def dropout():
     return nn.Sequential(Line(), nn.Dropout(0.5)).train()
@@ -129,16 +125,6 @@ class Infinite(Painter):
     def forward(self, images, noise):
         return super().forward(images, noise / 0)
 
-def colours(seed):
-    generator = np.random.default_rng(0)
-    parts = []
-    for count in (60, 12, 20):
-        labels = np.arange(count) % 4
-        images = generator.integers(0, 40, (count, 3, 28, 28), dtype=np.uint8)
-        images[:, 0] += (50 * labels[:, None, None]).astype(np.uint8)
-        parts.append((images, labels))
-    return Dataset.from_arrays("colours", *parts, seed=seed)
-
 def unlabelled():
     images = np.zeros((9, 28, 28), np.uint8)
     return Dataset.from_arrays("unlabelled", images, images, images)
@@ -146,12 +132,6 @@ def unlabelled():
 def misshapen():
     return Dataset.from_arrays("misshapen", *3 * [(np.zeros((9, 28, 28)), np.zeros(9, int))])
 """
-MODULES = ("mymodels", "broken", "worse")
-
-
-def forget():
-    for name in MODULES:
-        sys.modules.pop(name, None)
 
 
 @pytest.fixture(scope="module")
@@ -169,9 +149,9 @@ def place(home, place, tmp_path, monkeypatch):
     monkeypatch.chdir(home)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr("drawbench.tasks.pictures.generator_pictures", lambda *_: [])
-    forget()
     yield place
-    forget()
+    for name in ("mymodels", "broken", "worse"):
+        sys.modules.pop(name, None)
 
 
 TEST_FILE = flags(source="digits", canvas=28, clutter=1)
@@ -185,26 +165,12 @@ GENERATE += ["--pixels", "threshold", "--set", "gain=0.5"]
 @pytest.fixture(scope="module")
 def trained(home, datasets, tmp_path_factory):
     """A function that trains with some words, once for all tests, and returns the run folder."""
-    folders = {}
-
-    def train(words):
-        name = words[0]
-        if name not in folders:
-            runs_folder = tmp_path_factory.mktemp("runs")
-            places = flags(runs=runs_folder, datasets=datasets, run=name)
-            succeeded(drawbench(*words, *places))
-            folders[name] = runs_folder / name
-        return folders[name]
-
-    return train
+    places = flags(runs=tmp_path_factory.mktemp("runs"), datasets=datasets)
+    return functools.cache(lambda *words: Path(answer(*words, *places)["run"]))
 
 
-def evaluate(name, place, *more):
-    return drawbench("evaluate", "--model", name, *TEST_FILE, *place, *more)
-
-
-def evaluated(name, place, *more):
-    return json.loads(succeeded(evaluate(name, place, *more, "--json")).stdout)
+def evaluate(name, place, *more, run=drawbench):
+    return run("evaluate", "--model", name, *TEST_FILE, *place, *more)
 
 
 # -------------------------------------------------------------------------------- trained like ours
@@ -231,7 +197,7 @@ def test_an_interrupted_training_ends_the_same_to_the_bit(words, trained, place,
 
 @pytest.mark.parametrize("words", [CLASSIFY, GENERATE], ids=["classify", "generate"])
 def test_every_command_takes_the_run_of_a_users_model(words, trained, place, tmp_path):
-    run = trained(words)
+    run = trained(*words)
     result, before = read_hashed(run / "result.json"), content(run)
     configuration = json.loads((run / "config.json").read_text())
     assert configuration["model"]["arguments"] == {"gain": 0.5}
@@ -239,9 +205,8 @@ def test_every_command_takes_the_run_of_a_users_model(words, trained, place, tmp
     assert again["value"] == pytest.approx(result["value"], rel=1e-6)
     assert "finished" in succeeded(drawbench("resume", run)).stderr
     succeeded(drawbench("tables", run, "--out", tmp_path / "out"))
-    assert any(
-        words[2] in table.read_text() for table in (tmp_path / "out" / "tables").glob("*.csv")
-    )
+    tables = [path.read_text() for path in (tmp_path / "out" / "tables").glob("*.csv")]
+    assert any(words[2] in table for table in tables)
     half = ["--half", *place[2:], "--trust", "mymodels"]
     assert answer("export", run, tmp_path / "half", *half)["weights"] == "float16"
     succeeded(drawbench("export", run, tmp_path / "copy"))
@@ -250,9 +215,9 @@ def test_every_command_takes_the_run_of_a_users_model(words, trained, place, tmp
 
 
 def test_weights_keep_the_names_of_the_network(trained):
-    weights, _ = runs.Run.open(trained(CLASSIFY)).load_best()
+    weights, _ = runs.Run.open(trained(*CLASSIFY)).load_best()
     assert sorted(weights) == ["line.bias", "line.weight"]
-    model = tasks.load_run(trained(CLASSIFY), trusted=["mymodels"]).model
+    model = tasks.load_run(trained(*CLASSIFY), trusted=["mymodels"]).model
     own = factory("mymodels:Line", ["mymodels"])(gain=0.5)
     own.load_state_dict(weights)
     images = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -283,25 +248,16 @@ def test_quickstart_takes_a_users_model(place):
     assert answer("quickstart", *words)["model"] == "mymodels:Line"
 
 
-def test_a_data_set_of_ones_own_has_its_own_classes_and_colours(place):
-    words = ["classify", "--dataset", "mymodels:colours", *tiny(source=None, canvas=None)]
-    words[words.index("--clutter") : words.index("--clutter") + 2] = []
-    result = answer(*words, *place)
-    assert (result["dataset"], result["n"], result["chance_error"]) == ("colours", 20, 75.0)
-    failed(drawbench("evaluate", result["run"]), "--trust mymodels")
-    assert answer("evaluate", result["run"], "--trust", "mymodels")["errors"] == result["errors"]
+WRONG_DATA = {
+    "mymodels:unlabelled": ["has no labels"],
+    "mymodels:misshapen": ["part of misshapen", "uint8", "float64"],
+    "mymodels:unmade": ["raised LookupError: no settings found"],
+    "mymodels:a_number": ["returned int", "Dataset"],
+    "mymodels:nothing": ["no function or class 'nothing'"],
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("mymodels:unlabelled", ["has no labels"]),
-        ("mymodels:misshapen", ["part of misshapen", "uint8", "float64"]),
-        ("mymodels:unmade", ["raised LookupError: no settings found"]),
-        ("mymodels:a_number", ["returned int", "Dataset"]),
-        ("mymodels:nothing", ["no function or class 'nothing'"]),
-    ],
-)
+@pytest.mark.parametrize(("name", "words"), WRONG_DATA.items())
 def test_a_wrong_data_set_is_a_sentence(place, tmp_path, name, words):
     failed(drawbench("classify", "--dataset", name, "--steps", 1, *place), *words)
     assert not (tmp_path / "runs").exists()
@@ -312,10 +268,9 @@ def test_a_wrong_data_set_is_a_sentence(place, tmp_path, name, words):
 
 @pytest.mark.parametrize("command", ["resume", "evaluate", "plot", "compare", "export"])
 def test_the_run_of_a_stranger_imports_nothing(trained, tmp_path, command):
-    run = Path(shutil.copytree(trained(CLASSIFY), tmp_path / "run"))
-    configuration = json.loads((run / "config.json").read_text())
-    configuration["model"]["model"] = "worse:Line"
-    (run / "config.json").write_text(json.dumps(configuration))
+    run = Path(shutil.copytree(trained(*CLASSIFY), tmp_path / "run"))
+    text = (run / "config.json").read_text()
+    (run / "config.json").write_text(text.replace("mymodels:Line", "worse:Line"))
     (run / "best.safetensors").unlink()  # with the configuration in it
     if command == "resume":
         (run / "result.json").unlink()
@@ -325,18 +280,6 @@ def test_the_run_of_a_stranger_imports_nothing(trained, tmp_path, command):
     assert result.exit_code == 1
     assert "Traceback" not in result.stderr
     assert "worse" not in sys.modules
-
-
-def test_a_recipe_imports_nothing_that_the_command_line_does_not_name(place, tmp_path):
-    recipe = tmp_path / "recipe.toml"
-    recipe.write_text('[model]\nmodel = "worse:Line"\n[model.arguments]\ngain = 2.0\n')
-    words = ["classify", "--recipe", recipe, *tiny(**OWN), *place]
-    failed(drawbench(*words), "worse:Line", "--trust worse")
-    assert "worse" not in sys.modules
-    recipe.write_text(recipe.read_text().replace("worse", "mymodels"))
-    result = answer(*words, "--trust", "mymodels", "--set", "gain=3")
-    settings = runs.Run.open(Path(result["run"])).config.model.arguments
-    assert settings == {"gain": 3}
 
 
 @pytest.mark.parametrize("name", ["mymodels:Line", "mymodels"])
@@ -386,19 +329,19 @@ def test_a_wrong_classifier_is_a_sentence(place, tmp_path, name, words):
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    {
-        "mymodels:no_steps": ["'steps'"],
-        "mymodels:no_latent": ["'latent'"],
-        "mymodels:NoTerms": ["raised AttributeError", "terms"],
-        "mymodels:Shapeless": ["terms of shapes", "(16, 2)"],
-        "mymodels:Infinite": ["not finite"],
-        "mymodels:unmade": ["raised LookupError"],
-        "mymodels:a_number": ["torch.nn.Module"],
-        "mymodels:Line": ["'steps'"],
-    }.items(),
-)
+WRONG_GENERATORS = {
+    "mymodels:no_steps": ["'steps'"],
+    "mymodels:no_latent": ["'latent'"],
+    "mymodels:NoTerms": ["raised AttributeError", "terms"],
+    "mymodels:Shapeless": ["terms of shapes", "(16, 2)"],
+    "mymodels:Infinite": ["not finite"],
+    "mymodels:unmade": ["raised LookupError"],
+    "mymodels:a_number": ["torch.nn.Module"],
+    "mymodels:Line": ["'steps'"],
+}
+
+
+@pytest.mark.parametrize(("name", "words"), WRONG_GENERATORS.items())
 def test_a_wrong_generator_is_a_sentence(place, tmp_path, name, words):
     given = tiny(GENERATOR, **OWN)
     failed(drawbench("generate", "--model", name, *given, *place), name, *words)
@@ -418,7 +361,7 @@ def test_a_wrong_argument_is_named(place):
 
 
 def test_a_network_is_measured_like_every_other(place, tmp_path, datasets):
-    result = evaluated("mymodels:Line", place)
+    result = evaluate("mymodels:Line", place, run=answer)
     folder = tmp_path / "runs" / "evaluate-mymodels-Line"
     assert read_hashed(folder / "result.json") | {"run": str(folder)} == result
     test = stored.load(datasets / "cluttered-28x28-1-digits", "test")
@@ -435,7 +378,8 @@ def test_a_network_is_measured_like_every_other(place, tmp_path, datasets):
     assert (folder / "figures" / "confusion.png").is_file()
     failed(drawbench("resume", folder), "trains nothing")
     failed(evaluate("mymodels:Line", place, "--run", folder.name), "already holds a run")
-    steps = evaluated("mymodels:Steps", place, "--run", folder.name, "--force")
+    again = "--run", folder.name, "--force"
+    steps = evaluate("mymodels:Steps", place, *again, run=answer)
     assert (steps["value"], steps["pixels_read"]) == (result["value"], 7)
     succeeded(evaluate("mymodels:dropout", place))  # left in training mode; it is set right
 
@@ -448,13 +392,12 @@ def weights() -> dict[str, torch.Tensor]:
 def test_weights_of_either_kind_are_loaded(place, tmp_path):
     save_file(weights(), tmp_path / "line.safetensors")
     torch.save(weights(), tmp_path / "line.pt")
-    results = [
-        evaluated("mymodels:Line", place, "--weights", tmp_path / name)
-        for name in ("line.safetensors", "line.pt")
-    ]
-    untrained = evaluated("mymodels:Line", place)
-    assert results[0]["confusion"] == results[1]["confusion"] != untrained["confusion"]
-    settings = runs.Run.open(Path(results[0]["run"])).config.model
+    files = [["--weights", tmp_path / name] for name in ("line.safetensors", "line.pt")]
+    one, other, untrained = (
+        evaluate("mymodels:Line", place, *words, run=answer) for words in (*files, [])
+    )
+    assert one["confusion"] == other["confusion"] != untrained["confusion"]
+    settings = runs.Run.open(Path(one["run"])).config.model
     assert settings.weights.endswith("line.safetensors")
     assert len(settings.weights_sha256) == 64
 
@@ -499,19 +442,22 @@ def test_bad_weights_are_named_and_nothing_in_them_runs(place, tmp_path, file):
     failed(evaluate("mymodels:Line", place, "--weights", tmp_path / file), *words)
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        ([], "a run to measure again, or --model"),
-        (["somewhere", "--model", "mymodels:Line"], "not both"),
-        (["--model", "mymodels:Line", "--glimpses", 3], "--glimpses does not go with --model"),
-        (["--model", "mymodels:Line", "--canvas", "60,100"], "one number, got 2"),
-        (["--model", "mymodels:Line", "--canvas", 20], "canvas must be at least 28"),
-        (["--model", "mymodels"], "module:factory"),
-        (["somewhere", "--weights", "w.pt"], "--weights goes with --model only"),
-    ],
-)
-def test_wrong_usage_of_evaluate_is_named(words, said):
-    result = drawbench("evaluate", *words)
+OWN_MODEL = "--model mymodels:Line"
+WRONG_USAGE = {
+    "": "a run to measure again, or --model",
+    f"somewhere {OWN_MODEL}": "not both",
+    f"{OWN_MODEL} --glimpses 3": "--glimpses does not go with --model",
+    f"{OWN_MODEL} --samples 3": "--samples does not go with --model",
+    f"{OWN_MODEL} --canvas 60,100": "one number, got 2",
+    f"{OWN_MODEL} --canvas 20": "canvas must be at least 28",
+    "--model mymodels": "module:factory",
+    "somewhere --weights w.pt": "--weights goes with --model only",
+    "somewhere --run name": "--run goes with --model only",
+}
+
+
+@pytest.mark.parametrize("words", WRONG_USAGE)
+def test_wrong_usage_of_evaluate_is_named(words):
+    result = drawbench("evaluate", *words.split())
     assert result.exit_code == 2
-    assert said in " ".join(result.stderr.split())
+    assert WRONG_USAGE[words] in " ".join(result.stderr.split())

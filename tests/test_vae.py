@@ -6,10 +6,8 @@ import math
 
 import pytest
 import torch
-from formulas import binary_images, linear, normal_line, set_weights, waves, zero
+from formulas import binary_images, check_gradients, linear, normal_line, set_weights, waves, zero
 from torch import Tensor
-from torch.autograd import gradcheck
-from torch.func import functional_call
 
 from drawbench.models.vae import VAE
 
@@ -44,24 +42,13 @@ def test_agrees_with_loops(channels):
 
 def test_gradients():
     model, images, noise = some_model(hidden=2, latent=1), some_images(1), waves(1, 1, 1)
-    weights = {
-        name: parameter.detach().clone().requires_grad_()
-        for name, parameter in model.named_parameters()
-    }
-
-    def bound(*values: Tensor) -> Tensor:
-        parameters = dict(zip(weights, values, strict=True))
-        return functional_call(model, parameters, (images, noise)).terms(images).bound
-
-    assert gradcheck(bound, tuple(weights.values()))
+    check_gradients(model, (images, noise), lambda record: record.terms(images).bound)
 
 
 def test_the_record_is_that_of_draw_with_one_step():
     model, images, noise = some_model(channels=3), some_images(channels=3), waves(2, 1, 2)
-    record, sample = (
-        model(images, noise, keep_canvases=True),
-        model.sample(noise, keep_canvases=True),
-    )
+    record = model(images, noise, keep_canvases=True)
+    sample = model.sample(noise, keep_canvases=True)
     assert record.mean.shape == images.shape
     assert record.posterior.mu.shape == record.posterior.log_sigma.shape == (2, 1, 2)
     assert record.prior is record.read_windows is record.write_windows is None
@@ -83,15 +70,6 @@ def test_fault_6_samples_do_not_see_images():
         torch.testing.assert_close(model(images, noise).mean, model.sample(noise).mean)
 
 
-def test_zero_weights_cost_ln_2_a_pixel():
-    model = some_model(28, 28)
-    zero(model)
-    images = (some_images(3, height=28, width=28) > 0.5).double()
-    losses = model(images, waves(3, 1, 2)).terms(images)
-    assert losses.kl.tolist() == [[0.0]] * 3
-    assert losses.bound.tolist() == pytest.approx([784 * math.log(2)] * 3, rel=1e-7)
-
-
 @torch.no_grad()
 def test_mean_weight_is_the_likelihood_and_the_bound_is_below():
     """Two pixels and one latent: all integrals by a fine sum; p(x) over all four images adds to
@@ -110,21 +88,6 @@ def test_mean_weight_is_the_likelihood_and_the_bound_is_below():
         assert bound > -math.log(truth) + 1e-3
         total += truth
     assert total == pytest.approx(1, rel=1e-9)
-
-
-@torch.no_grad()
-def test_under_autocast_the_record_is_float32():
-    model, images, noise = some_model().float(), some_images().float(), waves(2, 1, 2).float()
-    exact = model(images, noise)
-    with torch.autocast("cpu", torch.bfloat16):
-        rounded = model(images, noise)
-    for ours, wide in (
-        (rounded.likelihood.logits, exact.likelihood.logits),
-        (rounded.posterior.mu, exact.posterior.mu),
-        (rounded.posterior.log_sigma, exact.posterior.log_sigma),
-    ):
-        assert ours.dtype == torch.float32 and not torch.equal(ours, wide)
-        torch.testing.assert_close(ours, wide, rtol=0.05, atol=0.05)
 
 
 def test_wrong_shapes_and_counts_are_named():

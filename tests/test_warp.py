@@ -17,9 +17,8 @@ def blob(count=64):
 
 
 def test_strength_zero_is_the_identity_to_the_byte():
-    images = torch.randint(
-        0, 256, (16, DIGIT, DIGIT), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (16, DIGIT, DIGIT), generator=generator).to(torch.uint8)
     assert torch.equal(warp(images, torch.arange(16), 0.0, 0, "t"), images)
 
 
@@ -27,21 +26,20 @@ def test_each_presentation_has_its_own_distortion_whatever_the_batch():
     images = blob()
     whole = warp(images, torch.arange(64), 1.0, 0, "t")
     parts = torch.cat([warp(images[rows], rows, 1.0, 0, "t") for rows in torch.arange(64).split(7)])
-    assert (
-        whole.int() - parts.int()
-    ).abs().max() <= 1  # the last bit of a float sum may round the other way
+    # the last bit of a float sum may round the other way
+    assert (whole.int() - parts.int()).abs().max() <= 1
     assert len({bytes(one.numpy()) for one in whole}) == 64
     assert not torch.equal(whole, warp(images, torch.arange(64), 1.0, 1, "t"))
 
 
 def test_pieces_move_by_the_stated_amounts_and_on_average_not_at_all():
-    count, at = 4000, (13.5, 13.5)
+    count = 4000
     images = torch.zeros(count, DIGIT, DIGIT, dtype=torch.uint8)
     images[:, 13:15, 13:15] = 255
     moved = warp(images, torch.arange(count), 1.0, 0, "t").float()
     mass, pixels = moved.sum((1, 2)), torch.arange(DIGIT, dtype=torch.float32)
-    for axis, centre in zip((1, 2), at, strict=True):
-        places = (moved.sum(3 - axis) * pixels).sum(1) / mass - centre
+    for axis in (1, 2):
+        places = (moved.sum(axis) * pixels).sum(1) / mass - 13.5
         # The centre sits on a node of the lattice: only the elastic part moves it, a node's
         # displacement at a time.
         assert abs(places.mean()) < 4 * module.ELASTIC / count**0.5
@@ -60,15 +58,12 @@ def test_stronger_distortions_change_more():
 def test_only_the_target_of_a_scene_is_distorted(digits):
     bank = Digits(blob(50), torch.arange(50, dtype=torch.uint8) % 10)
     index, scene = torch.arange(20), Scene(canvas=100, digits=digits, clutter=0)
-    plain, distorted = (
-        fresh(bank, scene, index, 0, "t"),
-        fresh(bank, scene, index, 0, "t", distortion=1.0),
-    )
+    plain = fresh(bank, scene, index, 0, "t")
+    distorted = fresh(bank, scene, index, 0, "t", distortion=1.0)
     assert torch.equal(plain.labels, distorted.labels) and torch.equal(plain.boxes, distorted.boxes)
     for image, other, boxes in zip(plain.images, distorted.images, plain.boxes, strict=True):
         assert not torch.equal(image, other)
         top, left, height, width = boxes[0].tolist()
-        image[top : top + height, left : left + width] = other[
-            top : top + height, left : left + width
-        ] = 0
+        for picture in (image, other):
+            picture[top : top + height, left : left + width] = 0
         assert torch.equal(image, other)

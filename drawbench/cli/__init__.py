@@ -21,6 +21,7 @@ COMMANDS = {
     "evaluate": "Measure a run again, also outside its training conditions; or your own model.",
     "resume": "Continue a run exactly where it stopped.",
     "plot": "Draw curves, glimpses and animations of runs; explain the attention.",
+    "reproduce": "Make a table from nothing: every run behind it, then the table.",
     "tables": "Make the tables and figures of finished runs, from their folders alone.",
     "compare": "Compare two models on the same test images: is the difference chance?",
     "report": "Make one page with tables, figures and animations, to open by double click.",
@@ -69,6 +70,10 @@ class Commands(click.Group):
                 half = MAX_MESSAGE // 2
                 vars(error)["message"] = f"{error.message[:half]} ... {error.message[-half:]}"
             raise
+        except SystemExit as stop:
+            # Recorded now: torch's threads may still abort a process while it ends.
+            distributed.report_failure(stop.code if isinstance(stop.code, int) else 1)
+            raise
         except KeyboardInterrupt:
             distributed.report_failure(130)
             if ctx.meta.get("drawbench.debug"):
@@ -77,24 +82,23 @@ class Commands(click.Group):
             sys.exit(130)
         except Exception as error:
             distributed.report_failure(1)
-            self._explain(error, ctx.meta.get("drawbench.debug", False))
+            if not ctx.meta.get("drawbench.debug"):
+                _explain(error)
             raise
         finally:
             distributed.leave()
 
-    def _explain(self, error: Exception, debug: bool) -> None:
-        """Raise a `ClickException` with one sentence for an error that a user can meet."""
-        if debug or isinstance(error, BrokenPipeError):
-            return
-        if isinstance(error, (Problem, OSError)):
-            raise click.ClickException(str(error)) from error
-        # torch raises plain RuntimeErrors: "can't allocate memory" on a CPU, "CUDA out of memory".
-        if isinstance(error, MemoryError) or (
-            isinstance(error, RuntimeError) and "memory" in str(error)
-        ):
-            raise click.ClickException(
-                "there is not enough memory for this; try a smaller --batch, --hidden or --canvas"
-            ) from error
+
+def _explain(error: Exception) -> None:
+    """Raise a `ClickException` with one sentence for an error that a user can meet."""
+    if isinstance(error, (Problem, OSError)) and not isinstance(error, BrokenPipeError):
+        raise click.ClickException(str(error)) from error
+    # torch raises plain RuntimeErrors: "can't allocate memory" on a CPU, "CUDA out of memory".
+    told = isinstance(error, RuntimeError) and "memory" in str(error)
+    if told or isinstance(error, MemoryError):
+        raise click.ClickException(
+            "there is not enough memory for this; try a smaller --batch, --hidden or --canvas"
+        ) from error
 
 
 @click.group(
@@ -103,6 +107,7 @@ class Commands(click.Group):
         "help_option_names": ["-h", "--help"],
         "auto_envvar_prefix": "DRAWBENCH",
         "max_content_width": 110,
+        "show_default": True,
     },
 )
 @click.version_option(package_name="drawbench", message="%(prog)s %(version)s")

@@ -45,15 +45,8 @@ Cases; the word before the dash selects all cases of that part:
     type=click.Choice(["eager"]),
     help="Also time the plain model, in float32 and under bfloat16 autocast.",
 )
-@click.option(
-    "--rounds", type=click.IntRange(1), default=10, show_default=True, help="Rounds that count."
-)
-@click.option(
-    "--memory/--no-memory",
-    default=True,
-    show_default=True,
-    help="Measure peak memory, in fresh processes.",
-)
+@click.option("--rounds", type=click.IntRange(1), default=10, help="Rounds that count.")
+@click.option("--memory/--no-memory", default=True, help="Measure peak memory, in fresh processes.")
 @click.option("--batch", type=click.IntRange(1, 2**24), help="Images in a batch, in every case.")
 @click.option("--glimpses", type=click.IntRange(1, MAX_SIZE), help="Steps, in cases that have any.")
 @click.option("--canvas", type=click.IntRange(1, MAX_SIZE), help="Side of the images, pixels.")
@@ -62,7 +55,6 @@ Cases; the word before the dash selects all cases of that part:
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
-    show_default=True,
     help="Where the models run.",
 )
 @click.option("--out", type=options.folder, help="Also write the rows to bench.csv and bench.json.")

@@ -35,4 +35,4 @@ def command(
     config = sharing.configured(options.configure(Classify, recipe, given), given)
     from drawbench.cli import training
 
-    training.start(config, trusted=options.trusted(given, trust), **place)
+    training.start(config, trust=options.trusted(given, trust), **place)

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -15,26 +16,12 @@ Examples:
   drawbench compare RUN RUN --json
 """
 )
-@click.argument("first", type=click.Path(path_type=Path))
-@click.argument("second", type=click.Path(path_type=Path))
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the bootstrap."
-)
-@options.IMAGES
-@options.TRUST
-@options.DATASETS
-@options.SOURCES
+@click.argument("first", type=options.path)
+@click.argument("second", type=options.path)
+@click.option("--seed", type=click.IntRange(0), default=0, help="Of the bootstrap.")
+@options.PLACE
 @options.common
-def command(
-    first: Path,
-    second: Path,
-    seed: int,
-    images: Path | None,
-    trust: tuple[str, ...],
-    datasets: Path,
-    sources: Path | None,
-    as_json: bool,
-) -> None:
+def command(first: Path, second: Path, seed: int, as_json: bool, **place: Any) -> None:
     """Compare two models on the same test images: the difference, its 95% interval, and whether it
     could be chance.
 
@@ -45,37 +32,26 @@ def command(
     from drawbench.cli import console
     from drawbench.evaluation import paired
 
-    one, two = (
-        paired.load(run)
-        if (run / paired.FILE).is_file()
-        else _measured(run, images, trust, datasets, sources)
-        for run in (first, second)
-    )
-    found = paired.compare(one, two, seed)
-    console.emit(
-        {"runs": [str(first), str(second)], **asdict(found)},
-        in_words(first.absolute().name, second.absolute().name, found),
-        as_json,
-    )
+    comparison = paired.compare(_outcomes(first, place), _outcomes(second, place), seed)
+    text = in_words(first.absolute().name, second.absolute().name, comparison)
+    console.emit({"runs": [str(first), str(second)], **asdict(comparison)}, text, as_json)
 
 
-def _measured(
-    folder: Path,
-    images: Path | None,
-    trust: tuple[str, ...],
-    datasets: Path,
-    sources: Path | None,
-):
-    """Measure what a run makes of each test image; keep it where the run is one of our own."""
+def _outcomes(folder: Path, place: dict[str, Any]):
+    """Return what a run makes of each test image; measured now, it is kept in a run of our own."""
+    from drawbench.evaluation import paired
+
+    if (folder / paired.FILE).is_file():
+        return paired.load(folder)
     from drawbench import tasks
     from drawbench.cli import console, training
 
     run = tasks.open_run(folder)
     console.say(f"{folder} has no losses of single test images; measuring them.")
-    _, measurement = training.measure(run, images, trust, datasets, sources)
+    outcomes = training.measure(run, **place).outcomes
     if training.writable(run):
-        measurement.outcomes.save(folder)
-    return measurement.outcomes
+        outcomes.save(folder)
+    return outcomes
 
 
 def in_words(first: str, second: str, comparison) -> str:

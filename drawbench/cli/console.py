@@ -7,10 +7,12 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 from tqdm import tqdm
+
+from drawbench.reporters import Reporter
 
 UNITS = {"loss": "", "error": "%", "bound": " nats", "kl": " nats"}  # by a metric's last word
 
@@ -55,7 +57,7 @@ def joined(parts: Sequence[str], gap: str = "   ") -> str:
     return "\n".join(lines)
 
 
-class Console:
+class Console(Reporter):
     """A reporter for the terminal: a progress bar with the time left, and a line per validation.
 
     There is no bar where standard error is not a terminal.
@@ -152,9 +154,3 @@ def this_command() -> str:
     if program.suffix == ".py":
         return f"python {os.path.relpath(program)}"
     return program.name if shutil.which(program.name) else os.path.relpath(program)
-
-
-def stopped(number: int, folder: Any) -> NoReturn:
-    """Say how to resume after a signal, and leave with its status."""
-    say(f"Stopped; everything is saved. Resume with: drawbench resume {folder}")
-    sys.exit(128 + number)

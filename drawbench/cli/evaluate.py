@@ -1,6 +1,7 @@
 """``drawbench evaluate``."""
 
 import contextlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,13 @@ from drawbench.config import MAX_BATCH, SOURCES
 from drawbench.config.fields import check
 from drawbench.errors import Problem
 
+CONDITIONS = {
+    "clutter": "clutter pieces",
+    "canvas": "side of the canvas (pixels)",
+    "glimpses": "glimpses",
+}
+MEASURING = ("samples", "images", "bound_samples")  # what only a generator has
+
 
 class Numbers(click.ParamType):
     """Whole numbers: ``8``, ``0,4,8`` or ``0..32..4`` (from, to, step)."""
@@ -19,8 +27,6 @@ class Numbers(click.ParamType):
     name = "numbers"
 
     def convert(self, value, param, ctx) -> list[int]:
-        if isinstance(value, list):
-            return value
         numbers: list[int] = []
         try:
             for part in value.split(","):
@@ -47,7 +53,7 @@ Examples:
                                                        your own network on the standard test file
 """
 )
-@click.argument("run", type=click.Path(path_type=Path), required=False)
+@click.argument("run", type=options.path, required=False)
 @click.option("--clutter", type=Numbers(), help="Also test with these counts of clutter pieces.")
 @click.option("--canvas", type=Numbers(), help="Also test on canvases of these sides, pixels.")
 @click.option("--glimpses", type=Numbers(), help="Also test with these numbers of glimpses.")
@@ -58,7 +64,6 @@ Examples:
 )
 @click.option(
     "--images",
-    "images",
     metavar="N|FOLDER",
     help="With --samples: number of test images, evenly spaced [default: all]. "
     "For a run on a folder of images: where that folder is now.",
@@ -72,7 +77,7 @@ Examples:
 @click.option("--model", metavar="MODULE:FACTORY", help="Instead of a run: your own classifier.")
 @click.option(
     "--weights",
-    type=click.Path(path_type=Path),
+    type=options.path,
     help="With --model: safetensors, or torch.save(network.state_dict()).",
 )
 @click.option(
@@ -92,7 +97,6 @@ Examples:
     "--batch",
     type=click.IntRange(1, MAX_BATCH),
     default=250,
-    show_default=True,
     help="Images at a time in each process; affects memory only.",
 )
 @sharing.PROCESSES
@@ -100,28 +104,7 @@ Examples:
 @options.DATASETS
 @options.SOURCES
 @options.common
-def command(
-    run: Path | None,
-    clutter: list[int] | None,
-    canvas: list[int] | None,
-    glimpses: list[int] | None,
-    samples: int | None,
-    images: tuple[str, ...],
-    bound_samples: int | None,
-    model: str | None,
-    weights: Path | None,
-    source: str | None,
-    name: str | None,
-    out: Path | None,
-    force: bool,
-    runs: Path,
-    batch: int,
-    processes: int | None,
-    trust: tuple[str, ...],
-    datasets: Path,
-    sources: Path | None,
-    as_json: bool,
-) -> None:
+def command(run: Path | None, model: str | None, processes: int | None, **given: Any) -> None:
     """Measure a run again from its best weights, on the test images, with a 95% interval.
 
     A classifier: the error, and by class; with --clutter, --canvas or --glimpses also outside its
@@ -137,50 +120,32 @@ def command(
         raise click.UsageError(
             "give a run to measure again, or --model MODULE:FACTORY, and not both"
         )
-    count, folder = _count_and_folder(images)
-    asked = {"clutter": clutter, "canvas": canvas, "glimpses": glimpses}
-    conditions = {condition: values for condition, values in asked.items() if values}
-    measuring: dict[str, Any] = {
-        "samples": samples,
-        "images": count,
-        "bound_samples": bound_samples,
-    }
-    if model is not None:
-        for option in [*(name for name, value in measuring.items() if value), "glimpses", "out"]:
-            if {**measuring, "glimpses": glimpses, "out": out}[option]:
-                raise click.UsageError(f"--{option.replace('_', '-')} does not go with --model")
-        config = _own_config(model, weights, canvas, clutter, source)
-        _measure_own(config, weights, name, force, runs, batch, datasets, sources, as_json)
+    given["images"], folder = _count_and_folder(given["images"])
+    if run is None:
+        _refuse(given, (*MEASURING, "glimpses", "out"), "does not go with --model")
+        _measure_own(_own_config(model, given), given)
         return
-    for option, value in {"--weights": weights, "--source": source, "--run": name}.items():
-        if value:
-            raise click.UsageError(f"{option} goes with --model only")
-    assert run is not None
+    _refuse(given, ("weights", "source", "name"), "goes with --model only")
     from drawbench import tasks
 
     opened = tasks.open_run(run)
     generator = opened.config.task == "generate"
-    for option in conditions if generator else [key for key, value in measuring.items() if value]:
-        raise click.UsageError(
-            f"--{option.replace('_', '-')} does not go with {run}, a run of {opened.config.task!r}"
-        )
-    if count and not samples:
+    foreign = CONDITIONS if generator else MEASURING
+    _refuse(given, foreign, f"does not go with {run}, a run of {opened.config.task!r}")
+    if given["images"] and not given["samples"]:
         raise click.UsageError(
             "--images N is for the importance-weighted bound; give --samples too"
         )
     sharing.start(processes)
-    wishes = measuring if generator else {}
-    _measure(
-        opened,
-        conditions,
-        folder,
-        out,
-        trust,
-        datasets,
-        sources,
-        as_json,
-        {"batch": batch, **wishes},
-    )
+    wishes = {name: given[name] for name in (*(MEASURING if generator else ()), "batch")}
+    _measure(opened, given, folder, wishes)
+
+
+def _refuse(given: dict[str, Any], names: Iterable[str], why: str) -> None:
+    for name in names:
+        if given[name]:
+            option = "run" if name == "name" else name.replace("_", "-")
+            raise click.UsageError(f"--{option} {why}")
 
 
 def _count_and_folder(images: tuple[str, ...]) -> tuple[int | None, Path | None]:
@@ -199,15 +164,7 @@ def _count_and_folder(images: tuple[str, ...]) -> tuple[int | None, Path | None]
 
 
 def _measure(
-    run: Any,
-    conditions: dict[str, list[int]],
-    folder: Path | None,
-    out: Path | None,
-    trust: tuple[str, ...],
-    datasets: Path,
-    sources: Path | None,
-    as_json: bool,
-    measuring: dict[str, Any],
+    run: Any, given: dict[str, Any], images: Path | None, measuring: dict[str, Any]
 ) -> None:
     """Measure a run, write the curves, print."""
     from drawbench import distributed
@@ -215,24 +172,26 @@ def _measure(
     from drawbench.tasks import task as lifecycle
 
     screen = console.Console()
-    config = options.with_images(run.config, folder)
-    task = training.create(config, datasets, sources, screen, trust)
+    datasets, sources, trust, out = (given[n] for n in ("datasets", "sources", "trust", "out"))
+    task = training.create(run.config, datasets, sources, screen, trust, images)
+    conditions = {name: given[name] for name in CONDITIONS if given[name]}
     for condition, values in conditions.items():
         if condition not in task.conditions:
             can = ", ".join(task.conditions) or "nothing"
             raise click.UsageError(
                 f"{run.folder} cannot be measured against {condition}; it can vary {can}"
             )
-        _check_values(config, condition, values)
-    model = lifecycle.best_model(task, run)
-    screen.close()
-    with training.stopping(screen) as stop:
-        measurement = task.test(
-            model, stop, lambda done, total: screen.progress(done, total, {}), **measuring
-        )
+        field = configs.settings(configs.Classify)[condition].field
+        try:
+            for value in values:
+                check(field, value)
+        except Problem as error:
+            raise click.UsageError(f"--{error}") from error
+    with training.stopping(screen) as flag:
+        measurement = lifecycle.measure(task, run, screen, flag.check, **measuring)
         screen.close()
         curves = {
-            condition: task.against(model, condition, values, stop)
+            condition: task.against(task.model, condition, values, flag.check)
             for condition, values in conditions.items()
         }
     if distributed.rank():
@@ -244,21 +203,25 @@ def _measure(
         screen.say(
             f"The test images of {task.dataset.name} are not those of {run.folder / 'result.json'}."
         )
-    place = out or (run.folder if training.writable(run) else None)
+    out = out or (run.folder if training.writable(run) else None)
     written: list[Path] = []
-    if place is not None:
-        place.mkdir(parents=True, exist_ok=True)
-        if fields.get("bound_samples") in (None, getattr(config.training, "bound_samples", None)):
-            measurement.outcomes.save(place)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        usual = getattr(run.config.training, "bound_samples", None)
+        if fields.get("bound_samples") in (None, usual):
+            measurement.outcomes.save(out)
         for condition, rows in curves.items():
-            written += write_curve(place, condition, rows, _trained_at(task, condition))
+            # A data set of one's own hides what it was trained with.
+            trained_at = getattr(task.config.data, condition, None)
+            trained_at = task.model.glimpses if condition == "glimpses" else trained_at
+            written += write_curve(out, condition, rows, trained_at)
     elif curves:
         screen.say(
             f"{run.folder} is an exported copy or read-only and stays as it is; "
             "to write, give --out."
         )
     result = {"run": str(run.folder), "dataset": task.dataset.name, **fields, "curves": curves}
-    console.emit(result, _text(run.folder, fields, curves, written), as_json)
+    console.emit(result, _text(run.folder, fields, curves, written), given["as_json"])
 
 
 def _text(
@@ -280,13 +243,6 @@ def _text(
     if written:
         lines += ["", "Written:", *(f"  {path}" for path in written)]
     return "\n".join(lines)
-
-
-CONDITIONS = {
-    "clutter": "clutter pieces",
-    "canvas": "side of the canvas (pixels)",
-    "glimpses": "glimpses",
-}
 
 
 def write_curve(
@@ -316,66 +272,30 @@ def write_curve(
     return [path, *save(curve, folder / "figures", f"error_against_{condition}")]
 
 
-def _trained_at(task: Any, condition: str) -> int | None:
-    """Return the value of a condition in training; None where a data set of one's own hides it."""
-    if condition == "glimpses":
-        return task.model.glimpses
-    return getattr(task.config.data, condition, None)
-
-
-def _check_values(config: Any, setting: str, values: list[int]) -> None:
-    """Raise `UsageError` where a setting cannot have one of these values, before measuring."""
-    kind: Any = type(config)
-    field = configs.settings(kind)[setting].field
-    try:
-        for value in values:
-            check(field, value)
-    except Problem as error:
-        raise click.UsageError(f"--{error}") from error
-
-
 # ------------------------------------------------------------------------------- your own network
 
 
-def _own_config(
-    model: str,
-    weights: Path | None,
-    canvas: list[int] | None,
-    clutter: list[int] | None,
-    source: str | None,
-) -> Any:
+def _own_config(model: Any, given: dict[str, Any]) -> Any:
     """Return the configuration of a network of the user's own on one test file."""
-    given: dict[str, Any] = {} if source is None else {"source": source}
-    for setting, values in (("canvas", canvas), ("clutter", clutter)):
-        if values is not None:
-            if len(values) != 1:
-                raise click.UsageError(
-                    f"with --model, --{setting} names the one test file: give one number, "
-                    f"got {len(values)}"
-                )
-            given[setting] = values[0]
     if ":" not in model:
         raise click.UsageError(
             f"--model must be module:factory, such as mymodel:network; got {model!r}"
         )
-    given |= {"model": model, "weights": None if weights is None else str(weights)}
-    try:
-        return configs.merge(configs.MeasureModel, {}, given)
-    except Problem as error:
-        raise click.UsageError(str(error)) from error
+    settings = {"model": model, "weights": given["weights"] and str(given["weights"])}
+    if given["source"]:
+        settings["source"] = given["source"]
+    for name in ("canvas", "clutter"):
+        values = given[name]
+        if values and len(values) != 1:
+            raise click.UsageError(
+                f"with --model, --{name} names the one test file: give one number, "
+                f"got {len(values)}"
+            )
+        settings |= {name: values[0]} if values else {}
+    return options.configure(configs.MeasureModel, None, settings)
 
 
-def _measure_own(
-    config: Any,
-    weights: Path | None,
-    name: str | None,
-    force: bool,
-    runs: Path,
-    batch: int,
-    datasets: Path,
-    sources: Path | None,
-    as_json: bool,
-) -> None:
+def _measure_own(config: Any, given: dict[str, Any]) -> None:
     """Measure a network of the user's own, and write its run folder."""
     from drawbench import data, user_code
     from drawbench.cli import console, training
@@ -383,23 +303,23 @@ def _measure_own(
     from drawbench.runs import Run, check_available, command_line
     from drawbench.tasks import measure_model
 
-    own = config.model.model
-    user_code.factory(own, (own,))  # before the data are loaded
-    stem = "evaluate-" + own.replace(":", "-").replace(".", "-")
-    folder = training.folder_for(runs, name or training.free_name(runs, stem))
-    check_available(folder, force)
+    model = config.model.model
+    user_code.factory(model, (model,))  # before the data are loaded
+    stem = "evaluate-" + model.replace(":", "-").replace(".", "-")
+    name = given["name"] or training.free_name(given["runs"], stem)
+    folder = training.folder_for(given["runs"], name)
+    check_available(folder, given["force"])
     screen = console.Console()
-    root = data.sources_root(sources)
-    with training.stopping(screen) as stop:
+    roots = data.sources_root(given["sources"]), given["datasets"]
+    with training.stopping(screen) as flag:
         config, result, outcomes = measure_model.measure(
-            config, weights, root, datasets, screen, batch=batch, check=stop
+            config, given["weights"], *roots, screen, batch=given["batch"], check=flag.check
         )
-    screen.close()
     result["command"] = command_line()
-    run = Run.create(folder, config, command=command_line(), force=force)
+    run = Run.create(folder, config, command=command_line(), force=given["force"])
     outcomes.save(folder)
     figures = save(confusion(result["confusion"]), run.figures, "confusion")
     run.write_result(result)
     row = {"model": result["model"], **training.measured_row(result)}
     lines = [console.table([row]), "", f"Folder: {folder}", *(f"  {path}" for path in figures)]
-    console.emit({**result, "run": str(folder)}, "\n".join(lines), as_json)
+    console.emit({**result, "run": str(folder)}, "\n".join(lines), given["as_json"])

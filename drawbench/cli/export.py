@@ -1,6 +1,7 @@
 """``drawbench export``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -21,26 +22,12 @@ Examples:
     "--half", is_flag=True, help="Round the weights to half precision, and measure the copy."
 )
 @click.option(
-    "--weights/--no-weights",
-    default=True,
-    show_default=True,
-    help="Copy the weights, or numbers and figures only.",
+    "--weights/--no-weights", default=True, help="Copy the weights, or numbers and figures only."
 )
-@options.IMAGES
-@options.TRUST
-@options.DATASETS
-@options.SOURCES
+@options.PLACE
 @options.common
 def command(
-    run: Path,
-    folder: Path,
-    half: bool,
-    weights: bool,
-    images: Path | None,
-    trust: tuple[str, ...],
-    datasets: Path,
-    sources: Path | None,
-    as_json: bool,
+    run: Path, folder: Path, half: bool, weights: bool, as_json: bool, **place: Any
 ) -> None:
     """Copy a finished run to keep or share: numbers, figures and best weights.
 
@@ -59,7 +46,7 @@ def command(
     copy = opened.copy_to(folder, half=half, weights=weights)
     if half:
         try:
-            _, measurement = training.measure(copy, images, trust, datasets, sources)
+            measurement = training.measure(copy, **place)
             measurement.outcomes.save(folder)
             copy.write_result(copy.result() | measurement.fields)
         except BaseException:

@@ -9,9 +9,6 @@ import click
 from drawbench.cli import options, sharing
 from drawbench.config import Generate
 
-# The recipe of a data set unless another is given.
-RECIPES = ("mnist", "mnist2", "svhn", "cifar10", "folder")
-
 
 @click.command(
     cls=options.TrainingCommand,
@@ -32,14 +29,13 @@ Settings can come from the environment too: DRAWBENCH_GENERATE_GLIMPSES=32.
 @click.option(
     "--from",
     "origin",
-    type=click.Path(path_type=Path),
+    type=options.path,
     help="Do not train: draw samples with the model of this run.",
 )
 @click.option(
     "--pictures",
     type=click.IntRange(1, 100),
     default=16,
-    show_default=True,
     help="Samples and reconstructions to draw.",
 )
 @click.option(
@@ -53,7 +49,6 @@ def command(
     given: dict[str, Any],
     no_attention: bool,
     origin: Path | None,
-    pictures: int,
     out: Path | None,
     trust: tuple[str, ...],
     **place: Any,
@@ -65,15 +60,12 @@ def command(
     """
     if origin is not None:
         seed = given.pop("seed", 0)
-        unwanted = [*given, *(name for name in ("recipe",) if recipe)]
-        unwanted += ["no-attention"] if no_attention else []
-        unwanted += ["run"] if place["name"] else []
+        others = {"recipe": recipe, "no-attention": no_attention, "run": place["name"]}
+        unwanted = [*given, *(name for name in others if others[name])]
         if unwanted:
-            raise click.UsageError(
-                f"--from takes a trained model as it is; leave out "
-                f"--{unwanted[0].replace('_', '-')}"
-            )
-        _draw(origin, seed, pictures, out, trust, place["as_json"])
+            option = unwanted[0].replace("_", "-")
+            raise click.UsageError(f"--from takes a trained model as it is; leave out --{option}")
+        _draw(origin, seed, out, trust, place["pictures"], place["as_json"])
         return
     if out is not None:
         raise click.UsageError(
@@ -85,16 +77,15 @@ def command(
                 f"--no-attention contradicts --attention {given['attention']}; give one of them"
             )
         given["attention"] = "none"
-    dataset = given.get("dataset", "mnist")
-    usual = dataset if dataset in RECIPES and given.get("model", "draw") == "draw" else None
-    config = sharing.configured(options.configure(Generate, recipe or usual, given), given)
+    recipe = recipe or options.usual_recipe(Generate, given)
+    config = sharing.configured(options.configure(Generate, recipe, given), given)
     from drawbench.cli import training
 
-    training.start(config, trusted=options.trusted(given, trust), pictures=pictures, **place)
+    training.start(config, trust=options.trusted(given, trust), **place)
 
 
 def _draw(
-    folder: Path, seed: int, pictures: int, out: Path | None, trust: tuple[str, ...], as_json: bool
+    folder: Path, seed: int, out: Path | None, trust: tuple[str, ...], pictures: int, as_json: bool
 ) -> None:
     """Draw samples with a trained model; its data need not be there."""
     from drawbench import tasks

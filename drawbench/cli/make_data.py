@@ -9,13 +9,12 @@ from drawbench.cli import options
 from drawbench.config import MakeData
 
 RECIPES = {"cluttered": "cluttered-100", "mnist2": "two-digits-60"}  # by data set
-SPLITS = ("train", "validation", "test")
-
-
-def _count(split: str) -> Any:
-    return click.option(
+_COUNTS = [
+    click.option(
         f"--{split}", type=click.IntRange(1), help="Images of this part.  [default: one per digit]"
     )
+    for split in ("train", "validation", "test")
+]
 
 
 @click.command(
@@ -33,9 +32,7 @@ Examples:
 @click.option(
     "--seed", type=click.IntRange(0), help="Seed of everything random in the files.  [default: 0]"
 )
-@_count("train")
-@_count("validation")
-@_count("test")
+@options.together(*_COUNTS)
 @click.option(
     "--out",
     type=options.folder,
@@ -75,22 +72,21 @@ def command(
         source,
         dataset,
         settings.data_seed,
-        counts={split: count for split in SPLITS if (count := counts[split])},
-        force=force,
-        progress=lambda done, total: screen.progress(done, total, {}),
-        say=screen.say,
+        {split: count for split, count in counts.items() if count},
+        force,
+        lambda done, total: screen.progress(done, total, {}),
+        screen.say,
     )
     screen.close()
     sample = stored.load(folder, "train")
     figures.save(figures.montage(sample.images[:64], sample.labels[:64]), folder, "montage")
+    next_command = "classify --glimpses 8" if scene.digits == 1 else "generate --dataset mnist2"
     lines = [
         f"{folder}: {scene.canvas}x{scene.canvas}, {scene.digits} digit"
         f"{'s' if scene.digits > 1 else ''}, {scene.clutter} pieces of clutter, digits from "
         f"{source.name}.",
         *(f"  {name}.npz  {n:,} images" for name, n in card["counts"].items()),
         "  card.json, montage.png",
-        "Next: drawbench classify --glimpses 8"
-        if scene.digits == 1
-        else "Next: drawbench generate --dataset mnist2",
+        f"Next: drawbench {next_command}",
     ]
     console.emit({"folder": str(folder), **card}, "\n".join(lines), as_json)

@@ -1,8 +1,7 @@
 """Options shared by commands, and options made from the settings of :mod:`drawbench.config`."""
 
-import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,33 @@ from drawbench import config as configs
 from drawbench.errors import Problem
 
 folder = click.Path(path_type=Path, file_okay=False)
+path = click.Path(path_type=Path)
+
+
+def together(*options: Callable) -> Callable:
+    """Combine decorators of options into one; help lists them in this order."""
+    return lambda command: functools.reduce(lambda made, add: add(made), options[::-1], command)
+
+
+def _remember_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    ctx.meta["drawbench.debug"] = value
+
+
+common = together(
+    click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
+    click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember_debug,
+        help="Show the traceback of a problem.",
+    ),
+)
 FORCE = click.option("--force", is_flag=True, help="Replace what is there.")
 RUNS = click.option(
-    "--runs",
-    type=folder,
-    default=Path("results/runs"),
-    show_default=True,
-    help="Folder of run folders.",
+    "--runs", type=folder, default=Path("results/runs"), help="Folder of run folders."
 )
-RUN_ARGUMENT = click.argument("run", type=click.Path(path_type=Path))
+RUN_ARGUMENT = click.argument("run", type=path)
 SOURCES = click.option(
     "--sources",
     type=folder,
@@ -29,16 +46,10 @@ SOURCES = click.option(
     "[default: datasets/sources; env: DRAWBENCH_SOURCES]",
 )
 DATASETS = click.option(
-    "--datasets",
-    type=folder,
-    default=Path("datasets"),
-    show_default=True,
-    help="Folder of generated data sets.",
+    "--datasets", type=folder, default=Path("datasets"), help="Folder of generated data sets."
 )
 IMAGES = click.option(
-    "--images",
-    type=folder,
-    help="For a run on a folder of images: where that folder is now.",
+    "--images", type=folder, help="For a run on a folder of images: where that folder is now."
 )
 TENSORBOARD = click.option(
     "--tensorboard", is_flag=True, help="Also write the metrics for TensorBoard."
@@ -48,6 +59,20 @@ TRUST = click.option(
     multiple=True,
     metavar="MODULE",
     help="Let a run import this module of yours, which has its model or data set.",
+)
+# What a command needs to load a run's data and model; it gets them as ``**place``.
+PLACE = together(IMAGES, TRUST, DATASETS, SOURCES)
+NEW_RUN = together(
+    click.option(
+        "--run", "name", help="Name of the run folder.  [default: made from the settings]"
+    ),
+    FORCE,
+    TENSORBOARD,
+    TRUST,
+    RUNS,
+    DATASETS,
+    SOURCES,
+    common,
 )
 PLACES = click.argument(
     "places",
@@ -85,75 +110,21 @@ def records_in(places: tuple[Path, ...]) -> list:
     return runs
 
 
-def _remember_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
-    ctx.meta["drawbench.debug"] = value
-
-
-def common(command: Callable) -> Callable:
-    """Add ``--json`` and ``--debug``."""
-    command = click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,
-        callback=_remember_debug,
-        help="Show the traceback of a problem.",
-    )(command)
-    return click.option(
-        "--json", "as_json", is_flag=True, help="Print the result as one JSON object."
-    )(command)
-
-
-NEW_RUN_OPTIONS = (
-    click.option(
-        "--run", "name", help="Name of the run folder.  [default: made from the settings]"
-    ),
-    FORCE,
-    TENSORBOARD,
-    TRUST,
-    RUNS,
-    DATASETS,
-    SOURCES,
-    common,
-)
-
-
-def NEW_RUN(command: Callable) -> Callable:
-    """Add the options of every command that starts a run."""
-    for option in reversed(NEW_RUN_OPTIONS):
-        command = option(command)
-    return command
-
-
 # ------------------------------------------------------------------------- options from settings
 
 
 class SettingOption(click.Option):
     """The option of a setting; its value is None where it was not given."""
 
-    setting: configs.Setting
-
-
-def _option(setting: configs.Setting) -> Callable:
-    flag = "--" + setting.name.replace("_", "-")
-    help = setting.help
-    if setting.owners:
-        help = f"{help.rstrip('.')} ({', '.join(setting.owners)} only)."
-    flags = flag
-    kind: Any = click.Choice(setting.choices) if setting.choices else setting.type
-    if setting.type is bool:
-        flags, kind = f"{flag}/--no-{setting.name.replace('_', '-')}", None
-    elif setting.factory:
-        kind = _NameOrFactory(setting.choices)
-    option = click.option(
-        flags, setting.name, type=kind, default=None, help=help, cls=SettingOption
-    )
-
-    def decorate(function: Callable) -> Callable:
-        function = option(function)
-        function.__click_params__[-1].setting = setting  # type: ignore[attr-defined]
-        return function
-
-    return decorate
+    def __init__(self, declarations: Sequence[str], setting: configs.Setting):
+        self.setting, flag = setting, setting.name.replace("_", "-")
+        kind: Any = click.Choice(setting.choices) if setting.choices else setting.type
+        if setting.type is bool:
+            flag, kind = f"{flag}/--no-{flag}", None
+        elif setting.factory:
+            kind = _NameOrFactory(setting.choices)
+        names = [f"--{flag}", setting.name]
+        super().__init__(names, type=kind, default=None, help=setting.help)
 
 
 class _NameOrFactory(click.Choice):
@@ -173,29 +144,28 @@ def settings(kind: type, skip: tuple[str, ...] = ()) -> Callable:
     recipe and the defaults.
     """
     chosen = {name: each for name, each in configs.settings(kind).items() if name not in skip}
-    own = any(each.factory and each.section == "model" for each in chosen.values())
-
-    def decorate(function: Callable) -> Callable:
-        @functools.wraps(function)
-        def collect(**values: Any):
-            given = {name: values.pop(name) for name in chosen}
-            given = {name: value for name, value in given.items() if value is not None}
-            if own and (pairs := values.pop("arguments")):
-                given["arguments"] = dict(pairs)
-            return function(given=given, **values)
-
-        if own:
-            collect = click.option(
+    added = [click.option(cls=SettingOption, setting=setting) for setting in chosen.values()]
+    if any(each.factory and each.section == "model" for each in chosen.values()):
+        added.append(
+            click.option(
                 "--set",
                 "arguments",
                 type=_Argument(),
                 multiple=True,
                 metavar="NAME=VALUE",
                 help="An argument for a model of your own (--model module:factory).",
-            )(collect)
-        for setting in reversed(chosen.values()):
-            collect = _option(setting)(collect)
-        return collect
+            )
+        )
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def collect(arguments: tuple[tuple[str, Any], ...] = (), **values: Any):
+            given = {name: value for name in chosen if (value := values.pop(name)) is not None}
+            return function(
+                given=given | ({"arguments": dict(arguments)} if arguments else {}), **values
+            )
+
+        return together(*added)(collect)
 
     return decorate
 
@@ -206,8 +176,6 @@ class _Argument(click.ParamType):
     name = "name=value"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
-        if isinstance(value, tuple):
-            return value
         name, equals, text = value.partition("=")
         if not equals or not name.isidentifier():
             self.fail(f"{value!r} is not NAME=VALUE, such as gain=2.5", param, ctx)
@@ -226,7 +194,6 @@ def recipe(kind: Any, default: str | None = None) -> Callable:
         "--recipe",
         metavar="FILE|NAME",
         default=default,
-        show_default=bool(default),
         help=f"Settings of an experiment: {', '.join(names)}, or a TOML file.",
     )
 
@@ -237,73 +204,69 @@ class TrainingCommand(click.Command):
     recipe: str | None = None  #: the recipe that is always used
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta["drawbench.args"] = list(args)
+        named, _, _ = self.make_parser(ctx).parse_args(list(args))
+        ctx.meta["drawbench.named"] = {
+            name: named[name] for name in ("recipe", "dataset", "model") if name in named
+        }
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         config = self._config(ctx)
         groups: dict[str, list[tuple[str, str]]] = {title: [] for title in GROUPS.values()}
-        others = []
+        groups["Options"] = []
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
             if record is None:
                 continue
-            if not isinstance(param, SettingOption):
-                others.append(record)
-                continue
-            setting = param.setting
-            values = dataclasses.asdict(getattr(config, setting.section)) if config else {}
-            if config and setting.name not in values:
-                continue  # the model or data set named on this command line lacks it
-            default = _shown(values[setting.name]) if config else setting.default_in_words
-            title = GROUPS[setting.section if setting.section in GROUPS else setting.role]
-            flags, help = record
-            groups[title].append((flags, f"{help}  [default: {default}]" if default else help))
+            (flags, help), title = record, "Options"
+            if isinstance(param, SettingOption):
+                setting, default = param.setting, param.setting.default_in_words
+                title = GROUPS[setting.section if setting.section in GROUPS else setting.role]
+                if config:
+                    values = vars(getattr(config, setting.section))
+                    if setting.name not in values:
+                        continue  # the model or data set named on this command line lacks it
+                    word = str(values[setting.name])
+                    default = {"True": "yes", "False": "no", "None": ""}.get(word, word)
+                elif setting.owners:
+                    help = f"{help.rstrip('.')} ({', '.join(setting.owners)} only)."
+                help += f"  [default: {default}]" if default else ""
+            groups[title].append((flags, help))
         for title, rows in groups.items():
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
-        with formatter.section("Options"):
-            formatter.write_dl(others)
 
     def _config(self, ctx: click.Context) -> Any:
         """The configuration that this command line names; None where it names none."""
-        given: dict[str, str] = {}
-        args = ctx.meta.get("drawbench.args", [])
-        for name in ("recipe", "dataset", "model"):
-            for number, word in enumerate(args):
-                if word == f"--{name}" and number + 1 < len(args):
-                    given[name] = args[number + 1]
-                elif word.startswith(f"--{name}="):
-                    given[name] = word.partition("=")[2]
+        given = dict(ctx.meta["drawbench.named"])
+        recipe = given.pop("recipe", self.recipe)
+        if not recipe and not given:
+            return None
         kind = configs.Generate if ctx.info_name == "generate" else configs.Classify
-        chosen = given.pop("recipe", None) or self.recipe
-        if not chosen and not given:
-            return None
-        if (
-            chosen is None
-            and kind is configs.Generate
-            and given.get("dataset") in configs.recipes()
-        ):
-            chosen = given["dataset"]
         try:
-            return configure(kind, chosen, given)
-        except (click.UsageError, Problem):
+            return configure(kind, recipe or usual_recipe(kind, given), given)
+        except click.UsageError:
             return None
 
 
-def _shown(value: Any) -> str:
-    """A default in words; empty where there is none."""
-    if value is None:
-        return ""
-    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+def usual_recipe(kind: type, given: dict[str, Any]) -> str | None:
+    """Return the recipe that a command takes unless another is given: that of its data set."""
+    dataset = given.get("dataset", "mnist")
+    if kind is configs.Generate and given.get("model", "draw") == "draw":
+        return dataset if dataset in configs.recipes() else None
+    return None
 
 
-def configure(kind: type, recipe: str | None, given: dict[str, Any]) -> Any:
+def configure(kind: Any, recipe: str | None, given: dict[str, Any]) -> Any:
     """Return the configuration of a recipe and the settings given; wrong ones are wrong usage."""
     try:
-        sections = _sections_for(kind, configs.load_recipe(recipe)) if recipe else {}
-        training = sections.get("training")
+        sections = configs.load_recipe(recipe) if recipe else {}
+        task, training = sections.pop("task", kind.task), sections.get("training")
+        if kind is configs.MakeData and task == configs.Classify.task:  # its data alone are made
+            sections = {name: section for name, section in sections.items() if name == "data"}
+        elif task != kind.task:
+            raise Problem(f"this recipe is for drawbench {task}, not for drawbench {kind.task}")
         if isinstance(training, dict) and any(name in given for name in configs.LENGTHS):
             # A length given replaces the recipe's, whatever either is counted in.
             sections["training"] = {
@@ -312,21 +275,6 @@ def configure(kind: type, recipe: str | None, given: dict[str, Any]) -> Any:
         return configs.merge(kind, sections, given)
     except Problem as error:
         raise click.UsageError(str(error)) from error
-
-
-def _sections_for(kind: Any, recipe: dict[str, Any]) -> dict[str, Any]:
-    """Return the recipe's sections that a command uses; making data takes the data section alone.
-
-    Raises:
-        Problem: the recipe is for another command.
-    """
-    recipe = dict(recipe)
-    task = recipe.pop("task", kind.task)
-    if task == kind.task:
-        return recipe
-    if kind is configs.MakeData and task == configs.Classify.task:
-        return {name: section for name, section in recipe.items() if name == "data"}
-    raise Problem(f"this recipe is for drawbench {task}, not for drawbench {kind.task}")
 
 
 def trusted(given: dict[str, Any], trust: tuple[str, ...]) -> frozenset[str]:

@@ -8,6 +8,8 @@ import click
 
 from drawbench.cli import options
 
+FILE = click.Path(path_type=Path, dir_okay=False)
+
 
 class RunsByDefault(click.Group):
     """``plot RUN...`` is ``plot runs RUN...``."""
@@ -34,10 +36,7 @@ def command() -> None:
 
 @command.command("runs")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@options.IMAGES
-@options.TRUST
-@options.DATASETS
-@options.SOURCES
+@options.PLACE
 @options.common
 def plot_runs(
     runs: tuple[Path, ...],
@@ -91,29 +90,14 @@ class WindowNumbers(click.ParamType):
     help="g~X,g~Y,log s2,log d~,log gamma; repeat for more rows.  [default: aimed at the digit]",
 )
 @click.option(
-    "--patch",
-    type=click.IntRange(1, 128),
-    default=12,
-    show_default=True,
-    help="Side of the patch, in filters.",
+    "--patch", type=click.IntRange(1, 128), default=12, help="Side of the patch, in filters."
 )
-@click.option(
-    "--image",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="An image file.  [default: a cluttered digit]",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**62),
-    default=0,
-    show_default=True,
-    help="Seed of the example image.",
-)
+@click.option("--image", type=FILE, help="An image file.  [default: a cluttered digit]")
+@click.option("--seed", type=click.IntRange(0, 2**62), default=0, help="Seed of the example image.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     default=Path("results/figures/attention.png"),
-    show_default=True,
     help="The figure to write, .png, .pdf or .svg.",
 )
 @options.common
@@ -166,9 +150,7 @@ def _windows_at(
     x = 2 * (left + (wide + 1) / 2) / (width + 1) - 1
     y = 2 * (top + (tall + 1) / 2) / (height + 1) - 1
     side = max(height, width, 2) - 1
-    zoom = min(
-        math.log(max(tall, wide) / side), -0.7
-    )  # if the box is the image, look at its middle
+    zoom = min(math.log(max(tall, wide) / side), -0.7)  # of a box that is the image: its middle
 
     def numbers(x: float, y: float, zoom: float, blur: float) -> tuple[float, ...]:
         """Return numbers of filters ``blur`` strides wide."""

@@ -1,6 +1,5 @@
 """``drawbench quickstart``."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -22,13 +21,12 @@ Examples:
     "--run",
     "name",
     default="quickstart",
-    show_default=True,
     help="Name of the run folder; an earlier one is replaced.",
 )
 @options.RUNS
 @options.DATASETS
 @options.common
-def command(given: dict[str, Any], name: str, runs: Path, datasets: Path, as_json: bool) -> None:
+def command(given: dict[str, Any], **place: Any) -> None:
     """Take the whole tour without network or data: watch a network find a digit in clutter.
 
     Uses the small digits that come with scikit-learn; takes two to three minutes on two cores.
@@ -37,13 +35,10 @@ def command(given: dict[str, Any], name: str, runs: Path, datasets: Path, as_jso
 
     folder = training.start(
         options.configure(Classify, "quickstart", given),
-        name=name,
         force=True,
-        runs=runs,
-        datasets=datasets,
         sources=None,
-        trusted=options.trusted(given, ()),
-        as_json=as_json,
+        trust=options.trusted(given, ()),
+        **place,
     )
     drawbench = console.this_command()
     console.say(f"""

@@ -19,7 +19,6 @@ Examples:
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     default=Path("results/report.html"),
-    show_default=True,
     help="The page to write.",
 )
 @options.common

@@ -1,6 +1,7 @@
 """``drawbench resume``."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -17,21 +18,11 @@ Examples:
 )
 @options.RUN_ARGUMENT
 @sharing.PROCESSES
-@options.IMAGES
 @options.TENSORBOARD
-@options.TRUST
-@options.DATASETS
-@options.SOURCES
+@options.PLACE
 @options.common
 def command(
-    run: Path,
-    processes: int | None,
-    images: Path | None,
-    tensorboard: bool,
-    trust: tuple[str, ...],
-    datasets: Path,
-    sources: Path | None,
-    as_json: bool,
+    run: Path, processes: int | None, tensorboard: bool, as_json: bool, **place: Any
 ) -> None:
     """Continue a run exactly where it stopped.
 
@@ -59,7 +50,5 @@ def command(
         return
     sharing.start(processes, opened.config.training.processes)
     screen = console.Console()
-    config = options.with_images(opened.config, images)
-    task = training.create(config, datasets, sources, screen, trust)
-    reporter = training.listeners(screen, run, tensorboard)
-    training.finish(task, opened, reporter, as_json=as_json)
+    task = training.create(opened.config, screen=screen, **place)
+    training.finish(task, opened, training.listeners(screen, run, tensorboard), as_json)

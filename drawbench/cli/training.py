@@ -12,8 +12,8 @@ from drawbench.errors import Problem
 from drawbench.reporters import Reporter, Several, TensorBoard
 from drawbench.runs import LAST, Run, check_available, command_line
 from drawbench.tasks import task as lifecycle
-from drawbench.tasks.task import Check, Measurement, Task
-from drawbench.training import Interrupted, plan, say_missing_kernels, stop_flag
+from drawbench.tasks.task import Measurement, Task
+from drawbench.training import Interrupted, StopFlag, plan, say_missing_kernels, stop_flag
 
 PICTURES = 16  # samples and reconstructions that are drawn
 
@@ -23,15 +23,16 @@ def create(
     datasets: Path,
     sources: Path | None,
     screen: Reporter,
-    trusted: Collection[str] = (),
+    trust: Collection[str] = (),
+    images: Path | None = None,
 ) -> Task:
     """Create the task of a configuration, its data loaded or made."""
     return tasks.create(
-        config,
+        options.with_images(config, images),
         sources_root=data.sources_root(sources),
         datasets_root=datasets,
         reporter=screen,
-        trusted=trusted,
+        trusted=trust,
     )
 
 
@@ -41,96 +42,69 @@ def start(
     name: str | None,
     force: bool,
     runs: Path,
-    datasets: Path,
-    sources: Path | None,
-    trusted: Collection[str],
     as_json: bool,
     pictures: int = PICTURES,
     tensorboard: bool = False,
+    **place: Any,
 ) -> Path:
     """Start a new run, train to the end, test and print; return the run's folder."""
     if name is not None:
         check_available(folder_for(runs, name), force)  # before minutes of work, not after
     screen = console.Console()
-    task = create(config, datasets, sources, screen, trusted)
+    task = create(config, screen=screen, **place)
     task.config = plan(task, task.config, screen.say)
     folder = folder_for(runs, name or free_name(runs, name_of(task)))
     reporter = listeners(screen, folder, tensorboard)
     run = Run.create(folder, task.config, command=command_line(), force=force)
-    finish(task, run, reporter, as_json=as_json, pictures=pictures)
+    finish(task, run, reporter, as_json, pictures)
     return folder
 
 
 def listeners(screen: Reporter, folder: Path, tensorboard: bool) -> Reporter:
-    """Return the reporter of a training in a run folder.
-
-    Raises:
-        Problem: TensorBoard is asked for and not installed.
-    """
-    if not tensorboard:
-        return screen
-    return Several(screen, TensorBoard(folder / "tensorboard"))
+    """Return the reporter of a training in a run folder."""
+    return Several(screen, TensorBoard(folder / "tensorboard")) if tensorboard else screen
 
 
 def finish(
-    task: Task,
-    run: Run,
-    reporter: Reporter,
-    *,
-    as_json: bool,
-    pictures: int = PICTURES,
+    task: Task, run: Run, reporter: Reporter, as_json: bool, pictures: int = PICTURES
 ) -> None:
     """Train to the end, test, write the result and the figures, print."""
     say_missing_kernels(task.device, reporter.say)
-    with run.locked(), stop_flag() as flag:
-        try:
-            trainer = lifecycle.train(task, run, reporter, flag)
-            reporter.close()
-            measurement = lifecycle.measure(task, run, reporter, flag.check)
-        except Interrupted as stop:
-            reporter.close()
-            console.stopped(stop.number, run.folder)
-        finally:
-            reporter.close()
+    resume = f"Stopped; everything is saved. Resume with: drawbench resume {run.folder}"
+    with run.locked(), stopping(reporter, resume) as flag:
+        trainer = lifecycle.train(task, run, reporter, flag)
+        reporter.close()
+        measurement = lifecycle.measure(task, run, reporter, flag.check)
+        reporter.close()
         conclusion = lifecycle.conclude(task, run, trainer, measurement, reporter, pictures)
     if conclusion is not None:
         result, figures = conclusion
-        console.emit(
-            {**result, "run": str(run.folder)}, summary(result, run.folder, figures), as_json
-        )
+        text = summary(result, run.folder, figures)
+        console.emit({**result, "run": str(run.folder)}, text, as_json)
 
 
-def measure(
-    run: Run,
-    images: Path | None,
-    trust: Collection[str],
-    datasets: Path,
-    sources: Path | None,
-    **measuring: Any,
-) -> tuple[Task, Measurement]:
+def measure(run: Run, **place: Any) -> Measurement:
     """Measure a run's best weights on the test images; a signal stops it and writes nothing."""
     screen = console.Console()
-    task = create(options.with_images(run.config, images), datasets, sources, screen, trust)
-    model = lifecycle.best_model(task, run)
-    screen.close()
-    with stopping(screen) as check:
-        measurement = task.test(
-            model, check, lambda done, total: screen.progress(done, total, {}), **measuring
-        )
-        screen.close()
-    return task, measurement
+    task = create(run.config, screen=screen, **place)
+    with stopping(screen) as flag:
+        return lifecycle.measure(task, run, screen, flag.check)
 
 
 @contextlib.contextmanager
-def stopping(screen: console.Console) -> Iterator[Check]:
-    """Give a check for signals; after one, leave with its status and a message."""
+def stopping(
+    reporter: Reporter, farewell: str = "Stopped; nothing was written."
+) -> Iterator[StopFlag]:
+    """Give a flag that signals set; where one stops the work, leave with its status."""
     with stop_flag() as flag:
         try:
-            yield flag.check
+            yield flag
         except Interrupted as stop:
-            screen.close()
-            console.say("Stopped; nothing was written.")
+            reporter.close()
+            console.say(farewell)
             raise SystemExit(128 + stop.number) from None
+        finally:
+            reporter.close()
 
 
 def writable(run: Run) -> bool:
@@ -162,15 +136,10 @@ def free_name(root: Path, stem: str) -> str:
 
 def name_of(task: Task) -> str:
     """Return the default name of a run: task, model, looks, data set and seed."""
-    facts = task.facts()
+    facts, attention = task.facts(), getattr(task.config.model, "attention", "both")
     model = facts["model"].replace(":", "-").replace(".", "-")
-    attention = {"both": "", "none": "-no-attention"}.get(
-        facts.get("attention", "both"), f"-{facts.get('attention')}-attention"
-    )
-    glimpses = facts["glimpses"]
-    looks = "" if glimpses in (None, 1) else f"-{glimpses}"
-    if facts["model"] == "vae":
-        attention = ""
+    attention = {"both": "", "none": "-no-attention"}.get(attention, f"-{attention}-attention")
+    looks = "" if facts["glimpses"] in (None, 1) else f"-{facts['glimpses']}"
     seed = task.config.training.seed
     return f"{task.name}-{model}{looks}{attention}-{facts['dataset']}-seed{seed}"
 
@@ -187,7 +156,17 @@ def summary(result: dict[str, Any], folder: Path, figures: list[Path]) -> str:
             f"{result['parameters']:,} parameters; per image {result['pixels_read']:,} pixels read "
             f"and {result['multiply_adds']:,} multiply-adds."
         )
-    lines += remarks(result)
+    if result.get("pixels"):
+        lines.append(f"Pixels: {result['pixels']}.")
+    if result["source"] == "digits":
+        lines.append(
+            "These are scikit-learn's embedded digits, enlarged: not MNIST, and not comparable "
+            "with published numbers."
+        )
+    if "entropy_floor" in result:
+        lines.append(
+            "The pixels are not binary: this is a cross-entropy above its floor, not a likelihood."
+        )
     return "\n".join([*lines, "", f"Run folder: {folder}", *(f"  {path}" for path in figures)])
 
 
@@ -222,18 +201,3 @@ def measured_row(fields: dict[str, Any]) -> dict[str, Any]:
         name = f"importance-weighted, K = {fields['iw_samples']} ({fields['iw_images']} images)"
         row[name] = f"{fields['iw_bound']:.2f}"
     return row
-
-
-def remarks(result: dict[str, Any]) -> list[str]:
-    """Return what a reader must know to use the number."""
-    lines = [f"Pixels: {result['pixels']}."] if result.get("pixels") else []
-    if result["source"] == "digits":
-        lines.append(
-            "These are scikit-learn's embedded digits, enlarged: not MNIST, and not comparable "
-            "with published numbers."
-        )
-    if "entropy_floor" in result:
-        lines.append(
-            "The pixels are not binary: this is a cross-entropy above its floor, not a likelihood."
-        )
-    return lines

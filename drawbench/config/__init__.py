@@ -7,9 +7,9 @@ line, the key in a recipe and the entry in ``config.json``. Nothing heavy is imp
 Precedence: flag > environment > recipe > default.
 """
 
-from drawbench.config.data import SOURCES, Cluttered, ClutteredFiles, PairFiles, UserData
-from drawbench.config.fields import ROLES, Section, shown
-from drawbench.config.models import CLASSIFIERS, GENERATORS, MeasuredModel, UserModel
+from drawbench.config.data import SOURCES, Cluttered
+from drawbench.config.fields import ROLES, shown
+from drawbench.config.models import CLASSIFIERS, GENERATORS
 from drawbench.config.recipe import load_recipe, recipes
 from drawbench.config.tasks import (
     TASKS,
@@ -26,13 +26,7 @@ from drawbench.config.tasks import (
     stored_settings,
     to_dict,
 )
-from drawbench.config.training import (
-    LENGTHS,
-    MAX_BATCH,
-    ClassifyTraining,
-    GenerateTraining,
-    Training,
-)
+from drawbench.config.training import LENGTHS, MAX_BATCH, Training
 
 __all__ = [
     "CLASSIFIERS",
@@ -43,20 +37,12 @@ __all__ = [
     "SOURCES",
     "TASKS",
     "Classify",
-    "ClassifyTraining",
     "Cluttered",
-    "ClutteredFiles",
     "Generate",
-    "GenerateTraining",
     "MakeData",
     "MeasureModel",
-    "MeasuredModel",
-    "PairFiles",
-    "Section",
     "Setting",
     "Training",
-    "UserData",
-    "UserModel",
     "from_dict",
     "load_recipe",
     "merge",

@@ -6,19 +6,17 @@ The first line of a docstring explains the data set in ``--help``.
 from dataclasses import dataclass
 from typing import Any
 
-from drawbench.config.fields import Section, selector, setting
+from drawbench.config.fields import ChosenSection, selector, setting
 
 SOURCES = ("auto", "mnist", "fashion", "kmnist", "digits")
 
 
 def source() -> Any:
-    """Define where digits come from."""
     help = "Where digits come from; auto: MNIST, or scikit-learn's digits where it is missing."
     return setting("auto", help, choices=SOURCES)
 
 
 def data_seed() -> Any:
-    """Define the seed of everything random that is drawn once."""
     return setting(0, "Seed of the data set: models compared must share it.", low=0)
 
 
@@ -33,15 +31,10 @@ def pixels(*choices: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Data(Section):
+class Data(ChosenSection):
     """Settings of a data set."""
 
     dataset: str = ""
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The settings of the data set without its name."""
-        return {name: value for name, value in vars(self).items() if name != "dataset"}
 
 
 @dataclass(frozen=True)
@@ -50,9 +43,6 @@ class UserData(Data):
 
     dataset: str = setting("module:factory", "Where it is.")
     data_seed: int = data_seed()
-
-
-# --------------------------------------------------------------------------------- digit canvases
 
 
 @dataclass(frozen=True)
@@ -94,9 +84,6 @@ class Cluttered(ClutteredFiles):
     )
 
 
-# ------------------------------------------------------------------------------- labelled images
-
-
 @dataclass(frozen=True)
 class Digits(Data):
     """Plain 28x28 digits."""
@@ -132,9 +119,6 @@ class Folder(Data):
         "stop", "What to do about a file that is not a usable image.", choices=("stop", "skip")
     )
     data_seed: int = data_seed()
-
-
-# --------------------------------------------------------------------------------- images to draw
 
 
 @dataclass(frozen=True)

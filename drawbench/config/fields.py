@@ -108,6 +108,16 @@ class Section:
         def __getattr__(self, name: str) -> Any: ...
 
 
+class ChosenSection(Section):
+    """Base of the sections of one model or data set, which a field ``model`` or ``dataset`` names."""
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The settings without that name: arguments of the factory of a model."""
+        chosen = ("model", "dataset")
+        return {name: value for name, value in vars(self).items() if name not in chosen}
+
+
 _repr = reprlib.Repr()
 _repr.maxstring = _repr.maxother = 120
 _repr.maxlevel = 3

@@ -9,46 +9,36 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from drawbench.config.fields import Problem, Section, selector, setting, shown
+from drawbench.config.fields import ChosenSection, Problem, Section, selector, setting, shown
 
 
 def count(default: int, help: str, high: int) -> Any:
-    """Define a count of 1 or more."""
     return setting(default, help, role="model", low=1, high=high)
 
 
 def hidden(default: int = 256) -> Any:
-    """Define the width of a network."""
     return count(default, "LSTM units, or units of each fully connected layer.", 65536)
 
 
 def patch(default: int) -> Any:
-    """Define the side of what a classifier reads."""
     return count(default, "Side of a glimpse, in filters or pixels.", 512)
 
 
 def window_map(default: str) -> Any:
-    """Define how the LSTM's state becomes a window."""
     help = "How the LSTM's state sets a window: bounded smoothly, or the paper's plain linear map."
     return setting(default, help, role="model", choices=("bounded", "linear"))
 
 
 def window_clip(default: float | None) -> Any:
-    """Define the limit on the gradient through a window."""
     help = "Largest gradient norm that one image sends back through one window."
     return setting(default, help, role="model", above=0)
 
 
 @dataclass(frozen=True)
-class Model(Section):
+class Model(ChosenSection):
     """Settings of a model that comes with the package."""
 
     model: str = ""
-
-    @property
-    def arguments(self) -> dict[str, Any]:
-        """The arguments of the model's factory."""
-        return {name: value for name, value in vars(self).items() if name != "model"}
 
 
 @dataclass(frozen=True)
@@ -69,9 +59,6 @@ class UserModel(Section):
                     f"argument {name} of {self.model} must be a finite number, a word, true or"
                     f" false, got {shown(value)}"
                 )
-
-
-# ------------------------------------------------------------------------------------ classifiers
 
 
 @dataclass(frozen=True)
@@ -169,9 +156,6 @@ class Conv6Classifier(Model):
     """Six convolutions on the whole image."""
 
     model: str = selector("conv6")
-
-
-# ------------------------------------------------------------------------------------- generators
 
 
 @dataclass(frozen=True)

@@ -148,20 +148,21 @@ def _word(value: Any) -> str:
 def settings(kind: Any) -> dict[str, Setting]:
     """Return the settings of a command by name; a name is unique across its sections.
 
-    The ``arguments`` of a model of your own are left out: they are its factory's.
+    The ``arguments`` of a model of your own are left out: they are its factory's. ``model`` and
+    ``dataset`` are explained by the docstrings of the classes that they choose.
     """
     known: dict[str, Setting] = {}
     for section in sections(kind):
-        default = getattr(kind(), section)
-        kinds = kind.kinds.get(section) or {"": type(default)}
+        default, own = type(getattr(kind(), section)), kind.own.get(section)
+        kinds = kind.kinds.get(section) or {"": default}
         by_name: dict[str, dict[str, dataclasses.Field]] = {}
         for owner, cls in kinds.items():
             for each in dataclasses.fields(cls):
-                if each.name != "arguments":
-                    by_name.setdefault(each.name, {})[owner] = each
+                by_name.setdefault(each.name, {})[owner] = each
+        by_name.pop("arguments", None)
         for name, fields in by_name.items():
-            first = next(iter(fields.values()))
-            choices = [word for each in fields.values() for word in each.metadata["choices"]]
+            first, *_ = fields.values()
+            choices = (word for each in fields.values() for word in each.metadata["choices"])
             known[name] = Setting(
                 name,
                 section,
@@ -172,22 +173,18 @@ def settings(kind: Any) -> dict[str, Setting]:
                 tuple(dict.fromkeys(choices)),
             )
         if kind.kinds.get(section):
-            known[SELECTORS[section]] = _selector(kind, section, known[SELECTORS[section]])
+            name = SELECTORS[section]
+            explained = kinds | ({"module:factory": own} if own else {})
+            known[name] = dataclasses.replace(
+                known[name],
+                field=default.__dataclass_fields__[name],
+                help=" ".join(
+                    f"{k}: {cls.__doc__.splitlines()[0]}" for k, cls in explained.items()
+                ),
+                defaults={},
+                factory=bool(own),
+            )
     return known
-
-
-def _selector(kind: Any, section: str, setting: Setting) -> Setting:
-    """Return the setting that chooses a section, explained by the docstrings of its classes."""
-    classes = dict(kind.kinds[section])
-    if section in kind.own:
-        classes["module:factory"] = kind.own[section]
-    help = " ".join(f"{name}: {cls.__doc__.splitlines()[0]}" for name, cls in classes.items())
-    field = next(
-        each for each in dataclasses.fields(getattr(kind(), section)) if each.name == setting.name
-    )
-    return dataclasses.replace(
-        setting, field=field, help=help, defaults={}, factory=section in kind.own
-    )
 
 
 def sections(kind: Any) -> tuple[str, ...]:
@@ -212,49 +209,50 @@ def merge(kind: Any, recipe: dict[str, Any], given: dict[str, Any]) -> Any:
         Problem: an unknown section or setting, one that the chosen model or data set does not
             have, or a wrong type or value.
     """
-    names = sections(kind)
-    for name, section in recipe.items():
-        if name not in names:
-            raise Problem(f"unknown section {shown(name)}{nearest(name, names)}")
-        if not isinstance(section, dict):
-            raise Problem(f"{name} must be a section with keys, got {shown(section)}")
+    _check_sections(kind, recipe)
     known = settings(kind)
     for name in given:
         if name not in known and name != "arguments":
             raise Problem(f"unknown setting {name!r}{nearest(name, known)}")
+    names = sections(kind)
     return kind(**{name: _section(kind, name, recipe.get(name, {}), given) for name in names})
+
+
+def _check_sections(kind: Any, values: dict[Any, Any]) -> None:
+    """Check that the values are sections of a configuration class."""
+    for name, section in values.items():
+        if name not in sections(kind):
+            raise Problem(f"unknown section {shown(name)}{nearest(name, sections(kind))}")
+        if not isinstance(section, dict):
+            raise Problem(f"{name} must be a section with keys, got {shown(section)}")
 
 
 def _section(kind: Any, section: str, recipe: dict[str, Any], given: dict[str, Any]) -> Section:
     """Return a section, strictly checked."""
-    known = settings(kind)
-    own = {name for name, each in known.items() if each.section == section}
-    given = {
-        name: value
-        for name, value in given.items()
-        if name in own or (name, section) == ("arguments", "model")
-    }
+    names = {name for name, each in settings(kind).items() if each.section == section}
+    names |= {"arguments"} if section == "model" else set()
+    given = {name: value for name, value in given.items() if name in names}
+    cls = _class(kind, section, recipe)
+    _refuse_foreign(kind, section, cls, recipe)
     selector = SELECTORS.get(section, "")
-    cls = _class(kind, section, recipe.get(selector))
-    _refuse_foreign(kind, section, cls, recipe, recipe.get(selector))
     if selector in given and given[selector] != recipe.get(selector):
-        cls = _class(kind, section, given[selector])
-        kept = _names(cls) - {"arguments"}
+        cls = _class(kind, section, given)
+        kept = cls.__dataclass_fields__.keys() - {"arguments"}
         recipe = {name: value for name, value in recipe.items() if name in kept}
-    _refuse_foreign(kind, section, cls, given, given.get(selector, recipe.get(selector)))
     values = {**recipe, **given}
+    _refuse_foreign(kind, section, cls, values)
     if isinstance(recipe.get("arguments"), dict) and "arguments" in given:
         values["arguments"] = {**recipe["arguments"], **given["arguments"]}
     return cls(**values)
 
 
-def _class(kind: Any, section: str, name: Any) -> type:
-    """Return the class of a section for a model or data set, the default one for None.
+def _class(kind: Any, section: str, values: dict[str, Any]) -> Any:
+    """Return the class of a section for its model or data set, the default one if not given.
 
     Raises:
         Problem: there is no such model or data set.
     """
-    kinds = kind.kinds.get(section, {})
+    kinds, name = kind.kinds.get(section, {}), values.get(SELECTORS.get(section, ""))
     if name is None:
         return type(getattr(kind(), section))
     if isinstance(name, str) and name in kinds:
@@ -268,19 +266,14 @@ def _class(kind: Any, section: str, name: Any) -> type:
     )
 
 
-def _names(cls: type) -> set[str]:
-    return {each.name for each in dataclasses.fields(cls)}
-
-
-def _refuse_foreign(
-    kind: Any, section: str, cls: type, values: dict[str, Any], name: str | None
-) -> None:
+def _refuse_foreign(kind: Any, section: str, cls: Any, values: dict[str, Any]) -> None:
     """Check that a section's class has these settings.
 
     Raises:
         Problem: it lacks one; the message names the models or data sets that have it.
     """
-    known, lacking = settings(kind), [key for key in values if key not in _names(cls)]
+    known = settings(kind)
+    lacking = [key for key in values if key not in cls.__dataclass_fields__]
     for key in lacking:
         if key in RENAMED:
             raise Problem(f"{key} is now called {RENAMED[key]}")
@@ -291,7 +284,7 @@ def _refuse_foreign(
             raise Problem(f"unknown key {shown(key)} in section [{section}]{nearest(key, here)}")
     if not lacking:
         return
-    name = name or getattr(cls, SELECTORS[section])
+    name = values.get(SELECTORS[section]) or getattr(cls, SELECTORS[section])
     if "arguments" in lacking:
         raise Problem(f"{name} takes no arguments; they are for a model given as module:factory")
     whose = ", ".join(f"{key} of {_listed(known[key].defaults)}" for key in lacking)
@@ -332,15 +325,17 @@ def from_dict(values: Any) -> Any:
         Problem: an unknown task, section or setting, or a wrong type or value.
     """
     kind, flat = _flat(values)
-    known, built = settings(kind), {}
-    classes = _classes(kind, flat)
-    own = {name for cls in classes.values() for name in _names(cls)}
+    known = settings(kind)
+    classes = {name: _class(kind, name, flat) for name in sections(kind)}
     for name in flat:
-        if name not in known and name not in own:
+        if name not in known and name != "arguments":
             raise Problem(f"unknown setting {shown(name)}{nearest(name, known)}")
-    for section, cls in classes.items():
-        built[section] = cls(**{name: flat[name] for name in flat.keys() & _names(cls)})
-    return kind(**built)
+    return kind(
+        **{
+            section: cls(**{name: flat[name] for name in flat.keys() & cls.__dataclass_fields__})
+            for section, cls in classes.items()
+        }
+    )
 
 
 def stored_settings(values: Any) -> dict[str, Any]:
@@ -353,18 +348,18 @@ def stored_settings(values: Any) -> dict[str, Any]:
         Problem: ``values`` is no configuration, or a known setting has a wrong type or value.
     """
     kind, flat = _flat(values)
-    known = settings(kind)
     fields: dict[str, dataclasses.Field] = {}
     try:
-        for cls in _classes(kind, flat).values():
-            fields |= {each.name: each for each in dataclasses.fields(cls)}
+        for section in sections(kind):
+            fields |= _class(kind, section, flat).__dataclass_fields__
     except Problem:  # a model or data set of another version
         return flat
     defaults = {name: each.default for name, each in fields.items() if name != "arguments"}
+    others = settings(kind).keys() - fields
     return defaults | {
         name: check(fields[name], value) if name in fields else value
         for name, value in flat.items()
-        if name in fields or name not in known
+        if name not in others
     }
 
 
@@ -375,19 +370,10 @@ def _flat(values: Any) -> tuple[Any, dict[str, Any]]:
     task = values.get("task")
     if not isinstance(task, str) or task not in TASKS:
         raise Problem(f"unknown task {shown(task)}; known are {', '.join(TASKS)}")
-    kind = TASKS[task]
-    flat: dict[str, Any] = {}
-    for name, section in values.items():
-        if name == "task":
-            continue
-        if name not in sections(kind):
-            raise Problem(f"unknown section {shown(name)}{nearest(name, sections(kind))}")
-        if not isinstance(section, dict):
-            raise Problem(f"{name} must be a section with keys, got {shown(section)}")
-        flat |= {RENAMED.get(str(key), str(key)): value for key, value in section.items()}
-    return kind, flat
-
-
-def _classes(kind: Any, flat: dict[str, Any]) -> dict[str, type]:
-    """Return the class of each section for settings by name."""
-    return {name: _class(kind, name, flat.get(SELECTORS.get(name, ""))) for name in sections(kind)}
+    stored = {name: section for name, section in values.items() if name != "task"}
+    _check_sections(TASKS[task], stored)
+    return TASKS[task], {
+        RENAMED.get(str(key), str(key)): value
+        for section in stored.values()
+        for key, value in section.items()
+    }

@@ -9,7 +9,6 @@ ordered by class.
 """
 
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +19,6 @@ from torch import Tensor
 from drawbench.data import fetch
 from drawbench.data.fetch import Original
 from drawbench.errors import Problem
-from drawbench.files import plain
 
 SIDE = 28
 FOLDER = "binarized_mnist"
@@ -38,8 +36,6 @@ _DIGESTS = (
 )
 SHA256 = dict(zip(PARTS.values(), _DIGESTS, strict=True))
 LINE = 2 * SIDE**2  # bytes of an image: each pixel is followed by a blank or a line feed
-
-_ADVICE = "delete it and run the command again to download it, or put the original file there"
 
 
 class Missing(Problem):
@@ -89,26 +85,20 @@ def load(
 def _read(path: Path) -> bytes:
     """Return the bytes of a file whose length and SHA-256 are right."""
     expected = COUNTS[path.name] * LINE
-    try:
-        with plain(path).open("rb") as stream:
-            length = os.fstat(stream.fileno()).st_size
-            # A wrong file may be of any length, so it is not read.
-            content = stream.read() if length == expected else b""
-    except OSError as error:
-        raise Problem(f"{path} cannot be read ({error.strerror or error})") from error
+    content, length = fetch.content(path, expected)
     if length != expected:
         raise Problem(
             f"{path} has {length:,} bytes where {expected:,} are expected ({COUNTS[path.name]:,} "
-            f"lines of {SIDE**2} zeros and ones): {_ADVICE}"
+            f"lines of {SIDE**2} zeros and ones): {fetch.ADVICE}"
         )
     digest = hashlib.sha256(content).hexdigest()
     for other, known in SHA256.items():
         if digest == known and other != path.name:
-            raise Problem(f"{path} holds {other}, so the files were mixed up: {_ADVICE}")
+            raise Problem(f"{path} holds {other}, so the files were mixed up: {fetch.ADVICE}")
     if digest != SHA256[path.name]:
         raise Problem(
             f"{path} is damaged, its SHA-256 is {digest} where {SHA256[path.name]} is expected: "
-            f"{_ADVICE}"
+            f"{fetch.ADVICE}"
         )
     return content
 

@@ -22,21 +22,13 @@ CHUNK = 1000  # test scenes rendered at a time where they are not stored
 
 @dataclass(frozen=True)
 class FreshScenes:
-    """Training scenes rendered when they are needed, so that none comes twice.
+    """Training scenes rendered when they are needed, so that none comes twice."""
 
-    Attributes:
-        part: the training digits.
-        scene: the recipe; with one digit, its label comes along.
-        seed: of all random choices.
-        distortion: of the digits, see :mod:`drawbench.data.warp`.
-        rule: of pixels, see :mod:`drawbench.data.pixels`.
-    """
-
-    part: Digits
-    scene: Scene
-    seed: int
-    distortion: float = 0.0
-    rule: str | None = None
+    part: Digits  #: the training digits
+    scene: Scene  #: with one digit, its label comes along
+    seed: int  #: of all random choices
+    distortion: float = 0.0  #: of the digits, see :mod:`drawbench.data.warp`
+    rule: str | None = None  #: of pixels, see :mod:`drawbench.data.pixels`
 
     def __len__(self) -> int:
         return len(self.part)
@@ -73,13 +65,13 @@ def load(settings: Any, context: Context) -> Dataset:
     """Load cluttered MNIST.
 
     Settings: ``source``, ``canvas``, ``digits``, ``clutter``, ``clutter_size`` and ``data_seed``;
-    where there are such, ``fixed_train``, ``distortion`` and ``pixels`` (generators only).
+    where there are such, ``fixed_train`` and ``distortion``.
 
     Raises:
         Problem: settings that do not go together; files that are missing or damaged.
     """
-    scene, rule = scene_of(settings), getattr(settings, "pixels", None)
-    if rule is None and scene.digits != 1:
+    scene = scene_of(settings)
+    if scene.digits != 1:
         raise Problem(
             f"a classifier names one digit, but each image has {scene.digits}: use --digits 1"
         )
@@ -88,11 +80,7 @@ def load(settings: Any, context: Context) -> Dataset:
 
 def load_scenes(dataset: str, scene: Scene, settings: Any, context: Context) -> Dataset:
     """Load a data set of scenes, which is made first if it is missing; see :func:`load`."""
-    rule = getattr(settings, "pixels", None)
-    if rule in ("static", "dynamic"):
-        raise Problem(
-            f"{dataset} is rendered, so --pixels {rule} is not for it: use --pixels fixed"
-        )
+    rule, seed = getattr(settings, "pixels", None), settings.data_seed
     rule = "fixed" if rule == "auto" else rule
     fixed_train = getattr(settings, "fixed_train", False)
     distortion = getattr(settings, "distortion", 0.0)
@@ -100,23 +88,14 @@ def load_scenes(dataset: str, scene: Scene, settings: Any, context: Context) -> 
         raise Problem(
             "stored training images are not distorted: omit --fixed-train or --distortion"
         )
-    source = digits.load(
-        settings.source, context.sources_root, download=context.download, warn=context.say
-    )
-    seed = settings.data_seed
+    source = digits.load(settings.source, context.sources_root, context.download, context.say)
     folder = stored.default_folder(context.datasets_root, scene, dataset, source.name, seed)
     is_new = not (folder / stored.CARD).is_file()
     if is_new:
         context.say(f"Making {folder} (once; the same as drawbench make-data).")
-    stored.write(
-        folder,
-        scene,
-        source,
-        dataset,
-        seed,
-        progress=context.progress,
-        say=context.say if is_new else lambda sentence: None,  # that it is kept is no news
-    )
+    say = context.say if is_new else str  # that it is kept is no news
+    progress = context.progress
+    stored.write(folder, scene, source, dataset, seed, progress=progress, say=say)
 
     def part(split: str) -> Batch:
         arrays = stored.load(folder, split, verify=False)  # `write` has verified it
@@ -131,11 +110,20 @@ def load_scenes(dataset: str, scene: Scene, settings: Any, context: Context) -> 
             other = replace(scene, **{condition: value})
         except ValueError as error:
             raise Problem(str(error)) from error
-        return _render_test(source.splits["test"], other, seed, rule)
+        # In the order of the test file; in the surroundings of training these are its very images.
+        test, name = source.splits["test"], (seed, "set", "test")
+        return (
+            _batch(scenes.fresh(test, other, index, *name), rule, index, seed, "test")
+            for index in torch.arange(len(test)).split(CHUNK)
+        )
 
+    name = folder.name
+    if dataset != "cluttered":
+        words = [word for word in (dataset, source.name, rule) if word and word != "mnist"]
+        name = pixels.named("-".join(words), seed)
     fresh = FreshScenes(source.splits["train"], scene, context.seed, distortion, rule)
     return Dataset(
-        _name(dataset, folder.name, source.name, rule, seed),
+        name,
         source.name,
         Shuffled(part("train"), context.seed) if fixed_train else fresh,
         part("validation"),
@@ -148,30 +136,15 @@ def load_scenes(dataset: str, scene: Scene, settings: Any, context: Context) -> 
     )
 
 
-def _render_test(part: Digits, scene: Scene, seed: int, rule: str | None) -> Iterator[Batch]:
-    """Yield the test digits in the order of the test file, in other surroundings.
-
-    In the surroundings of training these are the very images of the test file.
-    """
-    for first in range(0, len(part), CHUNK):
-        index = torch.arange(first, min(first + CHUNK, len(part)))
-        rendering = scenes.fresh(part, scene, index, seed, "set", "test")
-        yield _batch(rendering, rule, index, seed, "test")
-
-
-def _name(dataset: str, folder: str, source: str, rule: str | None, seed: int) -> str:
-    if dataset == "cluttered":
-        return f"{folder}-{rule}" if rule else folder
-    words = [word for word in (dataset, source, rule) if word and word != "mnist"]
-    return pixels.named("-".join(words), seed)
-
-
 def _sentence(scene: Scene, note: str, rule: str | None, seed: int, fixed_train: bool) -> str:
-    canvas = f"a black {scene.canvas}x{scene.canvas} canvas"
     clutter = f"{scene.clutter} pieces of clutter, " if scene.clutter else ""
     count = {1: "one digit", 2: "two digits"}.get(scene.digits, f"{scene.digits} digits")
-    what = f"{count} at random places of {canvas}, {clutter}sums clipped to 255, from {note}"
-    what = pixels.describe(what, rule, seed) if rule else what
+    what = pixels.describe(
+        f"{count} at random places of a black {scene.canvas}x{scene.canvas} canvas, {clutter}sums "
+        f"clipped to 255, from {note}",
+        rule,
+        seed,
+    )
     if fixed_train:
         return what
     stored_parts, drawn = (" in validation and test", " and drawn") if rule == "fixed" else ("", "")

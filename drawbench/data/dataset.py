@@ -52,16 +52,11 @@ class Train(Protocol):
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Images in memory, each once an epoch, in another random order every epoch.
-
-    Attributes:
-        seed: of the orders.
-        dynamic: make the pixels black and white at random at each presentation.
-    """
+    """Images in memory, each once an epoch, in another random order every epoch."""
 
     part: Batch
-    seed: int
-    dynamic: bool = False
+    seed: int  #: of the orders
+    dynamic: bool = False  #: make the pixels black and white at random at each presentation
 
     def __len__(self) -> int:
         return len(self.part)
@@ -89,34 +84,21 @@ class Shuffled:
 class Dataset:
     """What a model is trained, selected and measured on.
 
-    Attributes:
-        name: the column that results belong in, such as ``cluttered-100x100-8-mnist``,
-            ``mnist-static`` or ``mnist2-fixed``.
-        source: where the originals come from: ``mnist``, ``digits``, ``cifar10``, ``folder`` ...
-        train: the training images.
-        validation, test: the other two parts; black is 0, white 255.
-        rule: one sentence: what the images are, and how their pixels came about.
-        binary: whether every pixel is 0 or 255.
-        pixels: the rule of :mod:`drawbench.data.pixels` by its name, never ``auto``; None for
-            classifiers.
-        classes: the names of the classes that labels are indices into, if there are labels.
-        under: a function of the name and value of a condition that yields the test part in batches
-            with that condition changed (``clutter``, ``canvas``); None if nothing can be changed.
-
     Raises:
         Problem: a part is not uint8 (N, C, H, W), is empty, or has another size or other labels
             than the rest.
     """
 
-    name: str
-    source: str
-    train: Train
-    validation: Batch
+    name: str  #: the column of its results: ``cluttered-100x100-8-mnist``, ``mnist-static`` ...
+    source: str  #: where originals come from: ``mnist``, ``digits``, ``cifar10``, ``folder`` ...
+    train: Train  #: the training images
+    validation: Batch  #: black is 0, white 255
     test: Batch
-    rule: str = ""
-    binary: bool = False
-    pixels: str | None = None
-    classes: tuple[str, ...] | None = None
+    rule: str = ""  #: one sentence: what the images are, and how their pixels came about
+    binary: bool = False  #: whether every pixel is 0 or 255
+    pixels: str | None = None  #: rule of :mod:`drawbench.data.pixels`; None for classifiers
+    classes: tuple[str, ...] | None = None  #: names that labels are indices into, if there are any
+    #: Yields the test part in batches with a condition (``clutter``, ``canvas``) set to a value.
     under: Callable[[str, int], Iterator[Batch]] | None = None
 
     def __post_init__(self):
@@ -165,9 +147,8 @@ class Dataset:
     def fingerprint(self) -> str:
         """A hash of all three parts, by which a resumed run notices that its data have changed."""
         train = getattr(self.train, "fingerprint", None) or self.train.batch(0, 256).sha256()
-        hashes = [
-            part.sha256(labels=part.labels is not None) for part in (self.validation, self.test)
-        ]
+        parts = (self.validation, self.test)
+        hashes = [part.sha256(labels=part.labels is not None) for part in parts]
         return hashlib.sha256(" ".join([self.name, train, *hashes]).encode()).hexdigest()
 
     @classmethod
@@ -200,22 +181,21 @@ class Dataset:
                 f"'{source}' is in colour, and --pixels {pixels} makes grey pixels black and "
                 "white: use --pixels intensity"
             )
-        if binary:
-            parts = {
-                split: part
-                if (split, pixels) == ("train", "dynamic")
-                else part.with_images(
-                    rules.apply(pixels, part.images, torch.arange(len(part)), data_seed, split)
-                )
-                for split, part in parts.items()
-            }
+        stored = {
+            split: part.with_images(
+                rules.apply(pixels, part.images, torch.arange(len(part)), data_seed, split)
+            )
+            for split, part in parts.items()
+            if (split, pixels) != ("train", "dynamic")
+        }
+        parts = parts | stored
         return cls(
             name,
             source,
             Shuffled(parts["train"], seed, pixels == "dynamic"),
             parts["validation"],
             parts["test"],
-            rule=rules.describe(what, pixels, data_seed) if pixels else what,
+            rule=rules.describe(what, pixels, data_seed),
             binary=binary,
             pixels=pixels,
             classes=classes,
@@ -248,24 +228,22 @@ class Dataset:
         Raises:
             Problem: a wrong type, shape or label; the message names the part.
         """
-        parts = {
-            what: _batch(f"the {what} part of {name}", part)
-            for what, part in (("training", train), ("validation", validation), ("test", test))
-        }
-        labels = [part.labels for part in parts.values() if part.labels is not None]
+        batches = [
+            _batch(f"the {split} part of {name}", part)
+            for split, part in (("training", train), ("validation", validation), ("test", test))
+        ]
+        labels = [part.labels for part in batches if part.labels is not None]
         if classes is None and labels:
             highest = max(int(some.max()) for some in labels if len(some))
             classes = [str(number) for number in range(highest + 1)]
         return cls(
             name,
             source or name,
-            Shuffled(parts["training"], seed),
-            parts["validation"],
-            parts["test"],
+            Shuffled(batches[0], seed),
+            batches[1],
+            batches[2],
             rule=rule,
-            binary=all(
-                bool(((part.images == 0) | (part.images == 255)).all()) for part in parts.values()
-            ),
+            binary=all(bool(((part.images == 0) | (part.images == 255)).all()) for part in batches),
             pixels="intensity",
             classes=None if classes is None else tuple(classes),
         )
@@ -276,7 +254,15 @@ def _batch(what: str, part: Part) -> Batch:
     fields = tuple(part) if isinstance(part, tuple | list) else (part,)
     if not 1 <= len(fields) <= 3:
         raise Problem(f"{what} must be images, labels and a condition, not {len(fields)} arrays")
-    images, labels, condition = (_tensor(what, field) for field in (*fields, None, None)[:3])
+    try:
+        images, labels, condition = (
+            field
+            if field is None or isinstance(field, Tensor)
+            else torch.as_tensor(np.array(field))
+            for field in (*fields, None, None)[:3]
+        )
+    except (TypeError, ValueError) as error:
+        raise Problem(f"{what} must be arrays of numbers: {error}") from error
     if images is None:
         raise Problem(f"{what} has no images")
     if images.ndim == 3:
@@ -287,16 +273,7 @@ def _batch(what: str, part: Part) -> Batch:
             "use images.transpose(0, 3, 1, 2)"
         )
     if labels is not None:
-        if labels.is_floating_point() or labels.is_complex():
+        if labels.is_floating_point():
             raise Problem(f"{what} must have whole numbers for labels, not {labels.dtype}")
         labels = labels.long()
     return Batch(images, labels, condition)
-
-
-def _tensor(what: str, field: Any) -> Tensor | None:
-    if field is None or isinstance(field, Tensor):
-        return field
-    try:
-        return torch.from_numpy(np.array(field))
-    except (TypeError, ValueError) as error:
-        raise Problem(f"{what} must be arrays of numbers: {error}") from error

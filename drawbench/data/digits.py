@@ -7,26 +7,22 @@ pass as a result. They are decoded here, from the very bytes that were verified:
 reader opens the files a second time and accepts truncated ones.
 """
 
-import contextlib
-import gzip
 import hashlib
-import os
 import struct
 import warnings
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from drawbench import files
 from drawbench.data import binarised, fetch
 from drawbench.data.fetch import Original
 from drawbench.data.scenes import DIGIT, Digits
-from drawbench.errors import Problem, reason
+from drawbench.errors import Problem
 
 SPLITS = ("train", "validation", "test")
 CLASSES = tuple("0123456789")
@@ -35,50 +31,31 @@ VALIDATION = 5_000  # the last training digits of an MNIST-like source are its v
 
 @dataclass(frozen=True)
 class Source:
-    """The digits of one source, in parts that share no digit.
+    """The digits of one source, in parts that share no digit."""
 
-    Attributes:
-        name: ``mnist``, ``fashion``, ``kmnist`` or ``digits``.
-        splits: the parts, by the names in ``SPLITS``.
-        note: one sentence on what the digits are, for cards, tables and figures.
-        sha256: of the pixels and labels of all parts, however the files were packed.
-    """
-
-    name: str
-    splits: dict[str, Digits]
-    note: str
-    sha256: str
+    name: str  #: ``mnist``, ``fashion``, ``kmnist`` or ``digits``
+    splits: dict[str, Digits]  #: by the names in ``SPLITS``
+    note: str  #: one sentence on what the digits are, for cards, tables and figures
+    sha256: str  #: of the pixels and labels of all parts, however the files were packed
 
 
 @dataclass(frozen=True)
 class Finding:
-    """The state of one source.
-
-    Attributes:
-        state: ``verified``, ``unverified``, ``missing`` or ``damaged``.
-        where: its folder.
-        advice: what to do about it; empty if there is nothing to do.
-    """
+    """The state of one source, and what to do about it if there is anything to do."""
 
     name: str
-    state: str
+    state: str  #: ``verified``, ``unverified``, ``missing`` or ``damaged``
     where: str
-    advice: str
+    advice: str = ""
 
 
-@dataclass(frozen=True)
-class _Family:
-    """A source in MNIST's file format.
-
-    Attributes:
-        folder: its folder, and the name of torchvision's class.
-        sha256: known SHA-256 by file.
-    """
+class _Family(NamedTuple):
+    """A source in MNIST's file format."""
 
     name: str
-    folder: str
+    folder: str  #: also the name of torchvision's class
     note: str
-    sha256: dict[str, str]
+    sha256: dict[str, str]  #: by file, where it is known
 
 
 # Entries in each file. The first number of an IDX file tells its kind: 2051 images, 2049 labels.
@@ -94,23 +71,22 @@ _MNIST = (
     "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 )
+_FASHION = (
+    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+)
+_OTHER = "in place of digits, not comparable with MNIST"
 FAMILIES = {
-    family.name: family
-    for family in (
-        _Family("mnist", "MNIST", "MNIST", dict(zip(COUNTS, _MNIST, strict=True))),
-        _Family(
-            "fashion",
-            "FashionMNIST",
-            "Fashion-MNIST: clothes in place of digits, not comparable with MNIST",
-            {},
-        ),
-        _Family(
-            "kmnist",
-            "KMNIST",
-            "Kuzushiji-MNIST: cursive kana in place of digits, not comparable with MNIST",
-            {},
-        ),
-    )
+    "mnist": _Family("mnist", "MNIST", "MNIST", dict(zip(COUNTS, _MNIST, strict=True))),
+    "fashion": _Family(
+        "fashion",
+        "FashionMNIST",
+        f"Fashion-MNIST: clothes {_OTHER}",
+        dict(zip(COUNTS, _FASHION, strict=True)),
+    ),
+    "kmnist": _Family("kmnist", "KMNIST", f"Kuzushiji-MNIST: cursive kana {_OTHER}", {}),
 }
 NAMES = ("auto", *FAMILIES, "digits")
 
@@ -127,11 +103,9 @@ def load(
 ) -> Source:
     """Load a source, verified.
 
-    MNIST is compared with its known SHA-256 at every load. The publishers of Fashion-MNIST and
-    KMNIST give the MD5 of the packed files only, which is checked after a download; the unpacked
-    files are checked for the exact header, length and label range, and against ``SHA256SUMS``
-    beside them, which is written at first use. So a later change is noticed, but files that were
-    put there by hand are not proved to be the originals.
+    Every file is checked for its exact header, length and label range, and compared with its known
+    SHA-256. That of KMNIST's unpacked files is not published: a download has the right MD5, but
+    files that were put there by hand are not proved to be the originals.
 
     Args:
         name: one of ``NAMES``. ``auto`` is MNIST where it is found or can be downloaded, otherwise
@@ -160,7 +134,7 @@ def load(
             _read(family, root, file)  # a damaged file is reported before anything is downloaded
         try:
             if not download:
-                raise _missing(family, root, missing[0])
+                _read(family, root, missing[0])  # raises that it is missing
             _download(family, root, missing)
         except Problem as problem:
             if name != "auto" or len(missing) < len(COUNTS):
@@ -170,40 +144,45 @@ def load(
                 "and every result says so"
             )
             return _embedded_digits()
-    return _load(family, root)
+    images, labels, test_images, test_labels = (
+        _array(file, _read(family, root, file)) for file in COUNTS
+    )
+    splits = {
+        "train": Digits(images[:-VALIDATION], labels[:-VALIDATION]),
+        "validation": Digits(images[-VALIDATION:], labels[-VALIDATION:]),
+        "test": Digits(test_images, test_labels),
+    }
+    return Source(family.name, splits, family.note, _sha256(splits))
 
 
 def survey(root: Path) -> list[Finding]:
     """Return the state of every known source and what to do about it; downloads nothing."""
     findings = [_survey_family(family, Path(root)) for family in FAMILIES.values()]
+    folder = str(Path(root) / binarised.FOLDER)
     state, advice = binarised.state(root)
-    where = str(Path(root) / binarised.FOLDER)
-    findings.append(Finding("binarized_mnist", state, where, advice))
+    findings.append(Finding("binarized_mnist", state, folder, advice))
     try:
         _embedded_digits()
-        embedded = ("verified", "")
+        state, advice = "verified", ""
     except Problem as problem:
-        embedded = ("damaged", str(problem))
-    return [*findings, Finding("digits", embedded[0], "inside scikit-learn", embedded[1])]
+        state, advice = "damaged", str(problem)
+    return [*findings, Finding("digits", state, "inside scikit-learn", advice)]
 
 
 def _survey_family(family: _Family, root: Path) -> Finding:
-    state, advice, where = "verified", "", root / family.folder / "raw"
     places = [path for file in COUNTS if (path := _locate(family, root, file))]
     if not places:
-        state = "missing"
         advice = f"--source {family.name} downloads it, or put the four original files there"
-    else:
-        where = places[0].parent
-        try:
-            for file in COUNTS:
-                _read(family, root, file)
-            if not _known(family, where):
-                state = "unverified"
-                advice = "well formed; its SHA-256 is noted beside it when it is first used"
-        except Problem as problem:
-            state, advice = "damaged", str(problem)
-    return Finding(family.name, state, str(where), advice)
+        return Finding(family.name, "missing", str(root / family.folder / "raw"), advice)
+    where = str(places[0].parent)
+    try:
+        for file in COUNTS:
+            _read(family, root, file)
+    except Problem as problem:
+        return Finding(family.name, "damaged", where, str(problem))
+    if not family.sha256:
+        return Finding(family.name, "unverified", where, "well formed; its SHA-256 is not known")
+    return Finding(family.name, "verified", where)
 
 
 # ---- MNIST-like files
@@ -220,18 +199,9 @@ def _locate(family: _Family, root: Path, file: str) -> Path | None:
     if family.name == "mnist":  # the relatives have files of the same names
         folders.append(root)
     dotted = file.replace("-idx", ".idx")
-    for folder in folders:
-        for name in (file, dotted, f"{file}.gz", f"{dotted}.gz"):
-            if (folder / name).exists():
-                return folder / name
-    return None
-
-
-def _missing(family: _Family, root: Path, file: str) -> Problem:
-    return Problem(
-        f"{root / family.folder / 'raw' / file} is missing: let it be downloaded, put the original "
-        "file there (packed as .gz will do), or use --source digits"
-    )
+    names = (file, dotted, f"{file}.gz", f"{dotted}.gz")
+    places = (folder / name for folder in folders for name in names)
+    return next((path for path in places if path.exists()), None)
 
 
 def _header(file: str) -> bytes:
@@ -242,96 +212,39 @@ def _header(file: str) -> bytes:
 
 
 def _length(file: str) -> int:
-    """Return how many bytes a file must have."""
     return len(_header(file)) + COUNTS[file] * (DIGIT**2 if "images" in file else 1)
-
-
-def _content(path: Path, expected: int) -> tuple[bytes, int]:
-    """Return the unpacked bytes of a file and their number.
-
-    A wrong file may be of any length: no more than one byte beyond the expected ones is read.
-    """
-    try:
-        with files.plain(path).open("rb") as stream:
-            if path.suffix == ".gz":
-                with gzip.open(stream) as unpacked:
-                    content = unpacked.read(expected + 1)
-                return content, len(content)
-            return stream.read(expected + 1), os.fstat(stream.fileno()).st_size
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise Problem(f"{path} cannot be unpacked ({reason(error)}): {_ADVICE}") from error
-    except OSError as error:
-        raise Problem(f"{path} cannot be read ({error.strerror or error})") from error
-
-
-_ADVICE = "delete it and run the command again to download it, or put the original file there"
 
 
 def _read(family: _Family, root: Path, file: str) -> bytes:
     """Return the bytes of a file whose kind, count, length, labels and SHA-256 are right."""
     path, expected = _locate(family, root, file), _header(file)
     if path is None:
-        raise _missing(family, root, file)
-    content, length = _content(path, _length(file))
+        raise Problem(
+            f"{root / family.folder / 'raw' / file} is missing: let it be downloaded, put the "
+            "original file there (packed as .gz will do), or use --source digits"
+        )
+    content, length = fetch.content(path, _length(file))
     start = content[:16]
     for other in COUNTS:
         if other != file and start.startswith(_header(other)):
-            raise Problem(f"{path} begins like {other}, so the files were mixed up: {_ADVICE}")
+            raise Problem(f"{path} begins like {other}, so the files were mixed up: {fetch.ADVICE}")
     if not expected.startswith(start[: len(expected)]):
         raise Problem(
             f"{path} is not the file of {family.folder} that it should be (it begins "
-            f"{start.hex()}, not {expected.hex()}): {_ADVICE}"
+            f"{start.hex()}, not {expected.hex()}): {fetch.ADVICE}"
         )
     if length != _length(file):
         raise Problem(
-            f"{path} has {length:,} bytes where {_length(file):,} are expected: {_ADVICE}"
+            f"{path} has {length:,} bytes where {_length(file):,} are expected: {fetch.ADVICE}"
         )
     if "labels" in file and (highest := max(content[len(expected) :])) > 9:
-        raise Problem(f"{path} holds the label {highest}, outside 0..9: {_ADVICE}")
-    digest, known = hashlib.sha256(content).hexdigest(), _known(family, path.parent).get(file)
+        raise Problem(f"{path} holds the label {highest}, outside 0..9: {fetch.ADVICE}")
+    digest, known = hashlib.sha256(content).hexdigest(), family.sha256.get(file)
     if known and digest != known:
         raise Problem(
-            f"{path} is damaged, its SHA-256 is {digest} where {known} is expected: {_ADVICE}"
+            f"{path} is damaged, its SHA-256 is {digest} where {known} is expected: {fetch.ADVICE}"
         )
     return content
-
-
-def _known(family: _Family, folder: Path) -> dict[str, str]:
-    """Return known SHA-256 by file, built in or from ``SHA256SUMS``; empty if there are none."""
-    path = folder / "SHA256SUMS"
-    if family.sha256 or not path.exists():
-        return family.sha256
-    try:
-        pairs = [line.split() for line in files.read_text(path).splitlines()]
-        sums = {file: digest for digest, file in pairs if len(digest) == 64}
-    except (OSError, ValueError) as error:
-        raise Problem(f"{path} cannot be read ({error}): delete it to have it rewritten") from error
-    if sums.keys() != COUNTS.keys():
-        raise Problem(
-            f"{path} must hold one SHA-256 for each of {', '.join(COUNTS)}: delete it to have it "
-            "rewritten"
-        )
-    return sums
-
-
-def _load(family: _Family, root: Path) -> Source:
-    contents = {file: _read(family, root, file) for file in COUNTS}
-    folder = (_locate(family, root, next(iter(COUNTS))) or root).parent
-    if not _known(family, folder):
-        lines = [f"{hashlib.sha256(body).hexdigest()}  {file}\n" for file, body in contents.items()]
-        with contextlib.suppress(Problem):  # a folder that is read-only or linked is good to read
-            files.check_inside(folder, root)
-            files.write_atomically(folder / "SHA256SUMS", "".join(lines).encode())
-    images, labels, test_images, test_labels = (
-        _array(file, content) for file, content in contents.items()
-    )
-    cut = len(images) - VALIDATION
-    splits = {
-        "train": Digits(images[:cut], labels[:cut]),
-        "validation": Digits(images[cut:], labels[cut:]),
-        "test": Digits(test_images, test_labels),
-    }
-    return Source(family.name, splits, family.note, _sha256(splits))
 
 
 def _array(file: str, content: bytes) -> Tensor:
@@ -362,7 +275,7 @@ def _download(family: _Family, root: Path, missing: list[str]) -> None:
     def unpack(folder: Path) -> None:
         for original in originals:
             packed = folder / original.name
-            content, _ = _content(packed, _length(packed.stem))
+            content, _ = fetch.content(packed, _length(packed.stem))
             packed.with_suffix("").write_bytes(content)
             packed.unlink()
 
@@ -388,13 +301,13 @@ def enlarge(small: Tensor) -> Tensor:
     Returns:
         uint8 (N, 28, 28).
     """
-    output = torch.arange(24)
     thirds = torch.zeros(24, 8, dtype=torch.int64)
-    # Three times the centre's place, counted from the pixel on its left:
-    # 3 * ((j + 0.5) / 3 - 0.5) = j - 1.
-    left, part = (output - 1).div(3, rounding_mode="floor"), (output - 1) % 3
-    thirds.index_put_((output, left.clamp(0, 7)), 3 - part, accumulate=True)
-    thirds.index_put_((output, (left + 1).clamp(0, 7)), part, accumulate=True)
+    for j in range(24):
+        # Three times the centre's place, counted from the pixel on its left:
+        # 3 * ((j + 0.5) / 3 - 0.5) = j - 1.
+        left, part = divmod(j - 1, 3)
+        thirds[j, max(left, 0)] += 3 - part
+        thirds[j, min(left + 1, 7)] += part
     ninths = torch.einsum("ia,nab,jb->nij", thirds, small.to(torch.int64), thirds)
     return torch.nn.functional.pad((255 * ninths + 72) // 144, (2, 2, 2, 2)).to(torch.uint8)
 

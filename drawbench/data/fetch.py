@@ -5,6 +5,7 @@ and nothing is waited for without end.
 """
 
 import contextlib
+import gzip
 import hashlib
 import http.client
 import os
@@ -14,16 +15,18 @@ import tempfile
 import threading
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from drawbench.errors import Problem, reason
-from drawbench.files import check_inside
+from drawbench.files import check_inside, plain
 
 TIMEOUT = 10.0  # seconds to wait for a silent network
 PIECE = 1 << 20  # bytes read at a time
 MAX_BYTES = 1 << 30  # of a file whose length is not known
+ADVICE = "delete it and run the command again to download it, or put the original file there"
 
 Progress = Callable[[int, int], object]
 
@@ -90,6 +93,26 @@ def fetch(
         for path in made:  # an empty folder would look like files that were lost
             with contextlib.suppress(OSError):
                 path.rmdir()
+
+
+def content(path: Path, expected: int) -> tuple[bytes, int]:
+    """Return the bytes of a file, unpacked if it is ``.gz``, and their number.
+
+    A wrong file may be of any length: no more than one byte beyond the expected ones is read.
+
+    Raises:
+        Problem: it cannot be read or unpacked.
+    """
+    try:
+        with plain(path).open("rb") as stream:
+            if path.suffix == ".gz":
+                unpacked = gzip.GzipFile(fileobj=stream).read(expected + 1)
+                return unpacked, len(unpacked)
+            return stream.read(expected + 1), os.fstat(stream.fileno()).st_size
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise Problem(f"{path} cannot be unpacked ({reason(error)}): {ADVICE}") from error
+    except OSError as error:
+        raise Problem(f"{path} cannot be read ({error.strerror or error})") from error
 
 
 class _NotOriginal(Exception):

@@ -3,7 +3,7 @@
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,9 +16,6 @@ from drawbench.data.batch import Batch
 from drawbench.data.dataset import Context, Dataset
 from drawbench.data.image_files import Unusable
 from drawbench.errors import Problem, one_line
-
-MAX_SIDE = 1024  # pixels
-MIN_IMAGES = 3  # one for each part
 
 
 class _Image(NamedTuple):
@@ -50,48 +47,42 @@ def load(settings: Any, context: Context) -> Dataset:
         Problem: no such folder, or one that cannot be read; too few images, of a class or in all;
             with ``stop``, a file that cannot be used.
     """
-    rule = getattr(settings, "pixels", None)
-    side, broken = settings.size, settings.broken
+    rule, side, seed = getattr(settings, "pixels", None), settings.size, settings.data_seed
     if settings.images is None:
         raise Problem("the data set 'folder' is a folder of images: name it with --images DIR")
-    if broken not in ("stop", "skip"):
-        raise Problem(f"--broken must be stop or skip, not '{broken}'")
-    if not 1 <= side <= MAX_SIDE:
-        raise Problem(
-            f"--size must be in 1..{MAX_SIDE} pixels, got {side}: use --size 32, for example"
-        )
     root = Path(settings.images)
     paths = _find(root, context)
-    divided = {_first_folder(path, root) for path in paths} >= {"train", "test"}
+
+    def keep(condition: Callable[[Path], bool], why: str) -> list[Path]:
+        kept = list(filter(condition, paths))
+        if len(kept) < len(paths):
+            context.say(f"{why}: {len(paths) - len(kept):,} images elsewhere are left out.")
+        return kept
+
+    folders = {path: path.relative_to(root).parts[:-1] for path in paths}
+    halves = [("train",), ("test",)]
+    divided = {parents[:1] for parents in folders.values()}.issuperset(halves)
     if divided:
-        paths = _keep(
-            paths,
-            [path for path in paths if _first_folder(path, root) in ("train", "test")],
-            f"{root} has subfolders train and test",
-            context,
-        )
+        why = f"{root} has subfolders train and test"
+        paths = keep(lambda path: folders[path][:1] in halves, why)
     classes, class_of = None, dict.fromkeys(paths, "")
     if rule is None:
-        class_of = {
-            path: _first_folder(path, root / _first_folder(path, root) if divided else root)
-            for path in paths
-        }
+        class_of = {path: "".join(folders[path][divided:][:1]) for path in paths}
         classes = tuple(sorted(set(class_of.values()) - {""}))
         if len(classes) < 2:
             raise Problem(
                 f"{root} must have a subfolder for each of two or more classes, but has "
                 f"{len(classes)}: sort the images into subfolders, or use drawbench generate"
             )
-        in_classes = [path for path in paths if class_of[path]]
-        paths = _keep(paths, in_classes, "images must lie in the subfolder of a class", context)
-    images = _decode(root, paths, side, broken == "skip", context)
+        why = "images must lie in the subfolder of a class"
+        paths = keep(lambda path: class_of[path] != "", why)
+    images = _decode(root, paths, side, settings.broken == "skip", context)
     _remark(images, root, side, context)
-    parts = _divide(images, class_of, root, divided, settings.data_seed)
+    labels = [class_of[image.path] for image in images]
+    parts = _divide(images, labels, classes or ("",), root, divided, seed)
     stacked = torch.from_numpy(np.stack([image.pixels for image in images]))
-    whole = Batch(stacked)
-    if classes:
-        labels = [classes.index(class_of[image.path]) for image in images]
-        whole = Batch(stacked, torch.tensor(labels))
+    numbers = torch.tensor([classes.index(label) for label in labels]) if classes else None
+    whole = Batch(stacked, numbers)
     rule = "intensity" if rule == "auto" else rule
     # The name goes into file names and tables, where not every character is safe.
     word = re.sub(r"[^A-Za-z0-9_.]+", "-", root.resolve().name).strip("-.") or "images"
@@ -99,14 +90,14 @@ def load(settings: Any, context: Context) -> Dataset:
     name += "" if rule in (None, "intensity") else f"-{rule}"
     kind = "grey" if stacked.shape[1] == 1 else "colour"
     return Dataset.from_parts(
-        pixels.named(name, settings.data_seed),
+        pixels.named(name, seed),
         "folder",
         {split: whole.at(torch.tensor(rows)) for split, rows in parts.items()},
         seed=context.seed,
         what=f"{len(images):,} {kind} images of the folder '{word}', the centre square of each "
         f"resized to {side}x{side}",
         pixels=rule,
-        data_seed=settings.data_seed,
+        data_seed=seed,
         classes=classes,
     )
 
@@ -148,36 +139,17 @@ def _walk(root: Path) -> Iterator[Path]:
             continue
         visited.add(real)
         try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+            names = sorted(os.listdir(folder))
         except OSError as error:
             raise Problem(
                 f"{folder} cannot be read ({error.strerror or error}): allow it, or move it out of "
                 f"{root}"
             ) from error
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            path = folder / entry.name
-            try:
-                is_folder = entry.is_dir()
-            except OSError:  # a link that leads to itself; reading it will say so
-                is_folder = False
-            if is_folder:
-                (links if entry.is_symlink() else waiting).append(path)
-            else:
+        for path in (folder / name for name in names if not name.startswith(".")):
+            if not os.path.isdir(path):
                 yield path
-
-
-def _first_folder(path: Path, root: Path) -> str:
-    """Return the subfolder of ``root`` that an image lies in; empty for one beside them."""
-    parts = path.relative_to(root).parts
-    return parts[0] if len(parts) > 1 else ""
-
-
-def _keep(paths: list[Path], kept: list[Path], why: str, context: Context) -> list[Path]:
-    if len(kept) < len(paths):
-        context.say(f"{why}: {len(paths) - len(kept):,} images elsewhere are left out.")
-    return kept
+            else:
+                (links if path.is_symlink() else waiting).append(path)
 
 
 def _decode(root: Path, paths: list[Path], side: int, skip: bool, context: Context) -> list[_Image]:
@@ -211,11 +183,6 @@ def _decode(root: Path, paths: list[Path], side: int, skip: bool, context: Conte
 
 def _remark(images: list[_Image], root: Path, side: int, context: Context) -> None:
     """Say what resizing did, where that may surprise."""
-    if len(images) < MIN_IMAGES:
-        raise Problem(
-            f"{root} holds {len(images)} usable images, but a train, a validation and a test part "
-            f"need {MIN_IMAGES} or more"
-        )
     sizes = sorted({image.size for image in images}, key=lambda size: (size[0] * size[1], size))
     if len(sizes) > 1:
         (w, h), (wide, high) = sizes[0], sizes[-1]
@@ -233,30 +200,30 @@ def _remark(images: list[_Image], root: Path, side: int, context: Context) -> No
 
 
 def _divide(
-    images: list[_Image], class_of: dict[Path, str], root: Path, divided: bool, data_seed: int
+    images: list[_Image],
+    labels: list[str],
+    classes: Sequence[str],
+    root: Path,
+    divided: bool,
+    data_seed: int,
 ) -> dict[str, list[int]]:
     """Return the row numbers of the parts, each in the order of the paths."""
     names = [image.path.relative_to(root).as_posix() for image in images]
 
     def choose(rows: list[int], count: int) -> set[int]:
-        order = sorted(
-            rows, key=lambda row: (streams.key(data_seed, "part", names[row]), names[row])
-        )
+        order = sorted(rows, key=lambda row: streams.key(data_seed, "part", names[row]))
         return set(order[: max(1, count)])
 
     parts: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
-    for name in sorted(set(class_of.values())):
-        rows = [row for row, image in enumerate(images) if class_of[image.path] == name]
-        if not rows and not name:  # images beside the subfolders of classes were left out
-            continue
-        test = (
-            {row for row in rows if names[row].startswith("test/")}
-            if divided
-            else choose(rows, len(rows) // 10)
-        )
+    for label in classes:
+        rows = [row for row, own in enumerate(labels) if own == label]
+        if divided:
+            test = {row for row in rows if names[row].startswith("test/")}
+        else:
+            test = choose(rows, len(rows) // 10)
         rest = [row for row in rows if row not in test]
         if not test or len(rest) < 2:
-            of_class = f" of the class '{name}'" if name else ""
+            of_class = f" of the class '{label}'" if label else ""
             raise Problem(
                 f"{root} has {len(rest)} usable images{of_class} to train on and {len(test)} to "
                 "test on, but 2 and 1 or more are needed"

@@ -1,9 +1,11 @@
 """Image files of every kind that Pillow reads, as arrays."""
 
 import contextlib
+import os
 import warnings
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -68,44 +70,42 @@ def read(path: Path, side: int | None = None) -> np.ndarray:
 def read_sized(path: Path, side: int | None = None) -> tuple[np.ndarray, tuple[int, int]]:
     """As :func:`read`, with the width and height in the file."""
     name = one_line(str(path))
-    # Pillow warns of what it can read all the same, and of large images, which are measured here.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            # a link to nowhere, or a pipe, which could be read without end
-            if not path.is_file():
-                raise Unusable(f"{name} is not a file that can be read")
-            with Image.open(path, formats=formats()) as image:
-                size = image.size
-                if size[0] * size[1] > MAX_PIXELS:
-                    raise Unusable(
-                        f"{name} has {size[0]:,} x {size[1]:,} pixels, more than {MAX_PIXELS:,}"
-                    )
-                if side:
-                    # A JPEG can be decoded at a half, a quarter or an eighth of its size, much
-                    # faster; the rest is reduced below.
-                    image.draft(None, (4 * side, 4 * side))
-                opaque = _opaque(_upright(image))
-                pixels = np.array(_square(opaque, side) if side else opaque, dtype=np.uint8)
-        except Unusable:
-            raise
-        except Image.DecompressionBombError as error:
-            raise Unusable(f"{name} has more pixels than {MAX_PIXELS:,}") from error
-        # a broken file makes Pillow raise nearly anything: SyntaxError, struct.error ...
-        except Exception as error:
-            told = one_line(reason(error).replace(str(path), path.name))
-            raise Unusable(f"{name} cannot be decoded ({told})") from error
+    # a link to nowhere, or a pipe, which could be read without end
+    if not os.path.isfile(path):
+        raise Unusable(f"{name} is not a file that can be read")
+    try:
+        # Pillow warns of what it can read all the same, and of large images, measured here.
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=formats()) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise Unusable(
+                    f"{name} has {width:,} x {height:,} pixels, more than {MAX_PIXELS:,}"
+                )
+            if side:
+                # A JPEG can be decoded at a half, a quarter or an eighth of its size, much faster;
+                # the rest is reduced below.
+                image.draft(None, (4 * side, 4 * side))
+            opaque = _opaque(_upright(image))
+            pixels = np.array(_square(opaque, side) if side else opaque, dtype=np.uint8)
+    except Unusable:
+        raise
+    except Image.DecompressionBombError as error:
+        raise Unusable(f"{name} has more pixels than {MAX_PIXELS:,}") from error
+    # a broken file makes Pillow raise nearly anything: SyntaxError, struct.error ...
+    except Exception as error:
+        told = one_line(reason(error).replace(str(path), path.name))
+        raise Unusable(f"{name} cannot be decoded ({told})") from error
     channels = pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
-    return np.ascontiguousarray(channels), size
+    return np.ascontiguousarray(channels), (width, height)
 
 
 def _upright(image: Image.Image) -> Image.Image:
     """Turn an image as the camera was held; one whose EXIF cannot be read stays as it is."""
     image.load()
-    orientation = None
+    turn = None
     with contextlib.suppress(Exception):
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    turn = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+        orientation: Any = image.getexif().get(ExifTags.Base.Orientation)
+        turn = _UPRIGHT.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 

@@ -34,9 +34,7 @@ def load(settings: Any, context: Context) -> Dataset:
                 "result says so"
             )
     rule = "fixed" if rule == "auto" else rule
-    source = digits.load(
-        source_name, context.sources_root, download=context.download, warn=context.say
-    )
+    source = digits.load(source_name, context.sources_root, context.download, context.say)
     parts = {
         split: Batch(part.images[:, None], part.labels.long())
         for split, part in source.splits.items()

@@ -5,7 +5,6 @@ from typing import Any
 from drawbench.data.cluttered import load_scenes
 from drawbench.data.dataset import Context, Dataset
 from drawbench.data.scenes import Scene
-from drawbench.errors import Problem
 
 PAIR = Scene(canvas=60, digits=2, clutter=0)
 
@@ -14,8 +13,6 @@ def load(settings: Any, context: Context) -> Dataset:
     """Load two-digit MNIST. Settings: ``pixels``, ``source``, ``data_seed``.
 
     Raises:
-        Problem: settings that do not go together; files that are missing or damaged.
+        Problem: files that are missing or damaged.
     """
-    if getattr(settings, "pixels", None) is None:
-        raise Problem("a classifier names one digit, but mnist2 has two: use --dataset cluttered")
     return load_scenes("mnist2", PAIR, settings, context)

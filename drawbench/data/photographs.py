@@ -9,7 +9,7 @@ which is checked here and once more by torchvision, at every load.
 import hashlib
 import tarfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,9 @@ from drawbench.data.batch import Batch
 from drawbench.data.dataset import Context, Dataset
 from drawbench.data.digits import CLASSES
 from drawbench.data.fetch import Original
-from drawbench.errors import Problem, reason
+from drawbench.errors import Problem
 
 VALIDATION = 5_000  # the last images of the training files are the validation part
-
-Arrays = tuple[np.ndarray, np.ndarray]  # images (N, 3, 32, 32) and labels (N,)
 
 
 def load_cifar10(settings: Any, context: Context) -> Dataset:
@@ -39,9 +37,8 @@ def load_cifar10(settings: Any, context: Context) -> Dataset:
     """
     from torchvision.datasets import CIFAR10
 
-    pairs = [*CIFAR10.train_list, *CIFAR10.test_list]
-    md5 = dict([*pairs, (CIFAR10.meta["filename"], CIFAR10.meta["md5"])])
-    folder = context.sources_root / CIFAR10.base_folder
+    meta = (CIFAR10.meta["filename"], CIFAR10.meta["md5"])
+    md5 = dict([*CIFAR10.train_list, *CIFAR10.test_list, meta])
 
     def unpack(place: Path) -> None:
         packed = place / CIFAR10.filename
@@ -54,25 +51,13 @@ def load_cifar10(settings: Any, context: Context) -> Dataset:
         packed.unlink()
 
     archive = Original(CIFAR10.filename, (CIFAR10.url,), CIFAR10.tgz_md5)
+    folder = context.sources_root / CIFAR10.base_folder
     _require("CIFAR-10", folder, md5, lambda missing: [archive], context, unpack)
-
-    names: list[str] = []
-
-    def read(train: bool) -> Arrays:
-        cifar = CIFAR10(context.sources_root, train=train)
-        names[:] = cifar.classes
-        return cifar.data.transpose(0, 3, 1, 2), np.array(cifar.targets)
-
-    parts = _parts("CIFAR-10", folder, lambda: [read(True), read(False)])
-    return Dataset.from_parts(
-        "cifar10",
-        "cifar10",
-        parts,
-        seed=context.seed,
-        what="CIFAR-10, 32x32 colour photographs",
-        pixels=_rule(settings),
-        classes=tuple(names),
-    )
+    with warnings.catch_warnings(action="ignore"):  # NumPy warns of its older conventions
+        train, test = (CIFAR10(context.sources_root, train=train) for train in (True, False))
+    arrays = [(part.data.transpose(0, 3, 1, 2), part.targets) for part in (train, test)]
+    what = "CIFAR-10, 32x32 colour photographs"
+    return _dataset("cifar10", what, arrays, train.classes, settings, context)
 
 
 def load_svhn(settings: Any, context: Context) -> Dataset:
@@ -87,35 +72,49 @@ def load_svhn(settings: Any, context: Context) -> Dataset:
     """
     from torchvision.datasets import SVHN
 
-    known = {SVHN.split_list[split][1]: SVHN.split_list[split] for split in ("train", "test")}
+    splits = [SVHN.split_list[split] for split in ("train", "test")]
+    known = {file: Original(file, (url,), md5) for url, file, md5 in splits}
+    md5 = {file: original.digest for file, original in known.items()}
     folder = context.sources_root / "SVHN"
-    _require(
-        "SVHN",
-        folder,
-        {file: md5 for file, (_, _, md5) in known.items()},
-        lambda missing: [Original(file, (known[file][0],), known[file][2]) for file in missing],
-        context,
+    _require("SVHN", folder, md5, lambda missing: [known[file] for file in missing], context)
+    with warnings.catch_warnings(action="ignore"):  # NumPy warns of its older conventions
+        arrays = [
+            (part.data, part.labels) for part in (SVHN(folder, "train"), SVHN(folder, "test"))
+        ]
+    what = (
+        "SVHN in its 32x32 cropped-digit format, not the 64x64 crops with whole numbers that the "
+        "paper uses"
     )
+    return _dataset("svhn", what, arrays, CLASSES, settings, context)
 
-    def read(split: str) -> Arrays:
-        houses = SVHN(folder, split)
-        return houses.data, houses.labels
 
+def _dataset(
+    name: str,
+    what: str,
+    arrays: list[tuple[Any, Any]],
+    classes: Sequence[str],
+    settings: Any,
+    context: Context,
+) -> Dataset:
+    """Return the data set of the images and labels of the training and test files."""
+    train, test = (
+        Batch(
+            torch.from_numpy(np.ascontiguousarray(images)),
+            torch.from_numpy(np.asarray(labels, np.int64)),
+        )
+        for images, labels in arrays
+    )
+    train_rows, validation_rows = torch.arange(len(train)).tensor_split([-VALIDATION])
+    parts = {"train": train.at(train_rows), "validation": train.at(validation_rows), "test": test}
     return Dataset.from_parts(
-        "svhn",
-        "svhn",
-        _parts("SVHN", folder, lambda: [read("train"), read("test")]),
+        name,
+        name,
+        parts,
         seed=context.seed,
-        what="SVHN in its 32x32 cropped-digit format, not the 64x64 crops with whole numbers that "
-        "the paper uses",
-        pixels=_rule(settings),
-        classes=CLASSES,
+        what=what,
+        pixels="intensity" if hasattr(settings, "pixels") else None,
+        classes=tuple(classes),
     )
-
-
-def _rule(settings: Any) -> str | None:
-    rule = getattr(settings, "pixels", None)
-    return "intensity" if rule == "auto" else rule
 
 
 def _require(
@@ -128,7 +127,9 @@ def _require(
 ) -> None:
     """Check the MD5 of every file, and download those that are missing."""
     missing = [file for file in md5 if not (folder / file).exists()]
-    _check(name, folder, md5, missing)  # a damaged file is reported before anything is downloaded
+    for file in md5:
+        if file not in missing:  # damage is reported before anything is downloaded
+            _check(name, folder / file, md5[file])
     if not missing:
         return
     if not context.download:
@@ -136,59 +137,20 @@ def _require(
             f"{folder / missing[0]} is missing: let {name} be downloaded, or put its original "
             "files there"
         )
-    fetch.fetch(
-        name,
-        context.sources_root,
-        folder,
-        originals(missing),
-        unpack=unpack,
-        progress=context.progress,
-    )
-    _check(name, folder, md5, [])
+    root, progress = context.sources_root, context.progress
+    fetch.fetch(name, root, folder, originals(missing), unpack=unpack, progress=progress)
+    for file in missing:
+        _check(name, folder / file, md5[file])
 
 
-def _check(name: str, folder: Path, md5: dict[str, str], missing: list[str]) -> None:
-    for file, expected in md5.items():
-        if file in missing:
-            continue
-        try:
-            with files.plain(folder / file).open("rb") as stream:
-                digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
-        except OSError as error:
-            raise Problem(f"{folder / file} cannot be read ({error.strerror or error})") from error
-        if digest.hexdigest() != expected:
-            raise Problem(
-                f"{folder / file} does not have the MD5 {expected} of {name}, so it is damaged: "
-                "delete it to have it downloaded"
-            )
-
-
-def _parts(name: str, folder: Path, read: Callable[[], list[Arrays]]) -> dict[str, Batch]:
-    """Return the three parts of what torchvision decodes.
-
-    Files with the right MD5 decode; the rest is for a torchvision or NumPy that reads them
-    otherwise.
-    """
+def _check(name: str, path: Path, md5: str) -> None:
     try:
-        # The files are older than NumPy's present conventions, of which it warns.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            train, test = (
-                Batch(
-                    torch.from_numpy(np.ascontiguousarray(images)),
-                    torch.from_numpy(np.asarray(labels, np.int64)),
-                )
-                for images, labels in read()
-            )
-    except Exception as error:
+        with files.plain(path).open("rb") as stream:
+            digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False))
+    except OSError as error:
+        raise Problem(f"{path} cannot be read ({error.strerror or error})") from error
+    if digest.hexdigest() != md5:
         raise Problem(
-            f"{name} in {folder} cannot be read ({reason(error)}): put the original files there"
-        ) from error
-    cut = len(train) - VALIDATION
-    if cut < 1:
-        raise Problem(
-            f"{name} has {len(train):,} training images, but {VALIDATION:,} are kept for "
-            "validation: put the original files there"
+            f"{path} does not have the MD5 {md5} of {name}, so it is damaged: delete it to have it "
+            "downloaded"
         )
-    rows = torch.arange(len(train))
-    return {"train": train.at(rows[:cut]), "validation": train.at(rows[cut:]), "test": test}

@@ -18,9 +18,7 @@ import torch
 from torch import Tensor
 
 from drawbench import streams
-from drawbench.errors import Problem
 
-RULES = ("auto", "static", "fixed", "dynamic", "threshold", "intensity")
 DRAWN = ("fixed", "dynamic")  # at random
 CHUNK = 1 << 22  # pixels drawn at a time
 
@@ -74,25 +72,7 @@ def apply(rule: str | None, images: Tensor, index: Tensor, seed: int, *name: str
     return (images >= 128).to(torch.uint8) * 255 if rule == "threshold" else images
 
 
-def check_binary(images: Tensor, what: str) -> None:
-    """Check that images, uint8 of any shape, are black and white.
-
-    Args:
-        what: what they are, for the message.
-
-    Raises:
-        Problem: a pixel is neither 0 nor 255.
-    """
-    grey = (images != 0) & (images != 255)
-    if grey.any():
-        share, value = 100 * grey.double().mean().item(), int(images[grey][0])
-        raise Problem(
-            f"{what} must be black and white, but {share:.1f}% of the pixels are grey (such as "
-            f"{value}, not 0 or 255): binarise them with --pixels fixed, dynamic or threshold"
-        )
-
-
-def describe(what: str, rule: str, data_seed: int) -> str:
+def describe(what: str, rule: str | None, data_seed: int) -> str:
     """Return a sentence on what the images are and how their pixels came about."""
     drawn = f"pixels white with probability intensity/255, drawn once by seed {data_seed}"
     how = {

@@ -12,7 +12,7 @@ scenes come out in any order, batch size or process.
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -29,16 +29,12 @@ MAX_CANVAS_SIDE = 4096  # pixels: boxes are int16, and one image is 16 MB alread
 class Digits:
     """Labelled images of digits, one part of a source.
 
-    Attributes:
-        images: uint8 (N, 28, 28), black 0, white 255.
-        labels: uint8 (N,).
-
     Raises:
         ValueError: on another type or shape, or on no digits at all.
     """
 
-    images: Tensor
-    labels: Tensor
+    images: Tensor  #: uint8 (N, 28, 28), black 0, white 255
+    labels: Tensor  #: uint8 (N,)
 
     def __post_init__(self):
         count = len(self.images)
@@ -64,20 +60,14 @@ class Digits:
 class Scene:
     """The recipe of a scene.
 
-    Attributes:
-        canvas: side of the square image, pixels.
-        digits: number of whole digits; the label names them.
-        clutter: number of distractor crops.
-        clutter_size: side of a square crop, pixels.
-
     Raises:
         ValueError: on a size or count that cannot be rendered, naming it.
     """
 
-    canvas: int = 100
-    digits: int = 1
-    clutter: int = 8
-    clutter_size: int = 8
+    canvas: int = 100  #: side of the square image, pixels
+    digits: int = 1  #: whole digits; the label names them
+    clutter: int = 8  #: distractor crops
+    clutter_size: int = 8  #: side of a square crop, pixels
 
     def __post_init__(self):
         if not DIGIT <= self.canvas <= MAX_CANVAS_SIDE:
@@ -109,19 +99,12 @@ def scene_of(settings: Any) -> Scene:
         raise Problem(str(error)) from error
 
 
-@dataclass(frozen=True)
-class Rendering:
-    """Rendered scenes.
+class Rendering(NamedTuple):
+    """Rendered scenes."""
 
-    Attributes:
-        images: uint8 (B, canvas, canvas).
-        labels: uint8 (B, digits).
-        boxes: int16 (B, digits, 4): top, left, height, width of each digit, pixels from 0.
-    """
-
-    images: Tensor
-    labels: Tensor
-    boxes: Tensor
+    images: Tensor  #: uint8 (B, canvas, canvas)
+    labels: Tensor  #: uint8 (B, digits)
+    boxes: Tensor  #: int16 (B, digits, 4): top, left, height, width of each digit, pixels from 0
 
 
 def _patch_offsets(size: int, row_length: int, device: torch.device) -> Tensor:

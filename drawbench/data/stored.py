@@ -21,10 +21,10 @@ import math
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, NamedTuple
 
 import filelock
 import numpy as np
@@ -46,17 +46,17 @@ _OURS = (CARD, *FILES.values(), "montage.png")  # all that is ever deleted
 _RUN_FILES = ("config.json", "result.json", "metrics.csv")
 
 Progress = Callable[[int, int], object]
+Layout = tuple[np.dtype, tuple[int, ...]]  # type and shape of an array
 Say = Callable[[str], object]
 
 
-@dataclass(frozen=True)
-class Scenes:
-    """One part of a stored data set as arrays, shaped as in the module; ``card`` is the set's."""
+class Scenes(NamedTuple):
+    """One part of a stored data set as arrays, shaped as in the module."""
 
     images: np.ndarray
     labels: np.ndarray
     boxes: np.ndarray
-    card: dict
+    card: dict  #: of the whole set
 
 
 def default_folder(
@@ -111,20 +111,29 @@ def write(
         The card.
 
     Raises:
-        Problem: bad counts; a folder that holds something else or is a symbolic link; a damaged
-            data set there; a disk that cannot be written.
+        Problem: a folder that holds something else or is a symbolic link; a damaged data set there;
+            a disk that cannot be written.
     """
     folder = Path(folder)
-    plan = _plan(scene, source, dataset, seed, counts)
+    plan = {  # what the card says before rendering; equal plans mean equal pixels
+        "format": FORMAT,
+        "version": VERSION,
+        "dataset": dataset,
+        "recipe": asdict(scene),
+        "source": source.name,
+        "source_note": source.note,
+        "source_sha256": source.sha256,
+        "seed": seed,
+        "counts": {split: len(source.splits[split]) for split in SPLITS} | (counts or {}),
+    }
     try:
         if not force and (kept := _kept(folder, plan)):
             say(f"{folder} already holds this data set, verified: it is kept")
             return kept
-        with _only_writer(folder, say):
+        with _lock(folder, say):
             # another process may have made it in the meantime
-            if not force and (kept := _kept(folder, plan)):
-                return kept
-            return _render(folder, scene, source, plan, progress)
+            kept = None if force else _kept(folder, plan)
+            return kept or _render(folder, scene, source, plan, progress)
     except OSError as error:
         raise Problem(
             f"the data set could not be written to {folder} ({error.strerror or error}): free the "
@@ -167,21 +176,18 @@ def load(folder: str | Path, split: str, verify: bool = True) -> Scenes:
             checked.
 
     Raises:
-        Problem: no such data set or part; a file that is missing, damaged, or not what the card
-            says.
+        Problem: no such data set; a file that is missing, damaged, or not what the card says.
     """
-    if split not in SPLITS:
-        raise Problem(f"a data set has no part '{split}': choose one of {', '.join(SPLITS)}")
     content = card(folder)
     path, layout = Path(folder) / FILES[split], _layout(content, split)
     if verify:
-        _verify(path, content, split)
+        _verify(Path(folder), content, split)
     try:
         with zipfile.ZipFile(path) as archive:
             arrays = {
-                name: _read_array(archive, name, *expected) for name, expected in layout.items()
+                name: _read_array(archive, name, expected) for name, expected in layout.items()
             }
-        _check_values(arrays, content["recipe"]["canvas"])
+        _check_values(arrays["labels"], arrays["boxes"], content["recipe"]["canvas"])
     # a broken file makes zipfile and zlib raise nearly anything: RuntimeError, zlib.error ...
     except Exception as error:
         raise Problem(
@@ -192,46 +198,6 @@ def load(folder: str | Path, split: str, verify: bool = True) -> Scenes:
 
 
 # ---- The card
-
-
-def _plan(
-    scene: Scene, source: Source, dataset: str, seed: int, counts: dict[str, int] | None
-) -> dict:
-    """Return the part of the card known before rendering; equal plans mean equal pixels."""
-    counts = dict(counts or {})
-    for split, count in counts.items():
-        if split not in SPLITS:
-            raise Problem(f"a data set has no part '{split}': choose one of {', '.join(SPLITS)}")
-        if type(count) is not int or count < 1:
-            raise Problem(
-                f"the {split} part needs at least 1 scene, got {count}: use --{split} 1 or more"
-            )
-    return {
-        "format": FORMAT,
-        "version": VERSION,
-        "dataset": dataset,
-        "recipe": asdict(scene),
-        "source": source.name,
-        "source_note": source.note,
-        "source_sha256": source.sha256,
-        "seed": seed,
-        "counts": {split: counts.get(split, len(source.splits[split])) for split in SPLITS},
-    }
-
-
-def _complete(plan: dict, scene: Scene, source: Source, hashes: dict[str, dict[str, str]]) -> dict:
-    """Return the card: the plan, the hashes, and how to make the set again."""
-    try:
-        version = importlib.metadata.version("drawbench")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
-        version = "not installed"
-    about = {
-        "rule": _rule(scene),
-        "command": _command(plan, source),
-        "drawbench": version,
-        "torch": torch.__version__,
-    }
-    return plan | hashes | about
 
 
 def _rule(scene: Scene) -> str:
@@ -252,41 +218,33 @@ def _rule(scene: Scene) -> str:
 
 
 def _command(plan: dict, source: Source) -> str:
-    recipe = plan["recipe"]
-    words = [
-        f"drawbench make-data {plan['dataset']} --source {plan['source']}",
-        *(f"--{name.replace('_', '-')} {value}" for name, value in recipe.items()),
-        f"--seed {plan['seed']}",
-        *(
-            f"--{split} {count}"
-            for split, count in plan["counts"].items()
-            if count != len(source.splits[split])
-        ),
-    ]
-    return " ".join(words)
+    """Return the command that makes the data set."""
+    counts = {
+        split: count
+        for split, count in plan["counts"].items()
+        if count != len(source.splits[split])
+    }
+    options = {"source": plan["source"], **plan["recipe"], "seed": plan["seed"], **counts}
+    words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
+    return " ".join([f"drawbench make-data {plan['dataset']}", *words])
 
 
-def _check_card(content: object) -> None:
-    """Check that a card has what reading the data set relies on.
-
-    Raises:
-        ValueError, TypeError, KeyError: it has not.
-    """
+def _check_card(content: Any) -> None:
+    """Raise ValueError, TypeError or KeyError if a card lacks what reading relies on."""
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ValueError(f"its format is not '{FORMAT}'")
     if content["version"] != VERSION:
         raise ValueError(f"its version is {content['version']}, this drawbench reads {VERSION}")
     if not all(isinstance(content[name], dict) for name in ("recipe", "counts", "sha256")):
         raise TypeError("recipe, counts and sha256 must be tables")
-    numbers = [*content["recipe"].values(), *(content["counts"][split] for split in SPLITS)]
-    if not all(type(number) is int for number in numbers) or min(content["counts"].values()) < 1:
+    counts, recipe = [content["counts"][split] for split in SPLITS], content["recipe"]
+    if not all(type(number) is int for number in (*recipe.values(), *counts)) or min(counts) < 1:
         raise ValueError("sizes and counts must be whole numbers, counts 1 or more")
-    if asdict(Scene(**content["recipe"])) != content["recipe"]:
+    if asdict(Scene(**recipe)) != recipe:
         raise ValueError("its recipe is not complete")
     texts = [content[name] for name in ("dataset", "source", "command")]
-    if not all(
-        isinstance(text, str) for text in [*texts, *map(content["sha256"].get, FILES.values())]
-    ):
+    texts += [content["sha256"][file] for file in FILES.values()]
+    if not all(isinstance(text, str) for text in texts):
         raise TypeError("names, commands and hashes must be text")
 
 
@@ -299,67 +257,47 @@ def _kept(folder: Path, plan: dict) -> dict | None:
     Raises:
         Problem: there is anything else.
     """
-    content = _content(folder)
-    if content is None:
-        return None
-    if not (folder / CARD).is_file():
-        raise Problem(
-            f"{folder} holds {content}: choose another folder with --out, or write there all the "
-            "same with --force"
-        )
-    present = card(folder)
-    if any(present.get(name) != value for name, value in plan.items()):
-        raise Problem(
-            f"{folder} holds {content}: choose another folder with --out, or replace it with "
-            "--force"
-        )
-    for split, file in FILES.items():
-        _verify(folder / file, present, split)
-    return present
-
-
-def _content(folder: Path) -> str | None:
-    """Return in words what is in a folder; None if it does not exist or is empty."""
     if not os.path.lexists(folder):
         return None
-    if not folder.is_dir():
-        return "a file, not a folder"
-    names = sorted(path.name for path in folder.iterdir())
-    if not names:
+    names = sorted(os.listdir(folder)) if folder.is_dir() else None
+    advice = "write there all the same with --force"
+    if names is None:
+        content = "a file, not a folder"
+    elif not names:
         return None
-    if CARD in names:
+    elif CARD in names:
         present = card(folder)
-        size = present["recipe"]["canvas"]
-        return (
+        if all(present.get(name) == value for name, value in plan.items()):
+            for split in SPLITS:
+                _verify(folder, present, split)
+            return present
+        size, advice = present["recipe"]["canvas"], "replace it with --force"
+        content = (
             f"another data set ({present['dataset']} {size}x{size} from {present['source']}, seed "
             f"{present.get('seed')})"
         )
-    if any(name in names for name in _RUN_FILES):
-        return "a run"
-    rest = ", ..." if len(names) > 3 else ""
-    return f"files that are not a complete data set ({', '.join(names[:3])}{rest})"
+    elif any(name in names for name in _RUN_FILES):
+        content = "a run"
+    else:
+        rest = ", ..." if len(names) > 3 else ""
+        content = f"files that are not a complete data set ({', '.join(names[:3])}{rest})"
+    raise Problem(f"{folder} holds {content}: choose another folder with --out, or {advice}")
 
 
 def _beside(folder: Path, suffix: str) -> Path:
     return files.check_inside(folder.parent / f".{folder.name}.{suffix}", folder.parent)
 
 
-@contextlib.contextmanager
-def _only_writer(folder: Path, say: Say) -> Iterator[None]:
-    """Hold the lock of a data set's folder, waiting for another process that makes it."""
-    path = _beside(folder, "lock")
+def _lock(folder: Path, say: Say) -> filelock.AcquireReturnProxy:
+    """Lock a data set's folder, waiting for another process that makes it."""
+    lock = filelock.FileLock(_beside(folder, "lock"))
     files.check_inside(folder, folder.parent)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(path)
     try:
-        lock.acquire(timeout=0)
+        return lock.acquire(timeout=0)
     except filelock.Timeout:
         say(f"Waiting for another process that is making {folder}.")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+        return lock.acquire()
 
 
 def _render(
@@ -369,22 +307,32 @@ def _render(
     partial = _beside(folder, "partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a writer that was killed: we hold the lock
     partial.mkdir()
+    done, total = 0, sum(plan["counts"].values())
+
+    def report(scenes: int) -> None:
+        nonlocal done
+        done += scenes
+        if progress:
+            progress(done, total)
+
     try:
-        hashes: dict[str, dict[str, str]] = {"sha256": {}, "content_sha256": {}}
-        done, total = 0, sum(plan["counts"].values())
-        for split, file in FILES.items():
-            count = plan["counts"][split]
-
-            def report(rendered: int, before: int = done) -> None:
-                if progress:
-                    progress(before + rendered, total)
-
-            hashes["content_sha256"][split] = _write_part(
-                partial / file, scene, source, plan["seed"], split, count, report
-            )
-            hashes["sha256"][file] = _sha256(partial / file)
-            done += count
-        complete = _complete(plan, scene, source, hashes)
+        content = {
+            split: _write_part(partial / file, scene, source, plan, split, report)
+            for split, file in FILES.items()
+        }
+        try:
+            version = importlib.metadata.version("drawbench")
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout, not installed
+            version = "not installed"
+        complete = {
+            **plan,
+            "sha256": {file: _sha256(partial / file) for file in FILES.values()},
+            "content_sha256": content,
+            "rule": _rule(scene),
+            "command": _command(plan, source),
+            "drawbench": version,
+            "torch": torch.__version__,
+        }
         (partial / CARD).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
         _move(partial, folder)
     finally:
@@ -406,13 +354,7 @@ def _move(partial: Path, folder: Path) -> None:
 
 
 def _write_part(
-    path: Path,
-    scene: Scene,
-    source: Source,
-    seed: int,
-    split: str,
-    count: int,
-    report: Callable[[int], None],
+    path: Path, scene: Scene, source: Source, plan: dict, split: str, report: Callable[[int], None]
 ) -> str:
     """Render one part into an npz file, a chunk at a time, and return the SHA-256 of its content.
 
@@ -420,31 +362,25 @@ def _write_part(
     versions of zlib, so the content (images, labels, boxes) has a hash of its own, which is the
     same on every platform. No time of day is stored.
     """
-    part, content = source.splits[split], hashlib.sha256()
+    layout, content = _layout(plan, split), hashlib.sha256()
     # bytes for a scene, roughly
     pieces = scene.clutter * scene.clutter_size**2 + scene.digits * DIGIT**2
     chunk = max(1, min(1_000, CHUNK_BYTES // (4 * scene.canvas**2 + 20 * pieces)))
-    labels, boxes = [], []
+    renderings = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
-        shape: tuple[int, ...] = (count, scene.canvas, scene.canvas)
-        with _member(archive, "images", np.dtype(np.uint8), shape) as stream:
-            for start in range(0, count, chunk):
-                end = min(start + chunk, count)
-                rendered = fresh(part, scene, torch.arange(start, end), seed, "set", split)
-                pixels = rendered.images.numpy().data
-                stream.write(pixels)
-                content.update(pixels)
-                labels.append(rendered.labels.numpy())
-                boxes.append(rendered.boxes.numpy())
-                report(end)
-        # Several digits have a row of labels, one digit a plain number.
-        shape = (count,) if scene.digits == 1 else (count, scene.digits)
-        for name, array in (
-            ("labels", np.concatenate(labels).reshape(shape)),
-            ("boxes", np.concatenate(boxes).astype("<i2")),
-        ):
+        with _member(archive, "images", *layout["images"]) as stream:
+            for index in torch.arange(plan["counts"][split]).split(chunk):
+                rendered = fresh(source.splits[split], scene, index, plan["seed"], "set", split)
+                images = rendered.images.numpy().data
+                stream.write(images)
+                content.update(images)
+                renderings.append((rendered.labels, rendered.boxes))
+                report(len(index))
+        for name, chunks in zip(("labels", "boxes"), zip(*renderings, strict=True), strict=True):
+            dtype, shape = layout[name]
+            array = torch.cat(chunks).numpy().astype(dtype).reshape(shape)
             content.update(array.data)
-            with _member(archive, name, array.dtype, array.shape) as stream:
+            with _member(archive, name, dtype, shape) as stream:
                 stream.write(array.data)
     return content.hexdigest()
 
@@ -469,10 +405,10 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _verify(path: Path, content: dict, split: str) -> None:
-    """Check that a file is there with the SHA-256 that the card gives."""
+def _verify(folder: Path, content: dict, split: str) -> None:
+    """Check that a part's file is there with the SHA-256 that the card gives."""
+    path, layout = folder / FILES[split], _layout(content, split).values()
     expected = content["sha256"][path.name]
-    layout = _layout(content, split).values()
     limit = (1 << 20) + sum(2 * dtype.itemsize * math.prod(shape) for dtype, shape in layout)
     try:
         size = files.plain(path).stat().st_size
@@ -490,7 +426,7 @@ def _verify(path: Path, content: dict, split: str) -> None:
         )
 
 
-def _layout(content: dict, split: str) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+def _layout(content: dict, split: str) -> dict[str, Layout]:
     """Return type and shape of each array, as the card promises them."""
     count, recipe = content["counts"][split], content["recipe"]
     canvas, digits = recipe["canvas"], recipe["digits"]
@@ -501,27 +437,18 @@ def _layout(content: dict, split: str) -> dict[str, tuple[np.dtype, tuple[int, .
     }
 
 
-def _read_array(
-    archive: zipfile.ZipFile, name: str, dtype: np.dtype, shape: tuple[int, ...]
-) -> np.ndarray:
-    """Read one array of the type and shape that the card promises."""
-
-    def check(actual_dtype: np.dtype, actual_shape: tuple[int, ...]) -> None:
-        if (actual_shape, actual_dtype) != (shape, dtype):
+def _read_array(archive: zipfile.ZipFile, name: str, expected: Layout) -> np.ndarray:
+    def check(*actual: Any) -> None:
+        if actual != expected:
             raise ValueError(
-                f"{name} is {actual_dtype} {actual_shape}, the card says {dtype} {shape}"
+                f"{name} is {actual[0]} {actual[1]}, the card says {expected[0]} {expected[1]}"
             )
 
     return files.read_array(archive, name, check)
 
 
-def _check_values(arrays: dict[str, np.ndarray], canvas: int) -> None:
-    """Check labels and boxes.
-
-    Raises:
-        ValueError: a label is no digit, or a box leaves the canvas.
-    """
-    labels, boxes = arrays["labels"], arrays["boxes"]
+def _check_values(labels: np.ndarray, boxes: np.ndarray, canvas: int) -> None:
+    """Raise ValueError if a label is no digit or a box leaves the canvas."""
     if (highest := int(labels.max())) > 9:
         raise ValueError(f"a label is {highest}, outside 0..9")
     places, sides = boxes[..., :2], boxes[..., 2:]

@@ -13,8 +13,7 @@ def load(settings: Any, context: Context, factory: Callable[..., Any]) -> Datase
     """Call ``factory`` and check what it returns.
 
     Args:
-        settings: ``dataset``, the factory's name, and, where there are such, ``data_seed`` and
-            ``pixels`` (generators only).
+        settings: ``dataset``, the factory's name, ``data_seed`` and, for generators, ``pixels``.
         factory: called with those of ``seed``, ``data_seed``, ``sources_root`` and
             ``datasets_root`` that it accepts.
 
@@ -24,7 +23,7 @@ def load(settings: Any, context: Context, factory: Callable[..., Any]) -> Datase
     name, rule = settings.dataset, getattr(settings, "pixels", None)
     offered = {
         "seed": context.seed,
-        "data_seed": getattr(settings, "data_seed", 0),
+        "data_seed": settings.data_seed,
         "sources_root": context.sources_root,
         "datasets_root": context.datasets_root,
     }
@@ -43,13 +42,6 @@ def load(settings: Any, context: Context, factory: Callable[..., Any]) -> Datase
             f"{name} returned {type(dataset).__name__}; it must return a "
             "drawbench.data.dataset.Dataset, such as Dataset.from_arrays(...)"
         )
-    if rule is None:
-        if dataset.classes is None:
-            raise Problem(f"{name} has no labels, which a classifier needs")
-        return dataclasses.replace(dataset, pixels=None)
-    if rule not in ("auto", "intensity"):
-        raise Problem(
-            f"--pixels {rule} is not applied to data sets of your own: make the pixels black and "
-            f"white in {name}"
-        )
-    return dataclasses.replace(dataset, pixels="intensity")
+    if rule is None and dataset.classes is None:
+        raise Problem(f"{name} has no labels, which a classifier needs")
+    return dataclasses.replace(dataset, pixels=rule and "intensity")

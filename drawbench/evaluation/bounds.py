@@ -9,7 +9,7 @@ the last bits of float32 matrix products).
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -104,6 +104,9 @@ class ImportanceWeighted:
         return standard_error(self.per_image)
 
 
+Measured = TypeVar("Measured", Bound, ImportanceWeighted)
+
+
 def standard_error(values: np.ndarray) -> float | None:
     """Return ``s / sqrt(n)``, of the mean of independent values; None for a single one."""
     return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else None
@@ -111,9 +114,8 @@ def standard_error(values: np.ndarray) -> float | None:
 
 def noise(index: Tensor, steps: int, latent: int, seed: int, *name: str | int) -> Tensor:
     """Return standard normal noise for images by their number, float32 (B, steps, latent)."""
-    return (
-        streams.normals(index, steps * latent, seed, *name).view(len(index), steps, latent).float()
-    )
+    numbers = streams.normals(index, steps * latent, seed, *name)
+    return numbers.view(len(index), steps, latent).float()
 
 
 def evenly(count: int, limit: int | None) -> Tensor:
@@ -150,12 +152,11 @@ def bound(
     Raises:
         Problem: ``samples`` is below 1, or a value is not finite.
     """
-
-    device = _device(model)
+    zero = torch.zeros((), dtype=torch.float64, device=_device(model))
 
     def measure(records: Records) -> Tensor:
         """Return reconstruction, KL of each step and variance of some images, (B, 1 + T + 1)."""
-        reconstruction = kl = mean = squares = torch.zeros((), dtype=torch.float64, device=device)
+        reconstruction = kl = mean = squares = zero
         for number, (record, inputs, _) in enumerate(records):
             terms = record.terms(inputs, torch.float64)
             reconstruction, kl = terms.reconstruction + reconstruction, terms.kl + kl
@@ -164,14 +165,11 @@ def bound(
             mean = mean + change / (number + 1)
             squares = squares + change * (terms.bound - mean)
         variance = squares / (samples - 1) if samples > 1 else torch.full_like(squares, math.nan)
-        return torch.cat(
-            [reconstruction[:, None] / samples, kl / samples, variance[:, None]], dim=1
-        )
+        parts = [reconstruction[:, None] / samples, kl / samples, variance[:, None]]
+        return torch.cat(parts, dim=1)
 
     table = _measure(measure, "bound", model, data, index, samples, seed, batch, check, progress)
-    result = Bound(table[:, 0], table[:, 1:-1], table[:, -1], samples)
-    _check_finite(result.per_image)
-    return result
+    return _finite(Bound(table[:, 0], table[:, 1:-1], table[:, -1], samples))
 
 
 @torch.no_grad()
@@ -199,25 +197,22 @@ def importance_weighted(
         )
         return torch.stack([-weights.log_likelihood, weights.effective_samples], dim=1)
 
-    table = _measure(
-        measure, "importance", model, data, index, samples, seed, batch, check, progress
-    )
-    result = ImportanceWeighted(table[:, 0], table[:, 1], samples)
-    _check_finite(result.per_image)
-    return result
+    options = (index, samples, seed, batch, check, progress)
+    table = _measure(measure, "importance", model, data, *options)
+    return _finite(ImportanceWeighted(table[:, 0], table[:, 1], samples))
 
 
 def _measure(
     measure: Callable[[Records], Tensor],
-    name: str,
-    model: Any,
-    data: Batch,
-    index: Tensor | None,
-    samples: int,
-    seed: int,
-    batch: int,
-    check: Callable[[], None],
-    progress: Callable[[int, int], object],
+    name,
+    model,
+    data,
+    index,
+    samples,
+    seed,
+    batch,
+    check,
+    progress,
 ) -> np.ndarray:
     """Measure all images, ``batch`` at a time in each process, in the order of ``index``.
 
@@ -258,9 +253,9 @@ def _device(model: Any) -> torch.device:
     return next(model.parameters(), torch.empty(0)).device
 
 
-def _check_finite(values: np.ndarray) -> None:
-    if not np.isfinite(values).all():
-        raise Problem(
-            f"the bound of {int((~np.isfinite(values)).sum())} of {len(values)} images is not "
-            "finite: the model's weights are broken"
-        )
+def _finite(result: Measured) -> Measured:
+    broken, images = int((~np.isfinite(result.per_image)).sum()), len(result.per_image)
+    if broken:
+        words = f"the bound of {broken} of {images} images is not finite"
+        raise Problem(f"{words}: the model's weights are broken")
+    return result

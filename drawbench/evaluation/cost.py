@@ -32,7 +32,6 @@ def cost(model: nn.Module, height: int, width: int, channels: int = 1) -> Cost:
             model(image)
     finally:
         model.train(training)
+    parameters = sum(weight.numel() for weight in model.parameters())
     pixels = getattr(model, "pixels_read", channels * height * width)
-    return Cost(
-        sum(weight.numel() for weight in model.parameters()), pixels, counter.get_total_flops() // 2
-    )
+    return Cost(parameters, pixels, counter.get_total_flops() // 2)

@@ -21,6 +21,7 @@ from drawbench.records import BOUND, ERROR
 
 FILE = "test.npz"
 _TYPES = {ERROR: np.dtype(np.uint8), BOUND: np.dtype(np.float32)}  # of the losses
+_DAMAGED = (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _MAX_IMAGES = 10_000_000
 Z_95 = 1.959963984540054  # normal quantile of a two-sided 95% interval
 RESAMPLES = 10_000
@@ -64,21 +65,12 @@ def load(folder: Path) -> Outcomes:
     rewrite = f"rewrite it with: drawbench evaluate {folder}"
     try:
         with zipfile.ZipFile(plain(path)) as archive:
-            metric, test = (
-                str(read_array(archive, name, _check_text)) for name in ("metric", "test_sha256")
-            )
+            metric = str(read_array(archive, "metric", _check_text))
+            test = str(read_array(archive, "test_sha256", _check_text))
             outcomes = Outcomes(metric, test, read_array(archive, "losses", _check_losses))
     except FileNotFoundError as error:
         raise Problem(f"{path} is missing; {rewrite}") from error
-    except (
-        OSError,
-        ValueError,
-        KeyError,
-        EOFError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
+    except (OSError, *_DAMAGED) as error:
         raise Problem(f"{path} is damaged; {rewrite}") from error
     losses = outcomes.losses
     valid = (losses <= 1).all() if metric == ERROR else np.isfinite(losses).all()
@@ -201,13 +193,8 @@ def bootstrap(gaps: np.ndarray, seed: int) -> tuple[tuple[float, float], float]:
         seed: of the resampling.
     """
     random, size = np.random.default_rng(seed), max(1, _CHUNK // len(gaps))
-    starts = range(0, RESAMPLES, size)
-    parts = [
-        gaps[random.integers(len(gaps), size=(min(size, RESAMPLES - start), len(gaps)))].mean(
-            axis=1
-        )
-        for start in starts
-    ]
+    shapes = ((min(size, RESAMPLES - start), len(gaps)) for start in range(0, RESAMPLES, size))
+    parts = [gaps[random.integers(len(gaps), size=shape)].mean(axis=1) for shape in shapes]
     means, mean = np.concatenate(parts), gaps.mean()
     low, high = np.quantile(means, (0.025, 0.975))
     extreme = int((np.abs(means - mean) >= abs(mean)).sum())

@@ -69,12 +69,11 @@ def forward_for(
         ValueError: ``matmul_dtype`` is neither.
     """
     if matmul_dtype not in (torch.float32, torch.bfloat16):
-        raise ValueError(
-            "matmul_dtype must be torch.float32 (the parameters' own precision) or torch.bfloat16, "
-            f"got {matmul_dtype}"
-        )
+        wanted = "torch.float32 (the parameters' own precision) or torch.bfloat16"
+        raise ValueError(f"matmul_dtype must be {wanted}, got {matmul_dtype}")
     by_hand, argument = _BY_HAND.get(type(model), (None, ""))
-    segmented = {"segment": segment} if segment and _takes(model, "segment") else {}
+    parameters = inspect.signature(model.forward).parameters if segment else ()
+    segmented = {"segment": segment} if "segment" in parameters else {}
 
     def forward(images: Tensor, *arguments: Any, **named: Any) -> Any:
         parameter = next(model.parameters(), torch.empty(0, device=images.device))
@@ -103,7 +102,3 @@ _BY_HAND: dict[type, tuple[Callable[..., Any], str]] = {
     Draw: (fast_drawing, "noise"),
     GlimpseClassifier: (fast_glimpses, "glimpses"),
 }
-
-
-def _takes(model: nn.Module, argument: str) -> bool:
-    return argument in inspect.signature(model.forward).parameters

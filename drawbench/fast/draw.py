@@ -20,29 +20,22 @@ the patch that is written through one. R numbers are read in a step.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from drawbench import attention
-from drawbench.fast.native import (
-    Kernels,
-    Lstm,
-    Side,
-    addresses,
-    in_parallel,
-    padded_lines,
-    room,
-    shares,
-    weight_gradient,
-)
+from drawbench.fast.native.build import Kernels, addresses, padded_lines, room
+from drawbench.fast.native.parts import Lstm, Side, weight_gradient
+from drawbench.fast.native.shards import in_parallel, shares
 from drawbench.likelihood import Bernoulli, Gaussian
-from drawbench.models.common import as_images
+from drawbench.models.common import as_images, collect
 from drawbench.models.draw import Draw, Drawing, check_images, check_noise
 
 NUMBERS = len(attention.PARAMETERS)
+STATE = ("canvas", "encoder_hidden", "encoder_cell", "decoder_hidden", "decoder_cell")
 
 
 def fast_drawing(
@@ -71,67 +64,21 @@ def fast_drawing(
     """
     check_noise(noise, model.steps, model.latent)
     check_images(images, noise, model.size)
-    dtype = model.start_canvas.dtype
-    settings = _Settings(
-        native,
-        *model.size,
-        units=model.decoder.hidden_size,
-        latent=model.latent,
-        read_patch=model.read_patch,
-        write_patch=model.write_patch,
-        bounded=model.window_map == "bounded",
-        window_clip=model.window_clip,
-        matmul_dtype=matmul_dtype,
-    )
-    batch = len(images)
-    starts = (
-        model.start_encoder_hidden,
-        model.start_encoder_cell,
-        model.start_decoder_hidden,
-        model.start_decoder_cell,
-    )
-    state = (
-        model.start_canvas.expand(batch, -1, -1, -1),
-        *(start.expand(batch, -1) for start in starts),
-    )
-    weights = _pack(model)
-    mus, log_sigmas = [], []
-    images, recompute = (
-        as_images(images, dtype=dtype),
-        segment is not None and segment < model.steps,
-    )
+    dtype, kind = model.start_canvas.dtype, (model, native, matmul_dtype)
+    starts = (getattr(model, f"start_{name}") for name in STATE)
+    state = [start.expand(len(images), *start.shape) for start in starts]
+    images, recompute = as_images(images, dtype=dtype), bool(segment and segment < model.steps)
+    weights, posteriors = _pack(model), []
     with torch.autocast(images.device.type, enabled=False):
         for part in noise.to(dtype).split(segment or model.steps, dim=1):
             *state, mu, log_sigma = _Recurrence.apply(
-                settings, recompute, images, part, *state, *weights
+                kind, recompute, images, part, *state, *weights
             )
-            mus.append(mu)
-            log_sigmas.append(log_sigma)
-    return Drawing(Bernoulli(state[0]), Gaussian(torch.cat(mus, 1), torch.cat(log_sigmas, 1)))
+            posteriors.append(Gaussian(mu, log_sigma))
+    return Drawing(Bernoulli(state[0]), collect(posteriors, torch.cat))
 
 
-class _Settings(NamedTuple):
-    native: Kernels
-    channels: int
-    height: int
-    width: int
-    units: int
-    latent: int
-    read_patch: int | None
-    write_patch: int | None
-    bounded: bool
-    window_clip: float | None
-    matmul_dtype: torch.dtype
-
-    @property
-    def lines(self) -> int:
-        """Lines of an image, C H."""
-        return self.channels * self.height
-
-    @property
-    def written(self) -> int:
-        """Numbers in a written patch, C N N."""
-        return self.channels * (self.write_patch or 0) ** 2
+_Kind = tuple[Draw, Kernels, torch.dtype]  # what is computed, and the dtype of its products
 
 
 class _Weights(NamedTuple):
@@ -159,21 +106,15 @@ def _pack(model: Draw) -> _Weights:
     def with_bias(layer: torch.nn.Linear) -> Tensor:
         return torch.cat([layer.weight, layer.bias[:, None]], 1)
 
-    windows = [
-        with_bias(layer)
-        for layer in (model.to_read_window, model.to_write_window)
-        if layer is not None
-    ]
+    maps = (model.to_read_window, model.to_write_window)
+    windows = [with_bias(layer) for layer in maps if layer is not None]
     patch = with_bias(model.to_patch)
     choices = windows if model.write_patch is None else [patch, *windows]
+    biases = [(cell.bias_ih + cell.bias_hh)[:, None] for cell in (encoder, decoder)]
     return _Weights(
-        encoder=torch.cat(
-            [state, (encoder.bias_ih + encoder.bias_hh)[:, None], read, encoder.weight_hh], 1
-        ),
+        encoder=torch.cat([state, biases[0], read, encoder.weight_hh], 1),
         image=image,
-        decoder=torch.cat(
-            [decoder.weight_ih, decoder.weight_hh, (decoder.bias_ih + decoder.bias_hh)[:, None]], 1
-        ),
+        decoder=torch.cat([decoder.weight_ih, decoder.weight_hh, biases[1]], 1),
         latent=torch.cat([with_bias(model.to_mu), with_bias(model.to_log_sigma)]),
         choices=torch.cat(choices) if choices else None,
         canvas=patch if model.write_patch is None else None,
@@ -189,9 +130,9 @@ class _Recurrence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, settings, recompute, *inputs):
-        ctx.settings, ctx.parts = settings, shares(len(inputs[0]))
-        ctx.tapes, outputs = _pass(settings, ctx.parts, *inputs)
+    def forward(ctx, kind, recompute, *inputs):
+        ctx.kind, ctx.parts = kind, shares(len(inputs[0]))
+        ctx.tapes, outputs = _pass(kind, ctx.parts, *inputs)
         if recompute:
             ctx.tapes = None
             ctx.save_for_backward(*inputs)
@@ -201,7 +142,7 @@ class _Recurrence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradients):
         with torch.autocast("cpu", enabled=False):
-            tapes = ctx.tapes or _pass(ctx.settings, ctx.parts, *ctx.saved_tensors)[0]
+            tapes = ctx.tapes or _pass(ctx.kind, ctx.parts, *ctx.saved_tensors)[0]
             jobs = [
                 partial(tape.backward, *(part[share] for part in gradients))
                 for tape, share in zip(tapes, ctx.parts, strict=True)
@@ -215,27 +156,16 @@ class _Recurrence(torch.autograd.Function):
         return None, None, None, None, *into_starts, *into_weights
 
 
-def _pass(
-    settings: "_Settings",
-    parts: list[slice],
-    images: Tensor,
-    noise: Tensor,
-    canvas: Tensor,
-    *rest: Tensor,
-):
+def _pass(kind: _Kind, parts: list[slice], images: Tensor, noise: Tensor, *rest: Tensor):
     """Take all shares of a batch forward; return their tapes, and their outputs joined."""
-    states, weights = rest[:4], _Weights(*rest[4:])
-    rounded = _Weights._make(
-        None if weight is None else weight.to(settings.matmul_dtype) for weight in weights
-    )
+    state, weights = rest[: len(STATE)], _Weights(*rest[len(STATE) :])
+    rounded = _Weights._make(None if one is None else one.to(kind[-1]) for one in weights)
     tapes = [
-        _Tape(
-            settings, images[part], noise[part].contiguous(), rounded, weights.choices, len(images)
-        )
+        _Tape(*kind, images[part], noise[part].contiguous(), rounded, weights.choices, len(images))
         for part in parts
     ]
     jobs = [
-        partial(tape.forward, canvas[part], *(state[part] for state in states))
+        partial(tape.forward, *(tensor[part] for tensor in state))
         for tape, part in zip(tapes, parts, strict=True)
     ]
     return tapes, tuple(torch.cat(pieces) for pieces in zip(*in_parallel(jobs), strict=True))
@@ -248,53 +178,35 @@ class _Tape:
     the step.
     """
 
-    def __init__(
-        self,
-        settings: _Settings,
-        images: Tensor,
-        noise: Tensor,
-        weights: _Weights,
-        choices: Tensor | None,
-        whole: int,
-    ):
-        self.settings, self.native, self.noise, self.weights = (
-            settings,
-            settings.native,
-            noise,
-            weights,
-        )
+    def __init__(self, model: Draw, native, matmul_dtype, images, noise, weights, choices, whole):
+        self.native, self.matmul_dtype, self.dtype = native, matmul_dtype, images.dtype
+        self.noise, self.weights = noise, weights
         # What chooses windows stays in full precision: bfloat16 cannot tell pixel 14 from 14.04.
         self.choices = choices
-        batch, steps, units, latent = len(images), noise.shape[1], settings.units, settings.latent
-        self.batch, self.steps, self.dtype = batch, steps, images.dtype
-        matmul_dtype = settings.matmul_dtype
+        batch, steps, latent = noise.shape
+        units = model.decoder.hidden_size
+        self.batch, self.steps, self.units, self.latent = batch, steps, units, latent
+        self.channels, height, self.width = model.size
+        self.lines = self.channels * height
+        self.written = self.channels * (model.write_patch or 0) ** 2  # numbers in a written patch
         self.rounded = int(matmul_dtype == torch.bfloat16)
         self.images = padded_lines(images)
         read = weights.encoder.shape[1] - 2 * units - 1
-        self.rows = images.new_ones(
-            steps + 1, batch, latent + 2 * units + read + 2, dtype=matmul_dtype
-        )
-        self.row_stride = self.rows.shape[2]
+        self.row_stride = latent + 2 * units + read + 2
+        self.rows = images.new_ones(steps + 1, batch, self.row_stride, dtype=matmul_dtype)
         start = latent + units + 1
-        self.for_decoder, self.for_encoder, self.for_latent = (
-            slice(0, start),
-            slice(latent, -1),
-            slice(start + read, None),
-        )
+        self.for_decoder, self.for_encoder = slice(0, start), slice(latent, -1)
+        self.for_latent, self.for_canvas = slice(start + read, None), slice(latent, start)
         # The decoder's states and a 1, (T + 1, B, U + 1), never rounded.
-        self.states = (
-            images.new_ones(steps + 1, batch, units + 1)
-            if self.rounded
-            else self.rows[..., latent:start]
-        )
+        self.states = self.rows[..., self.for_canvas]
+        if self.rounded:
+            self.states = images.new_ones(steps + 1, batch, units + 1)
         self.at_states = addresses(self.states, steps + 1)
         self.at_z, self.at_decoder, self.at_read, self.at_encoder = (
             addresses(self.rows[..., first:], steps + 1)
             for first in (0, latent, start, start + read)
         )
-        self.sigmoids = room(
-            steps, batch, settings.channels, settings.height, settings.width, dtype=images.dtype
-        )
+        self.sigmoids = room(steps, batch, *model.size, dtype=images.dtype)
         self.at_sigmoids = addresses(self.sigmoids, steps)
         self.spreads = images.new_empty(steps, batch, latent)
         self.at_spreads = addresses(self.spreads, steps)
@@ -303,17 +215,14 @@ class _Tape:
             self.flat_images = images.flatten(1).to(matmul_dtype)
             self.constant = torch.mm(self.flat_images, weights.image.t()).to(images.dtype)
         self.reading = self.writing = None
-        size, channels = (settings.height, settings.width), settings.channels
-        windows = {
-            "bounded": settings.bounded,
-            "clip": settings.window_clip,
-            "whole": whole,
-            "dtype": images.dtype,
-        }
-        if settings.read_patch is not None:
-            self.reading = Side(size, 2 * channels, settings.read_patch, steps, batch, **windows)
-        if settings.write_patch is not None:
-            self.writing = Side(size, channels, settings.write_patch, steps, batch, **windows)
+        side = partial(
+            Side, (height, self.width), count=steps, batch=batch, whole=whole, dtype=images.dtype,
+            bounded=model.window_map == "bounded", clip=model.window_clip,
+        )  # fmt: skip
+        if model.read_patch is not None:
+            self.reading = side(2 * self.channels, model.read_patch)
+        if model.write_patch is not None:
+            self.writing = side(self.channels, model.write_patch)
         if choices is not None:
             self.numbers = images.new_empty(steps + 1, batch, len(choices))
             self.number_stride = len(choices)
@@ -322,57 +231,47 @@ class _Tape:
 
     def _windows_of(self, numbers: Tensor) -> tuple[list[int], list[int]]:
         """Return where the numbers of read and write windows begin in (T + 1, B, M)."""
-        written = self.settings.written
-        reading = NUMBERS if self.reading is not None else 0
-        return tuple(
-            addresses(numbers[..., first:], len(numbers)) for first in (written, written + reading)
-        )  # type: ignore[return-value]
+        writing = self.written + (NUMBERS if self.reading is not None else 0)
+        read, write = (numbers[..., first:] for first in (self.written, writing))
+        return addresses(read, len(numbers)), addresses(write, len(numbers))
 
     # -- forward
 
     def forward(
-        self,
-        canvas: Tensor,
-        encoder_hidden: Tensor,
-        encoder_cell: Tensor,
-        decoder_hidden: Tensor,
-        decoder_cell: Tensor,
-    ):
+        self, canvas, encoder_hidden, encoder_cell, decoder_hidden, decoder_cell
+    ) -> tuple[Tensor, ...]:
         """Return canvas (B, C, H, W) and states after the last step, mu, log sigma (B, T, Z)."""
-        settings, weights, steps = self.settings, self.weights, self.steps
+        weights, steps, latent = self.weights, self.steps, self.latent
         self.canvas = padded_lines(canvas)
-        self.encoder = Lstm(self.native, encoder_cell, steps, settings.matmul_dtype)
-        self.decoder = Lstm(self.native, decoder_cell, steps, settings.matmul_dtype)
+        self.encoder = Lstm(self.native, encoder_cell, steps, self.matmul_dtype)
+        self.decoder = Lstm(self.native, decoder_cell, steps, self.matmul_dtype)
         self.rows[0, :, self.for_latent][:, :-1] = encoder_hidden
-        self.rows[0, :, self.for_decoder][:, settings.latent : -1] = decoder_hidden
+        self.rows[0, :, self.for_canvas][:, :-1] = decoder_hidden
         self.states[0, :, :-1] = decoder_hidden
         for_encoder, for_latent, for_decoder = (
             self.rows[..., part].unbind()
             for part in (self.for_encoder, self.for_latent, self.for_decoder)
         )
-        encoder_weight, latent_weight, decoder_weight = (
-            weights.encoder.t(),
-            weights.latent.t(),
-            weights.decoder.t(),
-        )
+        encoder_weight, latent_weight = weights.encoder.t(), weights.latent.t()
+        decoder_weight = weights.decoder.t()
         constant = 0 if self.constant is None else self.constant.data_ptr()
-        last_encoder = canvas.new_empty(self.batch, settings.units)
-        sums = self.rows.new_empty(self.batch, 2 * settings.latent)
+        last_encoder = canvas.new_empty(self.batch, self.units)
+        sums = self.rows.new_empty(self.batch, 2 * latent)
         mu, log_sigma = torch.empty_like(self.noise), torch.empty_like(self.noise)
         at_mu, at_log_sigma, at_noise = (
             addresses(tensor.transpose(0, 1), steps) for tensor in (mu, log_sigma, self.noise)
         )
-        stride, state_stride = steps * settings.latent, self.states.stride(1)
+        stride, state_stride = steps * latent, self.states.stride(1)
         self._choose(0)
         for t in range(steps):
             self._read(t)
             self.encoder.step(
-                t, for_encoder[t], encoder_weight, last_encoder.data_ptr(), settings.units,
+                t, for_encoder[t], encoder_weight, last_encoder.data_ptr(), self.units,
                 self.at_encoder[t + 1], self.row_stride, constant,
             )  # fmt: skip
             torch.mm(for_latent[t + 1], latent_weight, out=sums)
             self.native.latent_forward(
-                self.batch, settings.latent, self.rounded, sums.data_ptr(), at_noise[t], at_mu[t],
+                self.batch, latent, self.rounded, sums.data_ptr(), at_noise[t], at_mu[t],
                 at_log_sigma[t], stride, self.at_spreads[t], self.at_z[t], self.row_stride,
             )  # fmt: skip
             row = (self.at_decoder[t + 1], self.row_stride) if self.rounded else (0, 0)
@@ -381,13 +280,9 @@ class _Tape:
             )
             self._choose(t + 1)
             self._write(t)
-        states = (
-            last_encoder,
-            self.encoder.cells[-1],
-            self.states[-1, :, :-1],
-            self.decoder.cells[-1],
-        )
-        return self.canvas[..., : settings.width], *states, mu, log_sigma
+        canvas, hidden = self.canvas[..., : self.width], self.states[-1, :, :-1]
+        cells = self.encoder.cells[-1], self.decoder.cells[-1]
+        return canvas, last_encoder, cells[0], hidden, cells[1], mu, log_sigma
 
     def _choose(self, state: int) -> None:
         """Choose the patch to write and the windows' numbers from a state of the decoder."""
@@ -396,109 +291,81 @@ class _Tape:
 
     def _read(self, t: int) -> None:
         """Read ``r_t`` into its place in the row."""
-        settings, canvas, target = (
-            self.settings,
-            self.canvas.data_ptr(),
-            (self.at_read[t], self.row_stride, self.rounded),
-        )
+        canvas, target = self.canvas.data_ptr(), (self.at_read[t], self.row_stride, self.rounded)
         if self.reading is None:
             self.native.error_forward(
-                self.batch, settings.lines, settings.width, self.images.data_ptr(), canvas,
+                self.batch, self.lines, self.width, self.images.data_ptr(), canvas,
                 self.at_sigmoids[t], *target,
             )  # fmt: skip
             return
         self.native.read_forward(
-            self.reading.map.address, self.batch, settings.channels, self.images.data_ptr(), 0,
+            self.reading.map.address, self.batch, self.channels, self.images.data_ptr(), 0,
             canvas, self.at_sigmoids[t], self.at_read_numbers[t], self.number_stride,
             *self.reading.at(t), *target,
         )  # fmt: skip
 
     def _write(self, t: int) -> None:
         """Add what step t writes to the canvas."""
-        settings = self.settings
         if self.writing is None:
-            assert self.weights.canvas is not None
-            drawing = torch.mm(
-                self.rows[t + 1, :, settings.latent : settings.latent + settings.units + 1],
-                self.weights.canvas.t(),
-            )
+            drawing = torch.mm(self.rows[t + 1, :, self.for_canvas], self.weights.canvas.t())
             self.native.canvas_add(
-                self.batch,
-                settings.lines,
-                settings.width,
-                drawing.data_ptr(),
-                self.rounded,
+                self.batch, self.lines, self.width, drawing.data_ptr(), self.rounded,
                 self.canvas.data_ptr(),
-            )
+            )  # fmt: skip
             return
         x, y, across, _ = self.writing.at(t)
         self.native.write_forward(
-            self.writing.map.address, self.batch, settings.channels, self.at_numbers[t + 1],
+            self.writing.map.address, self.batch, self.channels, self.at_numbers[t + 1],
             self.at_write_numbers[t + 1], self.number_stride, x, y, across, self.canvas.data_ptr(),
         )  # fmt: skip
 
     # -- backward
 
-    def backward(
-        self,
-        into_canvas,
-        into_encoder,
-        into_encoder_cell,
-        into_decoder,
-        into_decoder_cell,
-        into_mu,
-        into_log_sigma,
-    ):
-        """Return the gradients of the canvas and states at the start, and of the weights."""
-        settings, weights, steps, batch = self.settings, self.weights, self.steps, self.batch
+    def backward(self, into_canvas, *into) -> tuple[tuple[Tensor, ...], _Weights]:
+        """Return the gradients of the canvas and states at the start, and of the weights, given
+        those of what :meth:`forward` returned.
+        """
+        weights, steps, batch, units = self.weights, self.steps, self.batch, self.units
         back = _Gradients(self)
         into_canvas = padded_lines(into_canvas)
         into_encoder, into_encoder_cell, full, into_decoder_cell = (
-            into.clone(memory_format=torch.contiguous_format)  # to be written to
-            for into in (into_encoder, into_encoder_cell, into_decoder, into_decoder_cell)
+            state.clone(memory_format=torch.contiguous_format)  # to be written to
+            for state in into[:4]
         )
-        into_encoder_input = self.rows.new_empty(
-            batch, weights.encoder.shape[1]
-        )  # [h_dec, 1, read, h_enc]
-        into_decoder_input = self.rows.new_empty(batch, weights.decoder.shape[1])  # [z, h_dec, 1]
-        into_latent = self.rows.new_empty(batch, settings.units)
-        into_writer = self.rows.new_empty(batch, settings.units)
-        stride, read = into_encoder_input.shape[1], settings.units + 1
+        into_mu, into_log_sigma = (tensor.contiguous() for tensor in into[4:])
+        at_mu, at_log_sigma = (
+            addresses(tensor.transpose(0, 1), steps) for tensor in (into_mu, into_log_sigma)
+        )
+        # [h_dec, 1, read, h_enc] and [z, h_dec, 1]
+        into_encoder_input = self.rows.new_empty(batch, weights.encoder.shape[1])
+        into_decoder_input = self.rows.new_empty(batch, weights.decoder.shape[1])
+        into_latent, into_writer = self.rows.new_empty(2, batch, units)
+        stride = into_encoder_input.shape[1]
         from_encoder_input, into_read, earlier = (
             (into_encoder_input[:, first:].data_ptr(), stride)
-            for first in (0, read, stride - settings.units)
+            for first in (0, units + 1, stride - units)
         )
         into_z, from_decoder_input = (
             (into_decoder_input[:, first:].data_ptr(), into_decoder_input.shape[1])
-            for first in (0, settings.latent)
-        )
-        into_mu, into_log_sigma = into_mu.contiguous(), into_log_sigma.contiguous()
-        at_mu, at_log_sigma = (
-            addresses(tensor.transpose(0, 1), steps) for tensor in (into_mu, into_log_sigma)
+            for first in (0, self.latent)
         )
         latent_weight = weights.latent[:, :-1]
         # where the gradients of the states come from the step after
         later: list[tuple[int, int]] = []
         later_encoder: list[tuple[int, int]] = []
-        full_encoder = into_encoder.data_ptr()
+        from_latent, full_encoder = (into_latent.data_ptr(), units), into_encoder.data_ptr()
         for t in reversed(range(steps)):
             sources = [*later, *self._write_backward(t, into_canvas, back, into_writer)]
             into_state = self._choose_backward(t + 1, back, full, first=t == steps - 1)
             self.decoder.backward(t, into_state, sources, into_decoder_cell, back.at_decoder[t])
             torch.mm(back.decoder[t], weights.decoder, out=into_decoder_input)
             self.native.latent_backward(
-                batch, settings.latent, self.rounded, *into_z, at_mu[t], at_log_sigma[t], steps *
-                settings.latent, self.at_spreads[t], back.at_latent[t],
+                batch, self.latent, self.rounded, *into_z, at_mu[t], at_log_sigma[t],
+                steps * self.latent, self.at_spreads[t], back.at_latent[t],
             )  # fmt: skip
             torch.mm(back.latent[t], latent_weight, out=into_latent)
-            from_latent = (into_latent.data_ptr(), settings.units)
-            self.encoder.backward(
-                t,
-                full_encoder,
-                [from_latent, *later_encoder],
-                into_encoder_cell,
-                back.at_encoder[t],
-            )
+            sources = [from_latent, *later_encoder]
+            self.encoder.backward(t, full_encoder, sources, into_encoder_cell, back.at_encoder[t])
             torch.mm(back.encoder[t], weights.encoder, out=into_encoder_input)
             self._read_backward(t, into_read, into_canvas, back)
             later, later_encoder, full_encoder = (
@@ -506,48 +373,36 @@ class _Tape:
                 [earlier],
                 0,
             )
-        start = (
-            into_decoder_input[:, settings.latent : -1] + into_encoder_input[:, : settings.units]
-        ).to(self.dtype)
+        start = into_decoder_input[:, self.latent : -1] + into_encoder_input[:, :units]
+        start = start.to(self.dtype)
         if self.choices is not None:
             if self.writing is not None:  # the state before the first step writes nothing
-                back.choices[0, :, : settings.written] = 0
+                back.choices[0, :, : self.written] = 0
                 back.choices[0, :, -NUMBERS:] = 0
             start = torch.addmm(start, back.choices[0], self.choices[:, :-1])
-        into_encoder = into_encoder_input[:, stride - settings.units :].to(self.dtype)
-        starts = (
-            into_canvas[..., : settings.width],
-            into_encoder,
-            into_encoder_cell,
-            start,
-            into_decoder_cell,
-        )
+        into_canvas = into_canvas[..., : self.width]
+        into_encoder = into_encoder_input[:, stride - units :].to(self.dtype)
+        starts = (into_canvas, into_encoder, into_encoder_cell, start, into_decoder_cell)
         return starts, self._into_weights(back)
 
-    def _write_backward(
-        self, t: int, into_canvas: Tensor, back: "_Gradients", into_writer: Tensor
-    ) -> list[tuple[int, int]]:
+    def _write_backward(self, t, into_canvas, back, into_writer) -> list[tuple[int, int]]:
         """Compute the gradients of the patch and window that step t wrote, or of the state that
         wrote without a window; return where the latter is.
         """
-        settings = self.settings
         if self.writing is None:
-            assert self.weights.canvas is not None
-            size = (self.batch, settings.lines, settings.width)
-            self.native.canvas_pack(
-                *size, into_canvas.data_ptr(), self.rounded, back.canvas[t].data_ptr()
-            )
-            torch.mm(back.canvas[t], self.weights.canvas[:, :-1], out=into_writer)
-            return [(into_writer.data_ptr(), settings.units)]
+            size, target = (self.batch, self.lines, self.width), back.canvas[t]
+            self.native.canvas_pack(*size, into_canvas.data_ptr(), self.rounded, target.data_ptr())
+            torch.mm(target, self.weights.canvas[:, :-1], out=into_writer)
+            return [(into_writer.data_ptr(), self.units)]
         x, y, across, _ = self.writing.at(t)
         self.native.write_backward(
-            self.writing.map.address, self.batch, settings.channels, self.at_numbers[t + 1],
+            self.writing.map.address, self.batch, self.channels, self.at_numbers[t + 1],
             self.at_write_numbers[t + 1], self.number_stride, x, y, across, into_canvas.data_ptr(),
             back.at_choices[t + 1], back.at_write_numbers[t + 1], self.number_stride,
         )  # fmt: skip
         return []
 
-    def _choose_backward(self, state: int, back: "_Gradients", full: Tensor, first: bool) -> int:
+    def _choose_backward(self, state, back, full, first) -> int:
         """Return the address of the gradient that a state receives from what it chose (and, at the
         first step back, from outside), or 0.
         """
@@ -555,47 +410,41 @@ class _Tape:
             return full.data_ptr() if first else 0
         if first:
             if self.reading is not None:  # the last state reads nothing
-                back.choices[state, :, self.settings.written : self.settings.written + NUMBERS] = 0
+                back.choices[state, :, self.written : self.written + NUMBERS] = 0
             full.addmm_(back.choices[state], self.choices[:, :-1])
         else:
             torch.mm(back.choices[state], self.choices[:, :-1], out=full)
         return full.data_ptr()
 
-    def _read_backward(
-        self, t: int, into_read: tuple[int, int], into_canvas: Tensor, back: "_Gradients"
-    ) -> None:
+    def _read_backward(self, t, into_read, into_canvas, back) -> None:
         """Propagate from ``r_t`` to the canvas before step t, in place, and to the window."""
-        settings, target = self.settings, (*into_read, self.rounded, into_canvas.data_ptr())
+        sigmoids, target = self.at_sigmoids[t], (*into_read, self.rounded, into_canvas.data_ptr())
         if self.reading is None:
-            self.native.error_backward(
-                self.batch, settings.lines, settings.width, self.at_sigmoids[t], *target
-            )
+            self.native.error_backward(self.batch, self.lines, self.width, sigmoids, *target)
             return
         self.native.read_backward(
-            self.reading.map.address, self.batch, settings.channels, self.images.data_ptr(), 0,
-            self.at_sigmoids[t], self.at_read_numbers[t], self.number_stride, *self.reading.at(t),
-            *target, back.at_read_numbers[t], self.number_stride,
+            self.reading.map.address, self.batch, self.channels, self.images.data_ptr(), 0,
+            sigmoids, self.at_read_numbers[t], self.number_stride, *self.reading.at(t), *target,
+            back.at_read_numbers[t], self.number_stride,
         )  # fmt: skip
 
     def _into_weights(self, back: "_Gradients") -> _Weights:
         """Return the gradients of the weights. Each is one product over the T B rows of all steps,
         so it is rounded once.
         """
-        rows, dtype, settings = self.rows, self.dtype, self.settings
-        for_canvas = slice(settings.latent, settings.latent + settings.units + 1)
-        image = None
+        rows, dtype, image, canvas = self.rows, self.dtype, None, None
         if self.weights.image is not None:
             total = back.encoder.sum(0, dtype=dtype).to(rows.dtype)
             image = (total.t() @ self.flat_images).to(dtype)
+        if self.weights.canvas is not None:
+            canvas = weight_gradient(back.canvas, rows[1:, :, self.for_canvas]).to(dtype)
         return _Weights(
             encoder=weight_gradient(back.encoder, rows[:-1, :, self.for_encoder]).to(dtype),
             image=image,
             decoder=weight_gradient(back.decoder, rows[:-1, :, self.for_decoder]).to(dtype),
             latent=weight_gradient(back.latent, rows[1:, :, self.for_latent]).to(dtype),
             choices=None if self.choices is None else weight_gradient(back.choices, self.states),
-            canvas=None
-            if self.weights.canvas is None
-            else weight_gradient(back.canvas, rows[1:, :, for_canvas]).to(dtype),
+            canvas=canvas,
         )
 
 
@@ -603,16 +452,14 @@ class _Gradients:
     """Storage for what the backward pass collects for the gradients of the weights."""
 
     def __init__(self, tape: _Tape):
-        settings, steps, batch = tape.settings, tape.steps, tape.batch
-        rounded: Any = {"dtype": settings.matmul_dtype}
-        self.encoder = torch.empty(steps, batch, 4 * settings.units, **rounded)
-        self.decoder = torch.empty_like(self.encoder)
-        self.latent = torch.empty(steps, batch, 2 * settings.latent, **rounded)
+        steps, empty = tape.steps, partial(tape.rows.new_empty, tape.steps, tape.batch)
+        self.encoder, self.decoder = empty(4 * tape.units), empty(4 * tape.units)
+        self.latent = empty(2 * tape.latent)
         self.at_encoder, self.at_decoder, self.at_latent = (
             addresses(t, steps) for t in (self.encoder, self.decoder, self.latent)
         )
         if tape.weights.canvas is not None:
-            self.canvas = torch.empty(steps, batch, len(tape.weights.canvas), **rounded)
+            self.canvas = empty(len(tape.weights.canvas))
         if tape.choices is not None:
             self.choices = torch.empty_like(tape.numbers)
             self.at_choices = addresses(self.choices, steps + 1)

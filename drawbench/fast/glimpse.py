@@ -11,24 +11,18 @@ inputs and U units of the LSTM.
 """
 
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from drawbench import attention
-from drawbench.fast.native import (
-    Kernels,
-    Lstm,
-    Side,
-    addresses,
-    in_parallel,
-    padded_lines,
-    shares,
-    weight_gradient,
-)
+from drawbench.fast.native.build import Kernels, addresses, padded_lines
+from drawbench.fast.native.parts import Lstm, Side, weight_gradient
+from drawbench.fast.native.shards import in_parallel, shares
 from drawbench.models.glimpse import GlimpseClassifier, Glimpses
+
+NUMBERS = len(attention.PARAMETERS)
 
 
 def fast_glimpses(
@@ -51,19 +45,11 @@ def fast_glimpses(
         The record, without windows and patches.
     """
     dtype, batch = model.start_hidden.dtype, len(images)
-    glimpse, cell, to_window = model.glimpse, model.cell, model.to_window
+    cell, to_window = model.cell, model.to_window
     assert to_window is not None
-    settings = _Settings(
-        native,
-        glimpses or model.glimpses,
-        glimpse.patch,
-        glimpse.window_map == "bounded",
-        model.window_clip,
-        matmul_dtype,
-    )
     with torch.autocast("cpu", enabled=False):
         states = _Recurrence.apply(
-            settings,
+            (model, native, matmul_dtype, glimpses or model.glimpses),
             images if images.dtype == torch.uint8 else images.to(dtype),
             model.start_hidden.expand(batch, -1),
             model.start_cell.expand(batch, -1),
@@ -73,27 +59,16 @@ def fast_glimpses(
         return Glimpses(model.classify(states))
 
 
-class _Settings(NamedTuple):
-    native: Kernels
-    steps: int
-    patch: int
-    bounded: bool
-    window_clip: float | None
-    matmul_dtype: torch.dtype
-
-
 class _Recurrence(torch.autograd.Function):
     """All T looks in one function, forward, and backward through time: from images (B, C, H, W) and
     the start states (B, U) to the states after each look, (B, T, U).
     """
 
     @staticmethod
-    def forward(ctx, settings, images, hidden, cell, weight, to_window):
-        ctx.parts = shares(len(images))
-        rounded = weight.to(settings.matmul_dtype)
-        ctx.tapes = [
-            _Tape(settings, images[part], rounded, to_window, len(images)) for part in ctx.parts
-        ]
+    def forward(ctx, kind, images, hidden, cell, weight, to_window):
+        ctx.parts, whole = shares(len(images)), len(images)
+        rounded = weight.to(kind[2])
+        ctx.tapes = [_Tape(*kind, images[part], rounded, to_window, whole) for part in ctx.parts]
         jobs = [
             partial(tape.forward, hidden[part], cell[part])
             for tape, part in zip(ctx.tapes, ctx.parts, strict=True)
@@ -109,12 +84,8 @@ class _Recurrence(torch.autograd.Function):
         ]
         with torch.autocast("cpu", enabled=False):
             starts, weights = zip(*in_parallel(jobs), strict=True)
-        return (
-            None,
-            None,
-            *(torch.cat(pieces) for pieces in zip(*starts, strict=True)),
-            *map(sum, zip(*weights, strict=True)),
-        )
+        into_starts = (torch.cat(pieces) for pieces in zip(*starts, strict=True))
+        return None, None, *into_starts, *map(sum, zip(*weights, strict=True))
 
 
 class _Tape:
@@ -124,77 +95,70 @@ class _Tape:
     """
 
     def __init__(
-        self, settings: _Settings, images: Tensor, weight: Tensor, to_window: Tensor, whole: int
+        self,
+        model: GlimpseClassifier,
+        native,
+        matmul_dtype,
+        steps,
+        images,
+        weight,
+        to_window,
+        whole,
     ):
-        self.settings, self.native, self.weight, self.to_window = (
-            settings,
-            settings.native,
-            weight,
-            to_window,
-        )
+        self.native, self.weight, self.to_window = native, weight, to_window
+        self.steps, self.units, self.dtype = steps, len(weight) // 4, to_window.dtype
         batch, self.channels, height, width = images.shape
-        steps, self.units, self.dtype = settings.steps, len(weight) // 4, to_window.dtype
-        self.batch, self.inputs, self.rounded = (
-            batch,
-            self.channels * settings.patch**2,
-            int(settings.matmul_dtype == torch.bfloat16),
-        )
-        # Bytes stay bytes: a batch of them fits into a core's own cache; four times as much would
-        # not.
+        self.batch, patch = batch, model.glimpse.patch
+        self.inputs, self.rounded = self.channels * patch**2, int(matmul_dtype == torch.bfloat16)
+        # Bytes stay bytes: a batch of them fits into a core's own cache; four times as much not.
         self.bytes = int(images.dtype == torch.uint8)
         self.images = images.contiguous() if self.bytes else padded_lines(images)
         self.side = Side(
-            (height, width), self.channels, settings.patch, steps, batch, bounded=settings.bounded,
-            clip=settings.window_clip, whole=whole, dtype=self.dtype,
+            (height, width), self.channels, patch, steps, batch, whole=whole, dtype=self.dtype,
+            bounded=model.glimpse.window_map == "bounded", clip=model.window_clip,
         )  # fmt: skip
-        self.rows = torch.ones(
-            steps + 1, batch, self.inputs + self.units + 1, dtype=settings.matmul_dtype
-        )
+        self.row_stride = self.inputs + self.units + 1
+        self.rows = torch.ones(steps + 1, batch, self.row_stride, dtype=matmul_dtype)
         self.at_rows, self.at_hidden = (
             addresses(self.rows[..., first:], steps + 1) for first in (0, self.inputs)
         )
-        # The states and a 1, (T + 1, B, U + 1), never rounded: bfloat16 cannot tell pixel 14 from
-        # 14.04.
-        self.states = (
-            torch.ones(steps + 1, batch, self.units + 1, dtype=self.dtype)
-            if self.rounded
-            else self.rows[..., self.inputs :]
-        )
+        # The states and a 1, (T + 1, B, U + 1), are never rounded.
+        self.states = self.rows[..., self.inputs :]
+        if self.rounded:
+            self.states = torch.ones(steps + 1, batch, self.units + 1, dtype=self.dtype)
         self.at_states = addresses(self.states, steps + 1)
-        self.numbers = torch.empty(steps, batch, len(attention.PARAMETERS), dtype=self.dtype)
+        self.numbers = torch.empty(steps, batch, NUMBERS, dtype=self.dtype)
         self.at_numbers = addresses(self.numbers, steps)
 
     def forward(self, hidden: Tensor, cell: Tensor) -> Tensor:
         """Return the states (B, T, U) after each look."""
-        self.lstm = Lstm(self.native, cell, self.settings.steps, self.settings.matmul_dtype)
+        self.lstm = Lstm(self.native, cell, self.steps, self.rows.dtype)
         self.rows[0, :, self.inputs : -1] = hidden
         self.states[0, :, :-1] = hidden
-        weight, to_window, row_stride = self.weight.t(), self.to_window.t(), self.rows.shape[2]
-        for t in range(self.settings.steps):
+        weight, to_window, stride = self.weight.t(), self.to_window.t(), self.states.stride(1)
+        for t in range(self.steps):
             torch.mm(self.states[t], to_window, out=self.numbers[t])
             self.native.read_forward(
                 self.side.map.address, self.batch, self.channels, self.images.data_ptr(),
-                self.bytes, 0, 0, self.at_numbers[t], len(attention.PARAMETERS), *self.side.at(t),
-                self.at_rows[t], row_stride, self.rounded,
+                self.bytes, 0, 0, self.at_numbers[t], NUMBERS, *self.side.at(t), self.at_rows[t],
+                self.row_stride, self.rounded,
             )  # fmt: skip
-            row = (self.at_hidden[t + 1], row_stride) if self.rounded else (0, 0)
-            self.lstm.step(
-                t, self.rows[t], weight, self.at_states[t + 1], self.states.stride(1), *row
-            )
+            row = (self.at_hidden[t + 1], self.row_stride) if self.rounded else (0, 0)
+            self.lstm.step(t, self.rows[t], weight, self.at_states[t + 1], stride, *row)
         return self.states[1:, :, :-1].transpose(0, 1)
 
     def backward(self, gradient: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Return the gradients of the start states and of the weights, given that of the states
         after each look, (B, T, U).
         """
-        steps, units = self.settings.steps, self.units
+        steps, units, stride = self.steps, self.units, self.row_stride
         into_states = gradient.transpose(0, 1).contiguous()
         into_sums = self.rows.new_empty(steps, self.batch, 4 * units)
         at_sums = addresses(into_sums, steps)
         into_numbers = torch.empty_like(self.numbers)
         at_into = addresses(into_numbers, steps)
-        into_input = self.rows.new_empty(self.batch, self.weight.shape[1])
-        stride, to_window = into_input.shape[1], self.to_window[:, :-1]
+        into_input = self.rows.new_empty(self.batch, stride)
+        to_window = self.to_window[:, :-1]
         into_cell = into_states.new_zeros(self.batch, units)
         later: list[tuple[int, int]] = []
         for t in reversed(range(steps)):
@@ -202,15 +166,13 @@ class _Tape:
             torch.mm(into_sums[t], self.weight, out=into_input)
             self.native.read_backward(
                 self.side.map.address, self.batch, self.channels, self.images.data_ptr(),
-                self.bytes, 0, self.at_numbers[t], len(attention.PARAMETERS), *self.side.at(t),
-                into_input.data_ptr(), stride, self.rounded, 0, at_into[t],
-                len(attention.PARAMETERS),
+                self.bytes, 0, self.at_numbers[t], NUMBERS, *self.side.at(t),
+                into_input.data_ptr(), stride, self.rounded, 0, at_into[t], NUMBERS,
             )  # fmt: skip
             later = [(into_input[:, self.inputs :].data_ptr(), stride)]
             if t:
                 into_states[t - 1].addmm_(into_numbers[t], to_window)
-        start = torch.addmm(
-            into_input[:, self.inputs : -1].to(self.dtype), into_numbers[0], to_window
-        )
+        start = into_input[:, self.inputs : -1].to(self.dtype)
+        start = torch.addmm(start, into_numbers[0], to_window)
         into_weight = weight_gradient(into_sums, self.rows[:-1]).to(self.dtype)
         return (start, into_cell), (into_weight, weight_gradient(into_numbers, self.states[:-1]))

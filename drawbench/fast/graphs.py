@@ -15,21 +15,14 @@ from torch import Tensor, nn
 class _Recorded(nn.Module):
     """A model as a function from tensors to tensors, which is what can be recorded."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        matmul_dtype: torch.dtype,
-        tensors: Callable[..., tuple[Tensor, ...]],
-    ):
+    def __init__(self, model: nn.Module, matmul_dtype: torch.dtype, tensors: Callable):
         super().__init__()
         self.model, self.matmul_dtype, self.tensors = model, matmul_dtype, tensors
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        rounding = self.matmul_dtype == torch.bfloat16
+        rounding, device = self.matmul_dtype == torch.bfloat16, inputs[0].device.type
         # Autocast would cache rounded weights during the recording, which a replay would not renew.
-        with torch.autocast(
-            inputs[0].device.type, torch.bfloat16, enabled=rounding, cache_enabled=False
-        ):
+        with torch.autocast(device, torch.bfloat16, enabled=rounding, cache_enabled=False):
             return self.tensors(self.model, *inputs)
 
 

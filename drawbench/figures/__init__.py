@@ -7,32 +7,20 @@ Nothing here runs a model, reads a run folder or touches pyplot. Names are impor
 import importlib
 from typing import Any
 
-_HOME = {
-    "attention_explained": "attention",
-    "bound_curves": "comparisons",
-    "confusion": "curves",
-    "drawing_animation": "animations",
-    "error_curve": "errors",
-    "generator_curve": "curves",
-    "glimpse_animation": "animations",
-    "glimpse_paths": "glimpses",
-    "interpolation_panel": "drawings",
-    "kl_lines": "comparisons",
-    "kl_map": "drawings",
-    "kl_per_step_bars": "drawings",
-    "learning_curves": "curves",
-    "montage": "glimpses",
-    "outlines": "windows",
-    "reconstruction_animation": "animations",
-    "reconstruction_panel": "drawings",
-    "sample_sheet": "drawings",
-    "save": "style",
-    "steps_panel": "drawings",
-    "window_corners": "windows",
-    "window_outlines": "windows",
+_NAMES = {
+    "animations": "drawing_animation glimpse_animation reconstruction_animation",
+    "attention": "attention_explained",
+    "comparisons": "bound_curves kl_lines",
+    "curves": "confusion generator_curve learning_curves",
+    "drawings": "interpolation_panel kl_map kl_per_step_bars reconstruction_panel sample_sheet "
+    "steps_panel",
+    "errors": "error_curve",
+    "glimpses": "glimpse_paths montage",
+    "style": "save",
+    "windows": "outlines window_corners window_outlines",
 }
-
-__all__ = list(_HOME)
+_HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
+__all__ = sorted(_HOME)
 
 
 def __getattr__(name: str) -> Any:
@@ -42,4 +30,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(_HOME)
+    return __all__

@@ -15,12 +15,15 @@ from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw, ImageFont
 
 from drawbench.figures.drawings import channels_last, check_outlines, spread
-from drawbench.figures.glimpses import class_probabilities, patch_pictures, verdict
-from drawbench.figures.style import BLUE, GREEN, RED, STYLE, WINDOW, array, as_pictures
+from drawbench.figures.glimpses import panels, verdict
+from drawbench.figures.style import BLUE, GREEN, RED, STYLE, WINDOW, array
 from drawbench.figures.windows import Outlines, View, line_width, view_of, visible_sides
 from drawbench.files import write_atomically
 
 MAX_BYTES = 500_000  # of an animation
+SECONDS, HOLD = 6.0, 2.0  # that a drawing takes, and that the finished pictures stay
+MILLISECONDS = 700  # per glimpse; the last one stays four times as long
+COLUMNS = 4  # images side by side; half as many pairs
 _LEVELS = 5  # from an ink to white, for the edges of letters
 _HEAD = 24  # dots of the line above the pictures
 
@@ -38,9 +41,8 @@ class _Ink:
         inks = ["black", "0.75", "0.45", *dict.fromkeys(colours)]
         ramps = [np.linspace(to_rgb(ink), (1, 1, 1), _LEVELS) for ink in inks]
         self.first = {ink: len(colour_table) + _LEVELS * k for k, ink in enumerate(inks)}
-        self.palette = np.concatenate(
-            [colour_table, np.rint(255 * np.vstack(ramps)).astype(np.uint8)]
-        )
+        ramp = np.rint(255 * np.vstack(ramps)).astype(np.uint8)
+        self.palette = np.concatenate([colour_table, ramp])
 
     @property
     def white(self) -> int:
@@ -56,9 +58,8 @@ def _indexed(pictures: Sequence[np.ndarray], shades: int) -> tuple[list[np.ndarr
         greys = np.rint(np.linspace(0, 255, shades)).astype(np.uint8)
         levels = [np.rint(part[..., 0] * (shades - 1)).astype(np.uint8) for part in pictures]
         return levels, np.repeat(greys[:, None], 3, axis=1)
-    pixels = np.concatenate(
-        [np.rint(255 * part).astype(np.uint8).reshape(-1, 3) for part in pictures]
-    )
+    pixels = np.rint(255 * np.concatenate([part.reshape(-1, 3) for part in pictures]))
+    pixels = pixels.astype(np.uint8)
     sample = Image.fromarray(pixels[None, :: 1 + len(pixels) // 20_000].copy())
     method, plain = Image.Quantize.MEDIANCUT, Image.Dither.NONE
     table = sample.quantize(3 * shades, method=method, kmeans=2, dither=plain)
@@ -105,28 +106,19 @@ def _write(
     return x + wide
 
 
-def _draw_outline(
-    page: np.ndarray,
-    where: tuple[np.ndarray, float],
-    view: View,
-    origin: tuple[int, int],
-    scale: float,
-    ink: int,
-) -> None:
-    """Draw outlines (K, 4, 2) and variance on the picture with its top left corner at ``origin``.
+def _draw_outline(page, polygons, variance, view: View, origin, scale: float, ink: int) -> None:
+    """Draw outlines (K, 4, 2) on the picture with its top left corner at ``origin``.
 
     A pixel of the picture is ``scale`` dots wide.
     """
-    polygons, variance = where
     thick = 0.9 * max(1.0, scale * (view[3] - view[1]) / 112) * line_width(variance)
     for polygon in polygons:
         sides, beyond = visible_sides(polygon, view)
         tiny = np.ptp(sides, axis=(0, 1)).max() * scale < 3
         width = max(3 if tiny else 1, round(thick))
         brush = np.arange(width)
-        for (start, end), dotted in zip(
-            np.array(origin) + (sides + 0.5) * scale, beyond, strict=True
-        ):
+        ends = np.array(origin) + (sides + 0.5) * scale
+        for (start, end), dotted in zip(ends, beyond, strict=True):
             along = np.linspace(0, 1, int(np.ceil(np.abs(end - start).max())) + 1)[:, None]
             dots = np.rint(start + along * (end - start) - width / 2).astype(int)
             if dotted:
@@ -178,9 +170,8 @@ class _DrawingStage:
                 x += k * self.apart
                 page[y : y + large.shape[1], x : x + large.shape[2]] = large[n]
                 if outlines and side.where is not None:
-                    ink = self.ink.first[side.colour]
-                    where = side.where.at(n, t)
-                    _draw_outline(page, where, self.view, (x, y), self.scale, ink)
+                    where, ink = side.where.at(n, t), self.ink.first[side.colour]
+                    _draw_outline(page, *where, self.view, (x, y), self.scale, ink)
         return page
 
     def _draw_head(self, page: np.ndarray, t: int) -> None:
@@ -221,19 +212,16 @@ def _save_smaller(
     return path
 
 
-def _drawing(
-    path: Path | str, parts: Sequence[_Side], columns: int, seconds: float, hold: float
-) -> Path:
+def _drawing(path: Path | str, parts: Sequence[_Side]) -> Path:
     """Write canvases as an animation: the best one that the limit allows.
 
     Each page is a step; where there are windows, a last page without them follows. Shades give way
     to the limit first, then steps in between, then size.
     """
-    columns = min(columns, len(parts[0].pictures))
+    columns = min(COLUMNS // len(parts), len(parts[0].pictures))
     side = max(parts[0].pictures.shape[2:4])
     best = max(1, round(min(360, 760 / (columns * len(parts))) / side))
-    smaller = max(1, min(best, -(-3 * best // 4)))
-    half = max(1, best // 2)
+    smaller, half = min(best, -(-3 * best // 4)), max(1, best // 2)
 
     def attempt(scale: int, shades: int, skip: int) -> bytes:
         stage = _DrawingStage(parts, columns, scale, shades)
@@ -241,8 +229,8 @@ def _drawing(
         pages = [stage.page(t) for t in shown]
         pages += [stage.page(stage.steps - 1, outlines=False)] if stage.attends else []
         # milliseconds; GIF counts in hundredths of a second
-        pause = 10 * int(np.clip(round(100 * seconds / len(shown)), 4, 50))
-        durations = [pause] * (len(pages) - 1) + [10 * max(round(100 * hold), 1)]
+        pause = 10 * int(np.clip(round(100 * SECONDS / len(shown)), 4, 50))
+        durations = [pause] * (len(pages) - 1) + [round(1000 * HOLD)]
         return _encode(pages, stage.ink, durations)
 
     choices = [(best, 32, 1), (best, 20, 1), (smaller, 20, 1), (smaller, 16, 1), (smaller, 16, 2)]
@@ -250,14 +238,7 @@ def _drawing(
     return _save_smaller(path, attempt, choices)
 
 
-def drawing_animation(
-    path: Path | str,
-    canvases,
-    writes: Outlines | None = None,
-    hold: float = 2.0,
-    seconds: float = 6.0,
-    columns: int = 4,
-) -> Path:
+def drawing_animation(path: Path | str, canvases, writes: Outlines | None = None) -> Path:
     """Write an animation of canvases that draw themselves, with the outline of where each step
     writes.
 
@@ -265,9 +246,6 @@ def drawing_animation(
         path: of the GIF, written whole or not at all.
         canvases: (B, T, C, H, W) in [0, 1].
         writes: outlines (B, T); None for a model that writes without attention.
-        hold: how long the finished pictures stay, without outlines, seconds.
-        seconds: how long the drawing takes, within 0.04 to 0.5 seconds per step.
-        columns: canvases side by side.
 
     Returns:
         The path, of at most 500 kB: shades, then steps in between, then size give way to that.
@@ -277,7 +255,7 @@ def drawing_animation(
     """
     pictures = channels_last(canvases, "B, T, C, H, W", "canvases")
     check_outlines(writes, pictures.shape[:2], "writes")
-    return _drawing(path, [_Side(pictures, writes, RED, "writes here")], columns, seconds, hold)
+    return _drawing(path, [_Side(pictures, writes, RED, "writes here")])
 
 
 def reconstruction_animation(
@@ -286,9 +264,6 @@ def reconstruction_animation(
     canvases,
     reads: Outlines | None = None,
     writes: Outlines | None = None,
-    hold: float = 2.0,
-    seconds: float = 6.0,
-    columns: int = 2,
 ) -> Path:
     """Write an animation of images, each beside its canvas: reading is green, writing is red.
 
@@ -297,7 +272,6 @@ def reconstruction_animation(
         images: (B, C, H, W) in [0, 1], what was to be drawn.
         canvases: (B, T, C, H, W) in [0, 1].
         reads, writes: outlines (B, T); None for a side without attention.
-        hold, seconds, columns: as for :func:`drawing_animation`, of pairs.
 
     Raises:
         ValueError: for another shape or values outside [0, 1].
@@ -311,15 +285,17 @@ def reconstruction_animation(
     check_outlines(writes, pictures.shape[:2], "writes")
     still = np.broadcast_to(inputs[:, None], pictures.shape)
     parts = [_Side(still, reads, GREEN, "reads here"), _Side(pictures, writes, RED, "writes here")]
-    return _drawing(path, parts, columns, seconds, hold)
+    return _drawing(path, parts)
 
 
 class _GlimpseStage:
     """The pages of glimpses: image and outline, the patch at its right, and the guess."""
 
-    def __init__(self, pictures, labels, logits, patches, where, names, columns, side, shades):
+    def __init__(
+        self, pictures, labels, probabilities, patches, where: Outlines, names, side, shades
+    ):
         self.labels, self.where, self.names = array(labels), where, names
-        self.probabilities = class_probabilities(logits)
+        self.probabilities = probabilities
         height, width = pictures.shape[1:3]
         self.scale = side / max(height, width)
         size = (round(width * self.scale), round(height * self.scale))
@@ -332,9 +308,9 @@ class _GlimpseStage:
         self.letters = max(9, side // 11)
         beside = max(patches.shape[-2], 5 * self.letters) + 16
         self.cell = (size[0] + 2 * self.edge + beside, size[1] + 2 * self.edge + 8)
-        self.columns = columns
-        rows = -(-len(pictures) // columns)
-        self.size = (_HEAD + rows * self.cell[1], columns * self.cell[0])
+        self.columns = min(COLUMNS, len(pictures))
+        rows = -(-len(pictures) // self.columns)
+        self.size = (_HEAD + rows * self.cell[1], self.columns * self.cell[0])
 
     def page(self, t: int) -> np.ndarray:
         """Return (rows, columns) uint8 indices: the page after glimpse t, counted from 0."""
@@ -353,7 +329,7 @@ class _GlimpseStage:
             page[top : top + high + 2 * edge, left : left + wide + 2 * edge] = grey
             page[top + edge : top + edge + high, left + edge : left + edge + wide] = image
             origin, window = (left + edge, top + edge), self.ink.first[WINDOW]
-            _draw_outline(page, self.where.at(n, t), self.view, origin, self.scale, window)
+            _draw_outline(page, *self.where.at(n, t), self.view, origin, self.scale, window)
             x, patch = left + wide + 2 * edge + 6, patches[n, t]
             page[top : top + patch.shape[0], x : x + patch.shape[1]] = patch
             guess = int(guesses[n])
@@ -374,15 +350,7 @@ def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def glimpse_animation(
-    path: Path | str,
-    images,
-    labels,
-    logits,
-    patches,
-    where: Outlines,
-    names=None,
-    columns: int = 4,
-    milliseconds: int = 700,
+    path: Path | str, images, labels, logits, patches, where: Outlines, names=None
 ) -> Path:
     """Write an animation of glimpses: the window at each step, the patch it shows, and the guess.
 
@@ -390,25 +358,19 @@ def glimpse_animation(
         path: of the GIF, written whole or not at all.
         images, labels, logits, patches, where, names: as for
             :func:`drawbench.figures.glimpse_paths`.
-        columns: images side by side.
-        milliseconds: per step; the last one stays four times as long.
 
     Returns:
         The path. There is a frame per glimpse and at most 500 kB: shades and size give way to that.
     """
-    channels = 1 if array(images).ndim == 3 else array(images).shape[1]
-    pictures = as_pictures(images)
+    pictures, probabilities, patches, names = panels(images, logits, patches, names)
     pictures = pictures / 255 if pictures.dtype == np.uint8 else pictures
     pictures = pictures[..., None] if pictures.ndim == 3 else pictures
-    patches = patch_pictures(patches, channels)
-    steps, classes = array(logits).shape[1:]
-    names = list(map(str, names if names is not None else range(classes)))
-    columns = min(columns, len(pictures))
-    durations = [milliseconds] * (steps - 1) + [4 * milliseconds]
+    steps = probabilities.shape[1]
+    durations = [MILLISECONDS] * (steps - 1) + [4 * MILLISECONDS]
 
     def attempt(side: int, shades: int) -> bytes:
-        facts = (pictures, labels, logits, patches, where, names)
-        stage = _GlimpseStage(*facts, columns, side, shades)
+        facts = (pictures, labels, probabilities, patches, where, names)
+        stage = _GlimpseStage(*facts, side, shades)
         return _encode([stage.page(t) for t in range(steps)], stage.ink, durations)
 
     choices = [(180, 24), (180, 16), (150, 16), (120, 16), (100, 12), (75, 8), (50, 6)]

@@ -26,9 +26,7 @@ MAX_PIXELS = 1 << 24  # of a picture from a run folder
 
 @styled
 def bound_curves(
-    metrics: Mapping[str, pd.DataFrame],
-    references: Mapping[str, float] | None = None,
-    models: Sequence[str] | None = None,
+    metrics: Mapping[str, pd.DataFrame], references: Mapping[str, float], models: Sequence[str]
 ) -> Figure:
     """Draw the validation bound of generators against training updates.
 
@@ -36,7 +34,7 @@ def bound_curves(
         metrics: name -> a row per validation, with ``step`` and ``validation_bound`` (nats);
             missing values are skipped.
         references: name -> bound in nats, drawn as horizontal lines, such as published results.
-        models: the model of each curve, which chooses its colour; by default the names.
+        models: the model of each curve, which chooses its colour.
 
     Returns:
         One panel, which ends above at what came after the first fifth of training.
@@ -54,29 +52,29 @@ def bound_curves(
     figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
     axes = figure.add_subplot()
     limits = []
-    for (name, frame), line in zip(curves.items(), looks(models or list(curves)), strict=True):
+    for (name, frame), line in zip(curves.items(), looks(models), strict=True):
         x, y = frame["step"].to_numpy(float) / divisor, frame["validation_bound"].to_numpy(float)
         axes.plot(x, y, **line, markevery=max(1, len(x) // 12))
         label_end(axes, x[-1], y[-1], name, line["color"])
-        limits.append(limits_of_the_end(x, [y], (references or {}).values()))
-    ends = np.array([limit for limit in limits if limit is not None])
+        limits.append(limits_of_the_end(x, [y], references.values()))
+    ends = np.array(limits)
     axes.set_ylim(ends[:, 0].min(), ends[:, 1].max())
     axes.set_xlim(left=0)
     axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
     axes.set(xlabel=f"training updates{unit}", ylabel="validation bound (nats per image)")
     settle(figure)
-    draw_references(axes, references or {}, "nats")
+    draw_references(axes, references, "nats")
     separate_labels(axes)
     return figure
 
 
 @styled
-def kl_lines(kl: Mapping[str, Sequence[float]], models: Sequence[str] | None = None) -> Figure:
+def kl_lines(kl: Mapping[str, Sequence[float]], models: Sequence[str]) -> Figure:
     """Show how much each step of the drawing tells about the image, for several generators.
 
     Args:
         kl: name -> KL of each step in nats, mean over images.
-        models: the model of each curve, which chooses its colour; by default the names.
+        models: the model of each curve, which chooses its colour.
 
     Raises:
         ValueError: if there is no model, or one without steps.
@@ -85,7 +83,7 @@ def kl_lines(kl: Mapping[str, Sequence[float]], models: Sequence[str] | None = N
         raise ValueError("there is nothing to plot: each model needs the KL of its steps")
     figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
     axes = figure.add_subplot()
-    for (name, steps), line in zip(kl.items(), looks(models or list(kl)), strict=True):
+    for (name, steps), line in zip(kl.items(), looks(models), strict=True):
         axes.plot(np.arange(1, len(steps) + 1), steps, **line)
         label_end(axes, len(steps), steps[-1], f"{name}: {sum(steps):.1f} nats", line["color"])
     axes.set_ylim(bottom=0)

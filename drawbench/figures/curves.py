@@ -55,8 +55,7 @@ def draw_references(axes: Axes, references: Mapping[str, float], unit: str = "%"
     across = np.linspace(0.0, 1.0, 201)  # everything in fractions of the axes
     heights = []
     for line in axes.lines:
-        points = np.column_stack([line.get_xdata(), line.get_ydata()]).astype(float)
-        points = to_axes.transform(points)
+        points = to_axes.transform(np.asarray(line.get_xydata(), float))
         points = points[np.isfinite(points).all(axis=1)]
         if len(points) > 1:
             heights.append(np.interp(across, points[:, 0], points[:, 1], left=np.nan, right=np.nan))
@@ -101,7 +100,7 @@ def _star(axes: Axes, x, y, unit: str) -> None:
 
 
 @styled
-def learning_curves(metrics: pd.DataFrame, references: Mapping[str, float] | None = None) -> Figure:
+def learning_curves(metrics: pd.DataFrame, references: Mapping[str, float]) -> Figure:
     """Show how a training went: loss, learning rate and errors against the images seen.
 
     Args:
@@ -122,9 +121,8 @@ def learning_curves(metrics: pd.DataFrame, references: Mapping[str, float] | Non
     x = metrics["images_seen"].to_numpy(float) / divisor
     figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
     places = figure.add_gridspec(2, 2, height_ratios=(3, 1), width_ratios=(1, 1.3))
-    loss, rate, error = (
-        figure.add_subplot(places[where]) for where in (np.s_[0, 0], np.s_[1, 0], np.s_[:, 1])
-    )
+    loss, rate = figure.add_subplot(places[0, 0]), figure.add_subplot(places[1, 0])
+    error = figure.add_subplot(places[:, 1])
     _draw(loss, x, metrics["train_loss"], _TRAINING)
     _draw(rate, x, metrics["learning_rate"], {"color": "0.3"})
     train = metrics.get("train_error", pd.Series(np.nan, index=metrics.index)).to_numpy(float)
@@ -144,10 +142,10 @@ def learning_curves(metrics: pd.DataFrame, references: Mapping[str, float] | Non
     rate.yaxis.set_major_locator(MaxNLocator(2))
     rate.yaxis.get_offset_text().set_fontsize(6)
     loss.sharex(rate)
-    log_if_wide(error, [*valid, *train, *(references or {}).values()])
+    log_if_wide(error, [*valid, *train, *references.values()])
     if np.isfinite(valid).any():
         _star(error, x, valid, "%")
-        draw_references(error, references or {})
+        draw_references(error, references)
     if len(error.get_legend_handles_labels()[0]) > 1:
         error.set_title("")
         error.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.2)
@@ -179,7 +177,7 @@ def limits_of_the_end(
 
 
 @styled
-def generator_curve(metrics: pd.DataFrame, references: Mapping[str, float] | None = None) -> Figure:
+def generator_curve(metrics: pd.DataFrame, references: Mapping[str, float]) -> Figure:
     """Show how the training of a generator went: the bound and its two terms.
 
     Args:
@@ -207,17 +205,14 @@ def generator_curve(metrics: pd.DataFrame, references: Mapping[str, float] | Non
     train, valid, missed, kl = (metrics[name].to_numpy(float) for name in terms)
     figure = Figure(figsize=(WIDTH, 2.9), layout="constrained")
     places = figure.add_gridspec(2, 2, width_ratios=(1.3, 1))
-    bound, reconstruction, cost = (
-        figure.add_subplot(places[where]) for where in (np.s_[:, 0], np.s_[0, 1], np.s_[1, 1])
-    )
+    bound = figure.add_subplot(places[:, 0])
+    reconstruction, cost = figure.add_subplot(places[0, 1]), figure.add_subplot(places[1, 1])
     _draw(bound, x, train, _TRAINING, "training")
     _draw(bound, x, valid, _VALIDATION, "validation")
     _draw(reconstruction, x, missed, _VALIDATION)
     _draw(cost, x, kl, _VALIDATION)
-    for axes, curves, keep in (
-        (bound, (train, valid), (references or {}).values()),
-        (reconstruction, (missed,), ()),
-    ):
+    parts = ((bound, (train, valid), references.values()), (reconstruction, (missed,), ()))
+    for axes, curves, keep in parts:
         for line in axes.lines:
             line.set_clip_on(True)
         if limits := limits_of_the_end(x, curves, keep):
@@ -227,7 +222,7 @@ def generator_curve(metrics: pd.DataFrame, references: Mapping[str, float] | Non
     if np.isfinite(kl).any():
         cost.set_ylim(0, 1.15 * max(np.nanmax(kl), 1e-9))
     if np.isfinite(valid).any():
-        draw_references(bound, references or {}, "nats")
+        draw_references(bound, references, "nats")
         _star(bound, x, valid, " nats")
     bound.legend(loc="upper right")
     bound.set(ylabel="bound (nats per image)", xlabel=f"images seen{unit}")

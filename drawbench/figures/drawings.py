@@ -23,6 +23,8 @@ from drawbench.figures.windows import Outlines, WindowOutline, show_image, view_
 
 _DPI = STYLE["savefig.dpi"]
 _MAX_HEIGHT = 9.0  # inches, a page
+_IN_A_ROW = 8  # reconstructions
+_STEPS = 10  # of a drawing that are shown
 
 
 def channels_last(values, axes: str, name: str) -> np.ndarray:
@@ -52,11 +54,6 @@ def check_outlines(where: Outlines | None, shape: tuple[int, ...], name: str) ->
     if where is not None and where.corners.shape[:2] != shape:
         got = where.corners.shape[:2]
         raise ValueError(f"{name} must be (B, T) = {tuple(shape)} like the canvases, got {got}")
-
-
-def _check_columns(columns: int, what: str) -> None:
-    if columns < 1:
-        raise ValueError(f"{what} needs at least 1 column, got {columns}")
 
 
 def spread(steps: int, count: int) -> np.ndarray:
@@ -126,21 +123,19 @@ def _gap(size: tuple[int, ...], share: float) -> int:
 
 
 @styled
-def sample_sheet(samples, nearest=None, columns: int | None = None) -> Figure:
+def sample_sheet(samples, nearest=None) -> Figure:
     """Show samples in a grid, each beside its nearest training image, framed, if these are passed.
 
     Args:
         samples: (B, C, H, W) in [0, 1].
         nearest: (B, C, H, W) in [0, 1], or None.
-        columns: samples in a row; by default as many as rows.
 
     Raises:
         ValueError: for another shape or values outside [0, 1].
     """
     cells = channels_last(samples, "B, C, H, W", "samples")
     count, size = len(cells), cells.shape[1:3]
-    columns = min(int(np.ceil(np.sqrt(count))) if columns is None else columns, count)
-    _check_columns(columns, "a sheet")
+    columns = int(np.ceil(np.sqrt(count)))
     if nearest is None:
         grid, gap = _in_rows(cells, columns), _gap(size, 0.07)
         return _lay_out(grid, _offsets(len(grid), size[0], gap), _offsets(columns, size[1], gap))[0]
@@ -157,13 +152,12 @@ def sample_sheet(samples, nearest=None, columns: int | None = None) -> Figure:
 
 
 @styled
-def reconstruction_panel(images, reconstructions, columns: int = 8) -> Figure:
+def reconstruction_panel(images, reconstructions) -> Figure:
     """Show images, and below each what the model drew of it.
 
     Args:
         images: (B, C, H, W) in [0, 1].
         reconstructions: (B, C, H, W) in [0, 1].
-        columns: images in a row.
 
     Raises:
         ValueError: for another shape or values outside [0, 1].
@@ -171,8 +165,7 @@ def reconstruction_panel(images, reconstructions, columns: int = 8) -> Figure:
     above = channels_last(images, "B, C, H, W", "images")
     below = channels_last(reconstructions, "B, C, H, W", "reconstructions")
     _check_same_shape(above, below, "images and reconstructions")
-    _check_columns(columns, "a panel")
-    size, columns = above.shape[1:3], min(columns, len(above))
+    size, columns = above.shape[1:3], min(_IN_A_ROW, len(above))
     rows = np.stack([_in_rows(above, columns), _in_rows(below, columns)], axis=1)
     grid, gap = rows.reshape(-1, *rows.shape[2:]), _gap(size, 0.07)
     tops = _offsets(len(grid), size[0], gap, group=2, wide=_gap(size, 0.18))
@@ -184,12 +177,11 @@ def reconstruction_panel(images, reconstructions, columns: int = 8) -> Figure:
 
 
 @styled
-def interpolation_panel(rows, ends: str = "reconstructions of two images") -> Figure:
+def interpolation_panel(rows) -> Figure:
     """Show rows of pictures that go from one image to another; the ends are framed and set apart.
 
     Args:
-        rows: (R, S, C, H, W) in [0, 1], S at least 2: a row of S pictures per pair of ends.
-        ends: what the first and the last of a row are, for the caption.
+        rows: (R, S, C, H, W) in [0, 1], S at least 2: a row of S pictures per pair of images.
 
     Raises:
         ValueError: for another shape, fewer than two pictures in a row, or values outside [0, 1].
@@ -202,8 +194,8 @@ def interpolation_panel(rows, ends: str = "reconstructions of two images") -> Fi
     tops, lefts = _offsets(count, size[0], _gap(size, 0.14)), _offsets(steps, size[1], gap)
     lefts[1:] += apart - gap
     lefts[-1] += apart - gap if steps > 2 else 0
-    caption = f"Framed: {ends}; between them, points on the line from one to the other."
-    figure, axes = _lay_out(cells, tops, lefts, caption)
+    caption = "Framed: reconstructions of two images; between them, points on the line from one "
+    figure, axes = _lay_out(cells, tops, lefts, f"{caption}to the other.")
     for top in tops:
         for left in lefts[[0, -1]]:
             _frame(axes, left, top, size)
@@ -211,7 +203,7 @@ def interpolation_panel(rows, ends: str = "reconstructions of two images") -> Fi
 
 
 @styled
-def steps_panel(canvases, writes: Outlines | None = None, columns: int = 10) -> Figure:
+def steps_panel(canvases, writes: Outlines | None = None) -> Figure:
     """Show drawings as they emerge, as in the paper's first figure: a row per image, a column per
     step shown.
 
@@ -221,17 +213,17 @@ def steps_panel(canvases, writes: Outlines | None = None, columns: int = 10) -> 
     Args:
         canvases: (B, T, C, H, W) in [0, 1].
         writes: outlines (B, T); None for a model that writes without attention.
-        columns: the maximum number of steps, evenly spaced, with the first and the last.
+
+    Returns:
+        A panel of ten steps at most, evenly spaced, with the first and the last.
 
     Raises:
-        ValueError: for another shape, values outside [0, 1], or fewer than two columns.
+        ValueError: for another shape or values outside [0, 1].
     """
     pictures = channels_last(canvases, "B, T, C, H, W", "canvases")
     count, steps, height, width, channels = pictures.shape
     check_outlines(writes, (count, steps), "writes")
-    if columns < 2:
-        raise ValueError(f"a panel of first and last step needs at least 2 columns, got {columns}")
-    shown = spread(steps, columns)
+    shown = spread(steps, _STEPS)
     view = view_of(height, width, margin=0.06 if writes else 0.0)
     share = (view[3] - view[1]) / (view[2] - view[0])
     gap, head, foot = 0.06, 0.22, 0.02  # inches

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
-from drawbench.figures.curves import draw_references, log_if_wide
+from drawbench.figures.curves import log_if_wide
 from drawbench.figures.style import (
     WIDTH,
     annotate,
@@ -26,7 +26,6 @@ def error_curve(
     frame: pd.DataFrame,
     xlabel: str,
     trained_at: float | None = None,
-    references: Mapping[str, float] | None = None,
     notes: Sequence[str] = (),
 ) -> Figure:
     """Draw test error against a condition: a curve per name, labelled at its end.
@@ -40,7 +39,6 @@ def error_curve(
             chooses the colour), ``seed`` and ``panel`` (title of the panel that it belongs in).
         xlabel: what the condition is.
         trained_at: the condition of training, marked by a vertical line.
-        references: name -> error in percent, drawn as horizontal lines.
         notes: lines below the figure.
 
     Raises:
@@ -59,30 +57,25 @@ def error_curve(
     if notes:
         figure.text(0.01, 0.02, "\n".join(notes), fontsize=6.5, va="bottom", parse_math=False)
     row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
-    styles = _styles(frame)
-    log_if_wide(row[0], [*frame["error"], *(references or {}).values()])
+    curves = frame.drop_duplicates("name")
+    styles = dict(zip(curves["name"], looks(curves["model"]), strict=True))
+    log_if_wide(row[0], frame["error"])
     for axes, (title, rows) in zip(row, panels, strict=True):
         _draw_panel(axes, rows, styles)
         pad = 6.0 if trained_at is None else 14.0
         axes.set_title(str(title), loc="left", weight="bold", pad=pad)
         axes.set_xlabel(xlabel)
     if row[0].get_yscale() == "log":
-        lowest = min([*frame["error"], *(references or {}).values()])
-        row[0].set_ylim(0.8 * lowest, min(100.0, 1.25 * frame["error"].max()))
+        row[0].set_ylim(0.8 * frame["error"].min(), min(100.0, 1.25 * frame["error"].max()))
     row[0].set_ylabel("test error (%)")
     settle(figure)
     for axes in row:
         if trained_at is not None:
-            _mark_training(axes, trained_at)
-        draw_references(axes, references or {})
+            axes.axvline(trained_at, color="0.35", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1.5)
+            place = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
+            annotate(axes, "as trained", (trained_at, 1), (0, 1), **place)
         separate_labels(axes)
     return figure
-
-
-def _styles(frame: pd.DataFrame) -> dict[str, dict]:
-    """Return the line style of each curve by its name."""
-    curves = frame.drop_duplicates("name")
-    return dict(zip(curves["name"], looks(curves["model"]), strict=True))
 
 
 def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: Mapping[str, dict]) -> None:
@@ -95,9 +88,8 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: Mapping[str, dict]) -> 
             rows = rows.sort_values("condition")
             reach = [rows["error"] - rows["low"], rows["high"] - rows["error"]]
             bars = {"elinewidth": 0.7, "capsize": 0, "ecolor": style["color"], "alpha": 0.6}
-            axes.errorbar(
-                rows["condition"], rows["error"], np.clip(reach, 0, None), fmt="none", **bars
-            )
+            reach = np.clip(reach, 0, None)
+            axes.errorbar(rows["condition"], rows["error"], reach, fmt="none", **bars)
         axes.plot(mean.index, mean, **style, linewidth=1.2)
         if name:
             label_end(axes, mean.index[-1], mean.iloc[-1], str(name), style["color"])
@@ -106,9 +98,3 @@ def _draw_panel(axes: Axes, frame: pd.DataFrame, styles: Mapping[str, dict]) -> 
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=whole))
     if sum(len(f"{value:g}") for value in values) <= 24:  # that many digits fit side by side
         axes.set_xticks(values)
-
-
-def _mark_training(axes: Axes, at: float) -> None:
-    axes.axvline(at, color="0.35", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1.5)
-    style = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
-    annotate(axes, "as trained", (at, 1), (0, 1), **style)

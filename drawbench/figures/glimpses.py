@@ -8,12 +8,22 @@ from matplotlib.patheffects import withStroke
 from drawbench.figures.style import BLUE, RED, WIDTH, WINDOW, array, as_pictures, bare, styled
 from drawbench.figures.windows import Outlines, WindowOutline, show_image, view_of
 
+PER_SHEET = 4  # images on a figure of paths: they fill a page
+
 
 def class_probabilities(logits) -> np.ndarray:
     """Return the softmax over the last dimension."""
     logits = array(logits).astype(float)
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     return powers / powers.sum(-1, keepdims=True)
+
+
+def panels(images, logits, patches, names) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Return pictures, class probabilities, pictures of patches, and names of the classes."""
+    channels = 1 if array(images).ndim == 3 else array(images).shape[1]
+    probabilities = class_probabilities(logits)
+    names = list(map(str, names if names is not None else range(probabilities.shape[-1])))
+    return as_pictures(images), probabilities, patch_pictures(patches, channels), names
 
 
 def verdict(guess: int, label: int) -> tuple[str, str]:
@@ -35,22 +45,23 @@ def patch_pictures(patches, channels: int) -> np.ndarray:
 
 
 @styled
-def montage(images, labels=None, rows: int = 8, columns: int = 8) -> Figure:
-    """Show the first ``rows * columns`` images of a set with their labels.
+def montage(images, labels=None) -> Figure:
+    """Show the first images of a set, 8 x 8 of them, with their labels.
 
     Args:
         images: uint8 (N, H, W), (N, C, H, W) or (N, H, W, 3).
         labels: (N,) or (N, digits), written in the corner.
     """
-    pictures = as_pictures(images)[: rows * columns]
+    count = 8
+    pictures = as_pictures(images)[: count**2]
     height, width = pictures.shape[1:3]
-    side = min(WIDTH / columns, 9.0 / (rows * height / width))  # on a page
-    figure = Figure(figsize=(side * columns, side * rows * height / width))
+    side = min(WIDTH / count, 9.0 / (count * height / width))  # on a page
+    figure = Figure(figsize=(side * count, side * count * height / width))
     gap = 0.02
     for n, picture in enumerate(pictures):
-        row, column = divmod(n, columns)
-        corner = ((column + gap) / columns, 1 - (row + 1 - gap) / rows)
-        axes = bare(figure.add_axes((*corner, (1 - 2 * gap) / columns, (1 - 2 * gap) / rows)))
+        row, column = divmod(n, count)
+        corner = ((column + gap) / count, 1 - (row + 1 - gap) / count)
+        axes = bare(figure.add_axes((*corner, (1 - 2 * gap) / count, (1 - 2 * gap) / count)))
         axes.imshow(picture, vmin=0, vmax=255 if picture.dtype == np.uint8 else 1, aspect="auto")
         if labels is not None:
             name = " ".join(str(label) for label in np.atleast_1d(array(labels)[n]))
@@ -77,9 +88,7 @@ def _draw_probabilities(axes: Axes, probabilities: np.ndarray, label: int, names
 
 
 @styled
-def _sheet(
-    pictures: np.ndarray, labels, probabilities: np.ndarray, patches, where: Outlines, names
-) -> Figure:
+def _sheet(pictures, labels, probabilities, patches, where: Outlines, names) -> Figure:
     """Draw one page of paths: a block of three rows per image, a column per glimpse."""
     steps, left = probabilities.shape[1], 0.62  # inches
     cell = float(np.clip((WIDTH - left) / steps, 0.62, 1.0))  # a sheet of four fits a page
@@ -121,9 +130,7 @@ def _sheet(
     return figure
 
 
-def glimpse_paths(
-    images, labels, logits, patches, where: Outlines, names=None, per_sheet: int = 4
-) -> list[Figure]:
+def glimpse_paths(images, labels, logits, patches, where: Outlines, names=None) -> list[Figure]:
     """Show where a classifier looked, what it saw and what it thought, step by step.
 
     A row of panels per image, a column per step. On the image is the window, its border thicker the
@@ -138,20 +145,13 @@ def glimpse_paths(
         patches: (B, T, S C, N, N), S scales of the C channels.
         where: the outlines of B images and T steps.
         names: of the classes; 0 .. classes - 1 without.
-        per_sheet: images on a figure.
 
     Returns:
-        Figures of ``per_sheet`` images each.
+        Figures of :data:`PER_SHEET` images each.
     """
-    channels = 1 if array(images).ndim == 3 else array(images).shape[1]
-    pictures, labels, probabilities = (
-        as_pictures(images),
-        array(labels),
-        class_probabilities(logits),
-    )
-    names = list(map(str, names if names is not None else range(probabilities.shape[-1])))
-    patches = patch_pictures(patches, channels)
-    parts = [slice(start, start + per_sheet) for start in range(0, len(pictures), per_sheet)]
+    pictures, probabilities, patches, names = panels(images, logits, patches, names)
+    labels = array(labels)
+    parts = [slice(start, start + PER_SHEET) for start in range(0, len(pictures), PER_SHEET)]
     return [
         _sheet(pictures[p], labels[p], probabilities[p], patches[p], where.part(p), names)
         for p in parts

@@ -43,12 +43,8 @@ def make(records: list[Record], say: Callable[[str], object]) -> list[NamedFigur
         return rows(record for record in records if record.result["dataset"] == dataset)
 
     classifiers, generators = of(classification.PAPER), of(likelihood.PAPER)
-    return [
-        *_errors(classifiers),
-        *_training(generators),
-        *_steps(generators),
-        *_pictures(classifiers, generators, say),
-    ]
+    drawings = [*_errors(classifiers), *_training(generators), *_steps(generators)]
+    return [*drawings, *_pictures(classifiers, generators, say)]
 
 
 def _label(row: Row, letters: dict[str, str]) -> str:

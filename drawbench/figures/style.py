@@ -15,14 +15,8 @@ from PIL import Image
 from drawbench.files import write_atomically
 
 # Okabe & Ito's palette, which readers with any common colour blindness can tell apart.
-BLUE, ORANGE, GREEN, RED, PURPLE, SKY = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#D55E00",
-    "#CC79A7",
-    "#56B4E9",
-)
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+RED, PURPLE, SKY = "#D55E00", "#CC79A7", "#56B4E9"
 # One colour per model in every figure; networks that see the whole image at once are grey.
 MODEL_COLOURS = {
     "draw": BLUE,
@@ -50,28 +44,20 @@ WINDOW = "#FFB81C"
 WIDTH = 6.75  # inches, the text width of a two-column page: font sizes below are those in print
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
-    "font.size": 8,
-    "axes.titlesize": 8,
-    "axes.labelsize": 8,
-    "xtick.labelsize": 7,
-    "ytick.labelsize": 7,
-    "legend.fontsize": 7,
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 8),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7),
     "legend.frameon": False,
     "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.minor.width": 0.4,
-    "ytick.minor.width": 0.4,
+    **dict.fromkeys(("xtick.major.width", "ytick.major.width"), 0.6),
+    **dict.fromkeys(("xtick.minor.width", "ytick.minor.width"), 0.4),
     "lines.linewidth": 1.4,
     "lines.markersize": 3.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
+    **dict.fromkeys(("axes.spines.top", "axes.spines.right"), False),
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": "0.88",
     "grid.linewidth": 0.5,
-    "figure.dpi": 200,
-    "savefig.dpi": 200,
+    **dict.fromkeys(("figure.dpi", "savefig.dpi"), 200),
     "image.cmap": "gray",
     "image.interpolation": "nearest",
     "pdf.fonttype": 42,

@@ -105,9 +105,8 @@ def visible_sides(polygon: np.ndarray, view: View) -> tuple[np.ndarray, np.ndarr
     if not points:
         points = [(np.clip(point, view[:2], view[2:]), True) for point in polygon]
     starts = np.array([point for point, _ in points])
-    return np.stack([starts, np.roll(starts, -1, axis=0)], axis=1), np.array(
-        [far for _, far in points]
-    )
+    sides = np.stack([starts, np.roll(starts, -1, axis=0)], axis=1)
+    return sides, np.array([far for _, far in points])
 
 
 class WindowOutline:
@@ -127,10 +126,8 @@ class WindowOutline:
 
     def move(self, polygons: np.ndarray, variance: float = 1.0) -> None:
         """Show polygons (K, 4, 2) with the border of this variance."""
-        sides, hidden = zip(
-            *(visible_sides(polygon, self.view) for polygon in polygons), strict=True
-        )
-        segments, beyond = np.concatenate(sides), np.concatenate(hidden)
+        parts = zip(*(visible_sides(polygon, self.view) for polygon in polygons), strict=True)
+        segments, beyond = map(np.concatenate, parts)
         width = self.scale * line_width(variance)
         self.edges.set(segments=segments[~beyond], linewidths=width + 0.8)
         dashes = [(0, (1, 2)) if far else "-" for far in beyond]

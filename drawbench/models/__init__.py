@@ -99,21 +99,15 @@ def _accepted(factory: Callable[..., Any], names: Iterable[str]) -> set[str]:
     """Return those of the names that are arguments of a factory. A class that passes ``**others``
     on also takes the arguments of the classes that it inherits from.
     """
-    constructors = [factory]
-    if isinstance(factory, type):
-        constructors = [
-            vars(kind)["__init__"] for kind in factory.mro() if "__init__" in vars(kind)
-        ]
+    kinds = factory.mro() if isinstance(factory, type) else ()
+    constructors = [vars(kind)["__init__"] for kind in kinds if "__init__" in vars(kind)]
     accepted: set[str] = set()
-    for constructor in constructors:
+    for constructor in constructors or [factory]:
         parameters = inspect.signature(constructor).parameters
         accepted.update(parameters)
         if all(one.kind is not inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
-            break
-    else:
-        if not isinstance(factory, type):
-            return set(names)
-    return accepted & set(names)
+            return accepted & set(names)
+    return accepted & set(names) if kinds else set(names)
 
 
 def draw_images(

@@ -51,12 +51,8 @@ class FullyConnected(nn.Module):
         check_counts(height=height, width=width, hidden=hidden, classes=classes, channels=channels)
         self.height, self.width = height, width
         self.layers = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(channels * height * width, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, classes),
+            *(nn.Flatten(), nn.Linear(channels * height * width, hidden), nn.ReLU()),
+            *(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, classes)),
         )
 
     def forward(self, images: Tensor) -> Answer:
@@ -90,12 +86,8 @@ class TwoLayerConv(nn.Module):
         self.height, self.width = height, width
         rows, columns = ((side - 10) // 5 + 1 for side in (height, width))
         self.layers = nn.Sequential(
-            nn.Conv2d(channels, 8, 10, 5),
-            nn.ReLU(),
-            nn.Flatten(),
-            nn.Linear(8 * rows * columns, hidden),
-            nn.ReLU(),
-            nn.Linear(hidden, classes),
+            *(nn.Conv2d(channels, 8, 10, 5), nn.ReLU(), nn.Flatten()),
+            *(nn.Linear(8 * rows * columns, hidden), nn.ReLU(), nn.Linear(hidden, classes)),
         )
 
     def forward(self, images: Tensor) -> Answer:
@@ -129,11 +121,8 @@ class SixLayerConv(nn.Module):
         check_counts(classes=classes, channels=channels)
         layers: list[nn.Module] = []
         for width, side, stride in LAYERS:
-            layers += [
-                nn.Conv2d(channels, width, side, stride, padding=side // 2),
-                nn.GroupNorm(width // 8, width),
-                nn.ReLU(),
-            ]
+            convolution = nn.Conv2d(channels, width, side, stride, padding=side // 2)
+            layers += [convolution, nn.GroupNorm(width // 8, width), nn.ReLU()]
             channels = width
         self.layers = nn.Sequential(*layers)
         self.classify = nn.Linear(channels, classes)

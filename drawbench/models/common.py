@@ -39,9 +39,7 @@ def collect(records: Sequence[Any], combine: Callable[..., Tensor] = torch.stack
 
 
 def as_images(
-    images: Tensor,
-    device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float32,
+    images: Tensor, device: torch.device | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:
     """Convert images to what models take: floating point (B, C, H, W) in [0, 1].
 

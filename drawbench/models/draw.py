@@ -9,6 +9,7 @@ Symbols: B images, C channels, H rows, W columns, T steps, Z latents per step, N
 patch.
 """
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -176,10 +177,8 @@ class Draw(nn.Module):
         super().__init__()
         check_counts(height=height, width=width, channels=channels)
         check_counts(steps=steps, hidden=hidden, latent=latent)
-        check_counts(
-            read_patch=1 if read_patch is None else read_patch,
-            write_patch=1 if write_patch is None else write_patch,
-        )
+        patches = {"read_patch": read_patch, "write_patch": write_patch}
+        check_counts(**{name: 1 if side is None else side for name, side in patches.items()})
         check_window_map(window_map)
         self.size = (channels, height, width)
         self.steps, self.latent = steps, latent
@@ -223,9 +222,8 @@ class Draw(nn.Module):
             ValueError: a condition is given, which this model does not take.
         """
         if condition is not None:
-            raise ValueError(
-                f"{type(self).__name__} takes no condition; override start() in a subclass"
-            )
+            name = type(self).__name__
+            raise ValueError(f"{name} takes no condition; override start() in a subclass")
         encoder = State(self.start_encoder_hidden, self.start_encoder_cell)
         decoder = State(self.start_decoder_hidden, self.start_decoder_cell)
         return DrawState(
@@ -258,9 +256,8 @@ class Draw(nn.Module):
         error = images - self.likelihood(state.canvas).mean
         glimpse, read_window = self.read(images, error, hidden)
         encoder = State(*self.encoder(torch.cat([glimpse, hidden], dim=1), state.encoder))
-        posterior = Gaussian(
-            widen(self.to_mu(encoder.hidden)), widen(self.to_log_sigma(encoder.hidden))
-        )
+        maps = (self.to_mu, self.to_log_sigma)
+        posterior = Gaussian(*(widen(to_field(encoder.hidden)) for to_field in maps))
         state = state._replace(encoder=encoder)
         state, write_window = self.write_latent(state, posterior.at(noise))
         return state, Step(posterior, prior, read_window, write_window, state.canvas)
@@ -328,13 +325,9 @@ class Draw(nn.Module):
         check_images(images, noise, self.size)
         state, segments = self.start(len(images), condition), []
         recompute = segment is not None and segment < self.steps and torch.is_grad_enabled()
+        take = partial(checkpoint, self._steps, use_reentrant=False) if recompute else self._steps
         for part in noise.split(segment or self.steps, dim=1):
-            if recompute:
-                state, record = checkpoint(
-                    self._steps, images, part, state, keep_canvases, use_reentrant=False
-                )
-            else:
-                state, record = self._steps(images, part, state, keep_canvases)
+            state, record = take(images, part, state, keep_canvases)
             segments.append(record)
         return Drawing(self.likelihood(state.canvas), *collect(segments, torch.cat))
 

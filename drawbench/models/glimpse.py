@@ -135,9 +135,8 @@ class GlimpseClassifier(nn.Module):
             noise = noise.view(len(images), -1, self.glimpse.noise)
         records = []
         for t in range(steps):
-            state, where, patch = self.step(
-                images, state, t, None if noise is None else noise[:, t]
-            )
+            now = None if noise is None else noise[:, t]
+            state, where, patch = self.step(images, state, t, now)
             records.append(Glimpses(state.hidden, where, patch))
         record = collect(records)
         return record._replace(logits=self.classify(record.logits))

@@ -29,13 +29,7 @@ class SpatialTransformer(nn.Module):
     """
 
     def __init__(
-        self,
-        height: int,
-        width: int,
-        patch: int = 28,
-        hidden: int = 256,
-        classes: int = 10,
-        channels: int = 1,
+        self, height: int, width: int, patch: int = 28, hidden: int = 256, classes=10, channels=1
     ):
         super().__init__()
         check_counts(hidden=hidden, classes=classes, channels=channels)
@@ -68,6 +62,5 @@ class SpatialTransformer(nn.Module):
         check_size(images, self.height, self.width)
         where = Transform(self.to_transform(self.localise(images)).view(-1, 2, 3))
         patch = self.glimpse.read(images, where)
-        return Glimpses(
-            self.network(patch)[:, None], Transform(where.theta[:, None]), patch[:, None]
-        )
+        logits, windows = self.network(patch)[:, None], Transform(where.theta[:, None])
+        return Glimpses(logits, windows, patch[:, None])

@@ -53,13 +53,8 @@ def page(records: list[Record], say: Callable[[str], object]) -> str:
     Args:
         say: receives a sentence about each picture that cannot be read or finds no room.
     """
-    environment = Environment(
-        loader=FileSystemLoader(HERE),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    options: Any = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=FileSystemLoader(HERE), undefined=StrictUndefined, **options)
     css, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     figures = [
         {"name": name, "caption": caption, "picture": _uri(style.as_bytes(figure, "png"))}
@@ -119,8 +114,7 @@ def _headline(row: Row, dataset: str) -> dict[str, str]:
 
 def _table(table: Table) -> dict[str, Any]:
     """Return what the template shows of a table: the metric second, notes in small print."""
-    shown, rows_ = table.shown(), table.wide or table.rows
-    numeric = table.numeric()
+    shown, rows_, numeric = table.shown(), table.wide or table.rows, table.numeric()
     metric = [name for name in METRIC_COLUMNS if name in shown]
     hidden = ("whose", *NOTE_COLUMNS)
     others = [name for name in list(shown)[1:] if name not in (*metric, *hidden)]

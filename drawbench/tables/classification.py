@@ -4,7 +4,7 @@ from typing import Any
 
 from drawbench import published
 from drawbench.records import Record
-from drawbench.tables.rows import Row, rows
+from drawbench.tables.rows import Row, by_dataset, rows
 from drawbench.tables.table import INTERVAL, Table
 
 PAPER = "cluttered-100x100-8-mnist"
@@ -21,23 +21,14 @@ SOURCES = (
 )
 NOT_MNIST = "The digits are not MNIST: not comparable with numbers published for MNIST."
 MORE = "Sources and further columns: {}.csv."
-COLUMNS = {
-    "model": "model",
-    "glimpses": "glimpses",
-    "error %": "error %",
-    INTERVAL: INTERVAL,
-    "seeds": "seeds",
-}
+COLUMNS = ("model", "glimpses", "error %", INTERVAL, "seeds")
 
 
 def tables(records: list[Record]) -> list[Table]:
     """Return Table 1, then one table for each other data set: no two protocols share a column."""
-    ours = [record for record in records if record.result["task"] == "classify"]
-    others = sorted({record.result["dataset"] for record in ours} - {PAPER})
-    return [
-        _table(name, [record for record in ours if record.result["dataset"] == name])
-        for name in [PAPER, *others]
-    ]
+    ours = by_dataset(record for record in records if record.result["task"] == "classify")
+    others = [_table(name, runs) for name, runs in ours.items() if name != PAPER]
+    return [_table(PAPER, ours.get(PAPER, [])), *others]
 
 
 def _table(dataset: str, records: list[Record]) -> Table:

@@ -53,13 +53,12 @@ def _line(row: Row, by_name: dict[str, Record]) -> dict[str, Any]:
 def _with_start(record: Record, by_name: dict[str, Record]) -> float | None:
     """Return seconds of training including the runs it started from; None where one is missing."""
     seconds, visited = record.result.get("train_seconds"), {record.name}
-    while (start := record.settings.get("start")) is not None:
-        earlier = by_name.get(str(start).rstrip("/").rpartition("/")[2])
-        if earlier is None or earlier.name in visited:
+    while seconds is not None and (start := record.settings.get("start")) is not None:
+        name = str(start).rstrip("/").rpartition("/")[2]
+        if name in visited or name not in by_name:
             return None
-        more = earlier.result.get("train_seconds")
-        if seconds is None or more is None:
-            return None
-        seconds, record = seconds + more, earlier
-        visited.add(record.name)
+        visited.add(name)
+        record = by_name[name]
+        more = record.result.get("train_seconds")
+        seconds = None if more is None else seconds + more
     return seconds

@@ -9,7 +9,7 @@ from typing import Any
 from drawbench import published
 from drawbench.records import Record
 from drawbench.tables.classification import MORE, NOT_MNIST, SOURCES, not_mnist
-from drawbench.tables.rows import Row, rows
+from drawbench.tables.rows import Row, by_dataset, rows
 from drawbench.tables.table import INTERVAL, Table
 
 PAPER = "mnist-static"
@@ -17,49 +17,34 @@ INTERVALS = (
     "Intervals of the bound are 95%: of one run over the test images (normal), of several seeds the"
     " t-interval over the seeds."
 )
-COLUMNS = {
-    "model": "model",
-    "glimpses": "glimpses",
-    "-log p": "-log p",
-    "bound": "bound",
-    INTERVAL: INTERVAL,
-    "importance-weighted": "importance-weighted",
-    "seeds": "seeds",
-}
+COLUMNS = ("model", "glimpses", "-log p", "bound", INTERVAL, "importance-weighted", "seeds")
 METRICS = {"nll": "-log p", "bound": "bound", "iw_bound": "importance-weighted"}  # columns
 
 
 def tables(records: list[Record]) -> list[Table]:
     """Return Table 2, then one table for each other data set, two digits apart."""
-    ours = [
+    ours = by_dataset(
         record
         for record in records
         if record.result["task"] == "generate" and not record.result["dataset"].startswith("mnist2")
-    ]
-    others = sorted({record.result["dataset"] for record in ours} - {PAPER})
-    first = table(
-        "table2_binarised_mnist",
-        "Table 2: MNIST, static binarisation (Salakhutdinov & Murray 2008)",
-        "",
-        [record for record in ours if record.result["dataset"] == PAPER],
-        PAPER,
     )
-    return [first, *(of_dataset(f"likelihood_{name}", ours, name) for name in others)]
+    title = "Table 2: MNIST, static binarisation (Salakhutdinov & Murray 2008)"
+    first = table("table2_binarised_mnist", title, "", ours.pop(PAPER, []), PAPER)
+    return [first, *(of_dataset(f"likelihood_{name}", name, ours[name]) for name in ours)]
 
 
-def of_dataset(name: str, records: list[Record], dataset: str) -> Table:
+def of_dataset(name: str, dataset: str, records: list[Record]) -> Table:
     """Return the table of the runs on one data set."""
-    chosen = [record for record in records if record.result["dataset"] == dataset]
-    rules = sorted({str(record.result.get("pixels", dataset)) for record in chosen})
+    rules = sorted({str(record.result.get("pixels", dataset)) for record in records})
     note = f"Pixels: {'; '.join(rules)}."
-    if not_mnist(chosen):
+    if not_mnist(records):
         note += f" {NOT_MNIST}"
-    if any("entropy_floor" in record.result for record in chosen):
+    if any("entropy_floor" in record.result for record in records):
         note += (
             " The pixels are not binary: the bound is a cross-entropy above its floor, not a"
             " likelihood."
         )
-    return table(name, f"Negative log-likelihood of {dataset}", note, chosen, dataset)
+    return table(name, f"Negative log-likelihood of {dataset}", note, records, dataset)
 
 
 def table(name: str, title: str, note: str, records: list[Record], protocol: str) -> Table:

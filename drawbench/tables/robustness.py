@@ -6,7 +6,7 @@ import pandas as pd
 
 from drawbench.records import Record
 from drawbench.tables.classification import INTERVALS, PAPER
-from drawbench.tables.rows import Row, estimate, rows
+from drawbench.tables.rows import Row, by_dataset, estimate, rows
 from drawbench.tables.table import Table
 
 CONDITIONS = {
@@ -20,20 +20,13 @@ NOTE = f"{INTERVALS} The intervals are in the CSV file. A dash: not measured."
 def tables(records: list[Record]) -> list[Table]:
     """Return a table for each data set and condition measured with ``drawbench evaluate``."""
     result = []
-    names = {record.result["dataset"] for record in records}
-    for dataset in sorted(names, key=lambda name: (name != PAPER, name)):
-        of_dataset = rows(record for record in records if record.result["dataset"] == dataset)
+    for dataset, runs in by_dataset(records, first=PAPER).items():
         for condition, words in CONDITIONS.items():
-            curves = [lines for row in of_dataset if (lines := curve(row, condition))]
-            result.append(
-                Table(
-                    f"robustness_{condition}" + ("" if dataset == PAPER else f"_{dataset}"),
-                    f"Test error in percent against {words}, trained on {dataset}",
-                    NOTE,
-                    [line for lines in curves for line in lines],
-                    wide=_wide(curves, condition),
-                )
-            )
+            curves = [lines for row in rows(runs) if (lines := curve(row, condition))]
+            name = f"robustness_{condition}" + ("" if dataset == PAPER else f"_{dataset}")
+            title = f"Test error in percent against {words}, trained on {dataset}"
+            lines = [line for lines in curves for line in lines]
+            result.append(Table(name, title, NOTE, lines, wide=_wide(curves, condition)))
     return result
 
 
@@ -59,10 +52,7 @@ def curve(row: Row, condition: str) -> list[dict[str, Any]]:
         return []
     lines = []
     for value, group in pd.concat([record.tables[file] for record in seeds]).groupby(condition):
-        measured: list[dict[str, Any]] = [
-            {str(name): cell for name, cell in line.items()} for line in group.to_dict("records")
-        ]
-        error, low, high, basis = estimate(measured, "error")
+        error, low, high, basis = estimate(group.to_dict("records"), "error")
         lines.append(
             {
                 "model": f"drawbench {row.model}",

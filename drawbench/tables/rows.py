@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from scipy.special import stdtrit
 
 from drawbench import config as configs
-from drawbench.records import MAX_NUMBER, Record
+from drawbench.records import Record
 
 MAX_LENGTH_RATIO = 1.1  # between the longest and the shortest run of a row
 ATTENTION = {
@@ -94,13 +94,8 @@ class Row:
 
     def mean(self, field: str) -> float | None:
         """Return the mean over seeds of a field of the result; None where a run lacks it."""
-        values = [record.result.get(field) for record in self.records]
-        numbers = [
-            float(value)
-            for value in values
-            if isinstance(value, int | float) and abs(value) <= MAX_NUMBER
-        ]
-        return statistics.fmean(numbers) if len(numbers) == len(values) else None
+        values: list[Any] = [record.result.get(field) for record in self.records]
+        return None if None in values else statistics.fmean(values)
 
     def whole(self, field: str) -> int | None:
         """Return :meth:`mean` as a whole number."""
@@ -138,6 +133,14 @@ def estimate(results: list[dict[str, Any]], field: str = "value") -> Estimate:
     return Estimate(mean, max(0.0, mean - half), mean + half, f"{count} seeds (t)")
 
 
+def by_dataset(records: Iterable[Record], first: str = "") -> dict[str, list[Record]]:
+    """Return the runs of each data set, by its name; one data set can be the first."""
+    groups: dict[str, list[Record]] = {}
+    for record in sorted(records, key=lambda record: record.result["dataset"]):
+        groups.setdefault(record.result["dataset"], []).append(record)
+    return ({first: groups[first]} if first in groups else {}) | groups
+
+
 def rows(records: Iterable[Record]) -> list[Row]:
     """Group runs into rows, ordered by model, glimpses, notes and name."""
     groups: dict[str, list[list[Record]]] = {}
@@ -147,13 +150,13 @@ def rows(records: Iterable[Record]) -> list[Row]:
             alike[-1].append(record)
         else:
             alike.append([record])
-    ungrouped = [
+    result = [
         Row(tuple(sorted(group, key=lambda record: (record.seed, record.name))))
         for alike in groups.values()
         for group in alike
     ]
     return sorted(
-        _with_differences(ungrouped),
+        _with_differences(result),
         key=lambda row: (row.model, row.glimpses or 0, row.notes, row.pointer),
     )
 
@@ -165,11 +168,8 @@ def _length(record: Record) -> int:
 
 def _compared(record: Record) -> dict[str, Any]:
     """Return the settings that the runs of a row share."""
-    return {
-        name: value
-        for name, value in record.experiment.items()
-        if name not in ("seed", *configs.LENGTHS)
-    }
+    left_out = ("seed", *configs.LENGTHS)
+    return {name: value for name, value in record.experiment.items() if name not in left_out}
 
 
 def _key(record: Record) -> str:
@@ -191,13 +191,10 @@ def _with_differences(rows: list[Row]) -> list[Row]:
             | {"test images": str(row.first.result.get("test_sha256"))[:8], "updates": row.updates}
             for row in group
         ]
-        differing = [
-            name
-            for name in sorted(set().union(*facts))
-            if len({repr(fact.get(name)) for fact in facts}) > 1
-        ]
+        names = sorted(set().union(*facts))
+        names = [name for name in names if len({repr(fact.get(name)) for fact in facts}) > 1]
         for row, fact in zip(group, facts, strict=True):
-            words = [f"{name} {_short(fact.get(name))}" for name in differing]
+            words = [f"{name} {_short(fact.get(name))}" for name in names]
             named.append(Row(row.records, ", ".join(words)))
     return named
 

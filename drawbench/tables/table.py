@@ -14,9 +14,11 @@ from drawbench.files import write_atomically
 
 MISSING = "-"
 INTERVAL = "95% interval"
-_LATEX = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"} | {
-    char: "\\" + char for char in "&%$#_{}"
-}
+_LATEX = str.maketrans(
+    {char: "\\" + char for char in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+_MARKDOWN = str.maketrans({"\\": "\\\\", "|": "\\|", "<": "&lt;", "`": "\\`"})
 # As wide as the text at most; narrower tables keep their size.
 _FIT = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}"
 
@@ -32,8 +34,8 @@ class Table:
             ``high`` are shown as one interval. A ``Decimal`` is shown with its own digits.
         decimals: digits of a column as shown; 2 if not given.
         wide: the rows as shown, where those of the CSV are too many.
-        paper: column and its header in LaTeX, for the few columns that a paper has room for; there
-            the ``notes`` become marks behind the first column. Empty: all columns.
+        paper: the few columns that a paper has room for, for LaTeX; there the ``notes`` become
+            marks behind the first column. Empty: all columns.
         paper_note: the note there, where it is another.
     """
 
@@ -43,23 +45,17 @@ class Table:
     rows: list[dict[str, Any]]
     decimals: dict[str, int] = field(default_factory=dict)
     wide: list[dict[str, Any]] | None = None
-    paper: dict[str, str] = field(default_factory=dict)
+    paper: tuple[str, ...] = ()
     paper_note: str = ""
 
     def shown(self) -> pd.DataFrame:
         """Return the text that a person reads."""
         frame = _frame(self.wide or self.rows)
         text = pd.DataFrame(
-            {
-                name: [_shown(value, self.decimals.get(str(name), 2)) for value in frame[name]]
-                for name in frame
-            }
+            {name: [_shown(v, self.decimals.get(name, 2)) for v in frame[name]] for name in frame}
         )
         if "low" in text:
-            both = [
-                f"{low} - {high}" if low != MISSING else MISSING
-                for low, high in zip(text["low"], text["high"], strict=True)
-            ]
+            both = (text["low"] + " - " + text["high"]).where(text["low"] != MISSING, MISSING)
             text = text.assign(low=both).rename(columns={"low": INTERVAL}).drop(columns="high")
         return text
 
@@ -67,7 +63,7 @@ class Table:
         """Return for each column of :meth:`shown` whether it holds numbers."""
         frame = _frame(self.wide or self.rows)
         return {
-            str(name): name == INTERVAL
+            name: name == INTERVAL
             or all(isinstance(value, int | float | Decimal) for value in frame[name].dropna())
             for name in self.shown()
         }
@@ -85,38 +81,23 @@ class Table:
         """Return the title, the table and the note."""
         shown = self.shown().map(_plain)
         rules = ["--:" if right else "---" for right in self.numeric().values()]
-        lines = [[str(name) for name in shown], rules, *shown.to_numpy().tolist()]
-        return "\n".join(
-            [
-                f"## {_plain(self.title)}",
-                "",
-                *(f"| {' | '.join(line)} |" for line in lines),
-                "",
-                _plain(self.note),
-                "",
-            ]
-        )
+        lines = [list(shown), rules, *shown.to_numpy().tolist()]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"## {_plain(self.title)}\n\n{table}\n\n{_plain(self.note)}\n"
 
     def latex(self) -> str:
         """Return a ``table`` no wider than the text, with the rules of booktabs."""
         shown, numeric = self.shown(), self.numeric()
         chosen = [name for name in self.paper if name in shown] or list(shown)
-        body = shown[chosen].rename(columns=self.paper).rename(columns=_latex).map(_latex)
-        footnotes: dict[str, str] = {}
+        body = shown[chosen].rename(columns=_latex).map(_latex)
+        footnotes: dict[str, str] = {MISSING: ""}
         if self.paper and "notes" in shown:
             for note in shown["notes"]:
-                if note != MISSING:
-                    footnotes.setdefault(note, _mark(len(footnotes)))
-            marks = [
-                rf"\textsuperscript{{{footnotes[note]}}}" if note in footnotes else ""
-                for note in shown["notes"]
-            ]
-            first = body.columns[0]
-            body[first] = [text + mark for text, mark in zip(body[first], marks, strict=True)]
-        notes = [
-            self.paper_note or self.note,
-            *(f"{mark}: {text}." for text, mark in footnotes.items()),
-        ]
+                footnotes.setdefault(note, _mark(len(footnotes) - 1))
+            marks = (footnotes[note] for note in shown["notes"])
+            body.iloc[:, 0] += [rf"\textsuperscript{{{mark}}}" if mark else "" for mark in marks]
+        notes = [f"{mark}: {text}." for text, mark in footnotes.items() if mark]
+        notes.insert(0, self.paper_note or self.note)
         # LaTeX numbers its own tables.
         title = re.sub(r"^(Table \d+): (.*)", r"\2 (\1 of the paper)", self.title)
         text = body.to_latex(
@@ -163,15 +144,9 @@ def _mark(number: int) -> str:
 
 def _latex(text: str) -> str:
     """Escape text for LaTeX; a range gets its dash."""
-    return "".join(_LATEX.get(char, char) for char in str(text)).replace(" - ", "--")
+    return text.translate(_LATEX).replace(" - ", "--")
 
 
 def _plain(text: str) -> str:
     """Escape text for a Markdown cell: users choose the names of runs and models."""
-    return (
-        " ".join(text.split())
-        .replace("\\", "\\\\")
-        .replace("|", "\\|")
-        .replace("<", "&lt;")
-        .replace("`", "\\`")
-    )
+    return " ".join(text.split()).translate(_MARKDOWN)

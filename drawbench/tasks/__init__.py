@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from drawbench import config as configs
-from drawbench import data, distributed, user_code
+from drawbench import distributed, user_code
 from drawbench.errors import Problem
 from drawbench.reporters import Reporter
 from drawbench.runs import Run
@@ -25,7 +25,6 @@ def create(
     sources_root: Path,
     datasets_root: Path,
     reporter: Reporter,
-    download: bool = True,
     trusted: Collection[str] = (),
 ) -> Task:
     """Load the data that a configuration names and build its model with its initial weights.
@@ -33,40 +32,26 @@ def create(
     Args:
         config: with ``auto`` where the data are to decide; the task's own has what it became.
         sources_root, datasets_root: folders of original files and of generated data sets.
-        download: whether missing files may be fetched.
-        trusted: the user's own modules that may be imported, see
-            :mod:`drawbench.user_code`.
+        trusted: the user's own modules that may be imported, see :mod:`drawbench.user_code`.
 
     Raises:
         Problem: the data are not there or do not fit, or the model cannot be made for them.
     """
-    name, model_name = config.data.dataset, config.model.model
+    model_name = config.model.model
     if ":" in model_name:
         user_code.factory(model_name, trusted)  # before time is spent on data
     device = common.device_of(config.training.device)
     threads = common.use_threads(config.training)
     with distributed.in_turn():
-        dataset = data.load(
-            config.data,
-            seed=config.training.seed,
-            sources_root=sources_root,
-            datasets_root=datasets_root,
-            download=download,
-            factory=user_code.factory(name, trusted) if ":" in name else None,
-            say=reporter.say,
-            progress=lambda done, total: reporter.progress(done, total, {}),
-        )
+        roots = {"sources_root": sources_root, "datasets_root": datasets_root}
+        seed = config.training.seed
+        dataset, facts = common.load_data(config, seed, reporter, trusted, **roots)
     resolved: dict[str, Any] = {"threads": threads, "processes": distributed.size()}
     for name in ("source", "pixels"):
         if hasattr(config.data, name) and getattr(dataset, name) is not None:
             resolved[name] = getattr(dataset, name)
     config = configs.replace(config, **resolved)
     common.check_same(config)
-    facts = dict(zip(("channels", "height", "width"), dataset.size, strict=True))
-    if config.task == "classify":
-        if dataset.classes is None:
-            raise Problem(f"a classifier needs labels, but the data set {dataset.name} has none")
-        facts["classes"] = len(dataset.classes)
     model = weights.build(config, facts, trusted)
     if config.task == "generate":
         generate.initialize(model, dataset)

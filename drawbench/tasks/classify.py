@@ -31,7 +31,7 @@ class Classify:
     """A :class:`drawbench.tasks.task.Task`: cross-entropy, selected by validation error.
 
     Raises:
-        Problem: the data set has no labels, or the precision needs a GPU and there is none.
+        Problem: the precision needs a GPU and there is none.
     """
 
     name: ClassVar[str] = "classify"
@@ -39,22 +39,15 @@ class Classify:
     length_hint: ClassVar[str] = "Published results take hours: --recipe paper-8."
 
     def __init__(self, config: Any, dataset: Dataset, model: Any, device: torch.device):
-        if dataset.classes is None or dataset.test.labels is None:
-            raise Problem(f"a classifier needs labels, but the data set {dataset.name} has none")
         self.config, self.dataset, self.model, self.device = config, dataset, model, device
         self.train = dataset.train.to(device)
         self.matmul_dtype = common.matmul_dtype(config.training, device)
-        self.recorder = (
-            Recorder(self.matmul_dtype, lambda model, images: (model(images).logits,))
-            if config.training.graph
-            else None
-        )
+        self.recorder = Recorder(self.matmul_dtype, _logits) if config.training.graph else None
         self.images_per_epoch = len(dataset.train)
-        self.classes = len(dataset.classes)
 
     @property
     def about(self) -> dict[str, Any]:
-        return {"size": list(self.dataset.size), "classes": self.classes}
+        return {"size": list(self.dataset.size), "classes": len(self.dataset.classes or ())}
 
     @property
     def fingerprint(self) -> str:
@@ -76,19 +69,16 @@ class Classify:
         return self.train.batch(first, count), drawn
 
     def loss(self, batch: tuple[Batch, Tensor | None]) -> tuple[Tensor, dict[str, Tensor]]:
-        (images, labels, _), drawn = batch
+        (images, labels, _), drawn = batch[0].to(self.device), batch[1]
         assert labels is not None
-        record = self._look(images.to(self.device), drawn)
-        labels = labels.to(self.device)
+        record = self._look(images, drawn)
         logits = record.logits.float()
         loss = final = F.cross_entropy(logits[:, -1], labels)
         wrong = (logits[:, -1].argmax(dim=-1) != labels).float().mean()
-        if self.config.training.intermediate and logits.shape[1] > 1:
-            earlier = logits[:, :-1]
+        weight, earlier = self.config.training.intermediate, logits[:, :-1]
+        if weight and earlier.shape[1]:
             repeated = labels.repeat_interleave(earlier.shape[1])
-            loss = loss + self.config.training.intermediate * F.cross_entropy(
-                earlier.flatten(0, 1), repeated
-            )
+            loss = loss + weight * F.cross_entropy(earlier.flatten(0, 1), repeated)
         added_loss = getattr(self.model, "added_loss", None)
         if added_loss is not None:
             loss = loss + added_loss(record, labels)
@@ -127,38 +117,22 @@ class Classify:
     def against(
         self, model: Any, condition: str, values: list[int], check: Check
     ) -> list[dict[str, Any]]:
+        if condition not in self.conditions:
+            name = f"{self.config.model.model} on {self.dataset.name}"
+            raise Problem(f"{name} has no {condition} to vary")
         if condition == "glimpses":
-            return self._against_glimpses(model, values, check)
-        if self.dataset.under is None:
-            raise Problem(f"the data set {self.dataset.name} has no {condition} to vary")
+            test = self.dataset.test
+            answers = error_rate.predict(model, test.images, glimpses=max(values), check=check)
+            return [_row(condition, value, answers[:, :value], test.labels) for value in values]
+        assert self.dataset.under is not None
         rows = []
         for value in values:
-            answers: list[Tensor] = []
-            labels: list[Tensor] = []
-            for part in self.dataset.under(condition, value):
-                answers.append(error_rate.predict(model, part.images, check=check))
-                assert part.labels is not None
-                labels.append(part.labels)
-            score = error_rate.score(torch.cat(answers), torch.cat(labels).numpy())
-            rows.append({condition: value, **_error(score)})
+            parts = [
+                (error_rate.predict(model, part.images, check=check), part.labels)
+                for part in self.dataset.under(condition, value)
+            ]
+            rows.append(_row(condition, value, *map(torch.cat, zip(*parts, strict=True))))
         return rows
-
-    def _against_glimpses(
-        self, model: Any, values: list[int], check: Check
-    ) -> list[dict[str, Any]]:
-        if not hasattr(model, "glimpses"):
-            raise Problem(
-                f"{self.config.model.model} looks at the whole image, once; "
-                "it has no number of glimpses to vary"
-            )
-        part = self.dataset.test
-        assert part.labels is not None
-        labels = part.labels.numpy()
-        most = error_rate.predict(model, part.images, glimpses=max(values), check=check)
-        return [
-            {"glimpses": value, **_error(error_rate.score(most[:, :value], labels))}
-            for value in values
-        ]
 
     # -- telling
 
@@ -179,9 +153,14 @@ class Classify:
         return classifier_pictures(run, model, self.dataset, result)
 
 
-def _error(score: error_rate.Score) -> dict[str, Any]:
+def _logits(model: Any, images: Tensor) -> tuple[Tensor]:
+    return (model(images).logits,)
+
+
+def _row(condition: str, value: int, probabilities: Tensor, labels: Any) -> dict[str, Any]:
+    score = error_rate.score(probabilities, labels.numpy())
     low, high = score.interval
-    return {"error": score.percent, "low": low, "high": high, "n": score.n}
+    return {condition: value, "error": score.percent, "low": low, "high": high, "n": score.n}
 
 
 def measure(
@@ -205,8 +184,7 @@ def measure(
         drawn = noise(index, model, seed, "test")
         again = error_rate.predict(model, part.images, batch=batch, noise=drawn, check=check)
         sampled["sampled_error"] = error_rate.score(again, labels).percent
-    low, high = score.interval
-    channels, height, width = dataset.size
+    (low, high), (channels, height, width) = score.interval, dataset.size
     fields = {
         "metric": ERROR,
         "value": score.percent,

@@ -1,14 +1,16 @@
 """What the tasks share: devices, precision, threads."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 
-from drawbench import distributed
+from drawbench import data, distributed, user_code
 from drawbench.config import Training
+from drawbench.data.dataset import Dataset
 from drawbench.errors import Problem
+from drawbench.reporters import Reporter
 
 
 def device_of(name: str) -> torch.device:
@@ -39,17 +41,13 @@ def matmul_dtype(training: Training, device: torch.device) -> torch.dtype:
     Raises:
         Problem: the precision or the recording needs a GPU, and there is none.
     """
-    for option, given in (
-        ("--precision tf32", training.precision == "tf32"),
-        ("--graph", training.graph),
-    ):
-        if given and device.type != "cuda":
-            raise Problem(
-                f"{option} needs a GPU, but this trains on the CPU; leave it out, "
-                "or see: drawbench doctor"
-            )
+    tf32 = training.precision == "tf32"
+    if device.type != "cuda" and (tf32 or training.graph):
+        raise Problem(
+            f"{'--precision tf32' if tf32 else '--graph'} needs a GPU, but this trains on the CPU; "
+            "leave it out, or see: drawbench doctor"
+        )
     if device.type == "cuda":
-        tf32 = training.precision == "tf32"
         torch.set_float32_matmul_precision("high" if tf32 else "highest")
     return torch.bfloat16 if training.precision == "bfloat16" else torch.float32
 
@@ -75,6 +73,35 @@ def use_threads(training: Training) -> int:
         threads = max(1, threads * training.processes // distributed.size())
     torch.set_num_threads(threads)
     return threads
+
+
+def load_data(
+    config: Any, seed: int, reporter: Reporter, trusted: Collection[str], **roots: Any
+) -> tuple[Dataset, dict[str, int]]:
+    """Load the data set of a configuration from ``sources_root`` and ``datasets_root``.
+
+    Returns:
+        The data set, and what a model must know of it: ``channels``, ``height``, ``width`` and,
+        for a classifier, ``classes``.
+
+    Raises:
+        Problem: it is not there, or has no labels for a classifier.
+    """
+    name = config.data.dataset
+    dataset = data.load(
+        config.data,
+        seed=seed,
+        factory=user_code.factory(name, trusted) if ":" in name else None,
+        say=reporter.say,
+        progress=lambda done, total: reporter.progress(done, total, {}),
+        **roots,
+    )
+    facts = dict(zip(("channels", "height", "width"), dataset.size, strict=True))
+    if config.task == "generate":
+        return dataset, facts
+    if dataset.classes is None:
+        raise Problem(f"a classifier needs labels, but the data set {dataset.name} has none")
+    return dataset, facts | {"classes": len(dataset.classes)}
 
 
 def check_same(config: Any) -> None:

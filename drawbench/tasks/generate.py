@@ -38,8 +38,7 @@ class Generate:
     """A :class:`drawbench.tasks.task.Task`: the bound with one sample of the latents per image.
 
     Raises:
-        Problem: the model is for another image size, or the precision needs a GPU and there is
-            none.
+        Problem: the precision needs a GPU and there is none.
     """
 
     name: ClassVar[str] = "generate"
@@ -48,13 +47,6 @@ class Generate:
     conditions: tuple[str, ...] = ()
 
     def __init__(self, config: Any, dataset: Dataset, model: Any, device: torch.device):
-        size = tuple(getattr(model, "size", dataset.size))
-        if size != dataset.size:
-            ours, theirs = ("x".join(map(str, some)) for some in (size, dataset.size))
-            raise Problem(
-                f"the model is for {ours} images, but {dataset.name} has {theirs} "
-                "(channels x height x width)"
-            )
         self.config, self.dataset, self.model, self.device = config, dataset, model, device
         self.train = dataset.train.to(device)
         self.matmul_dtype = common.matmul_dtype(config.training, device)
@@ -90,24 +82,20 @@ class Generate:
             forward = fast.forward_for(self.model, self.matmul_dtype, segment)
             terms = forward(*inputs).terms(images)
         loss = terms.bound.mean()
-        metrics = {
-            "bound": loss,
-            "reconstruction": terms.reconstruction.mean(),
-            "kl": terms.kl.sum(1).mean(),
-        }
-        return loss, {name: value.detach() for name, value in metrics.items()}
+        metrics = {"reconstruction": terms.reconstruction.mean(), "kl": terms.kl.sum(1).mean()}
+        return loss, {name: value.detach() for name, value in {"bound": loss, **metrics}.items()}
 
     def validate(self, model: Any, check: Check) -> dict[str, float]:
         with common.full_precision():
             measured = bounds.bound(
                 model, self.dataset.validation, index=self.validated, check=check
             )
-        steps = {f"kl_{t}": float(kl) for t, kl in enumerate(measured.kl.mean(axis=0), start=1)}
+        kl = measured.kl.mean(axis=0)
         return {
             "validation_bound": measured.value,
             "validation_reconstruction": float(measured.reconstruction.mean()),
             "validation_kl": float(measured.kl.sum(axis=1).mean()),
-            **steps,
+            **{f"kl_{t}": float(value) for t, value in enumerate(kl, start=1)},
         }
 
     # -- measuring
@@ -133,25 +121,9 @@ class Generate:
         training, part = self.config.training, self.dataset.test
         if samples is None:
             samples, images = training.iw_samples, training.iw_images
-        several = bound_samples or training.bound_samples
         wishes: dict[str, Any] = {"batch": batch, "check": check, "progress": progress}
-        bound = bounds.bound(model, part, samples=several, **wishes)
-        weighted = None
-        if samples is not None:
-            index = bounds.evenly(len(part), images)
-            weighted = bounds.importance_weighted(
-                model, part, samples=samples, index=index, **wishes
-            )
-        losses = bound.per_image.astype(np.float32)
-        outcomes = Outcomes(BOUND, part.sha256(), losses)
-        return Measurement(self._fields(bound, weighted, outcomes.test_sha256), outcomes)
-
-    def _fields(
-        self,
-        bound: bounds.Bound,
-        weighted: bounds.ImportanceWeighted | None,
-        test_sha256: str,
-    ) -> dict[str, Any]:
+        bound = bounds.bound(model, part, samples=bound_samples or training.bound_samples, **wishes)
+        outcomes = Outcomes(BOUND, part.sha256(), bound.per_image.astype(np.float32))
         low, high = bound.interval or (bound.value, bound.value)
         fields: dict[str, Any] = {
             "metric": BOUND,
@@ -165,19 +137,21 @@ class Generate:
             "reconstruction": float(bound.reconstruction.mean()),
             "kl": float(bound.kl.sum(axis=1).mean()),
             "kl_per_step": bound.kl.mean(axis=0).tolist(),
-            "test_sha256": test_sha256,
+            "test_sha256": outcomes.test_sha256,
             "bits_per_dimension": likelihood.bits_per_dimension(
                 bound.value, math.prod(self.dataset.size)
             ),
         }
         if not self.dataset.binary:
-            floors = [
-                likelihood.entropy_floor(models.as_images(some))
-                for some in self.dataset.test.images.split(1000)
-            ]
+            pieces = map(models.as_images, part.images.split(1000))
+            floors = list(map(likelihood.entropy_floor, pieces))
             fields["entropy_floor"] = float(torch.cat(floors).mean())
             fields["above_floor"] = bound.value - fields["entropy_floor"]
-        if weighted is not None:
+        if samples is not None:
+            index = bounds.evenly(len(part), images)
+            weighted = bounds.importance_weighted(
+                model, part, samples=samples, index=index, **wishes
+            )
             fields |= {
                 "iw_bound": weighted.value,
                 "iw_samples": weighted.samples,
@@ -185,7 +159,7 @@ class Generate:
                 "iw_standard_error": weighted.standard_error,
                 "iw_effective_samples": float(weighted.effective.mean()),
             }
-        return fields
+        return Measurement(fields, outcomes)
 
     def against(
         self, model: Any, condition: str, values: list[int], check: Check

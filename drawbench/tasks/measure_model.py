@@ -1,6 +1,5 @@
 """A classifier trained elsewhere, measured on the test images of a data set."""
 
-import dataclasses
 import hashlib
 import pickle
 import zipfile
@@ -13,14 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from drawbench import config as configs
-from drawbench import data
 from drawbench.config.fields import shown
 from drawbench.errors import Problem, reason
 from drawbench.evaluation.paired import Outcomes
 from drawbench.reporters import Reporter
 from drawbench.tasks import classify, common, user_model
 from drawbench.tasks.task import Check
-from drawbench.user_code import factory
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -50,9 +47,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         ) from error
     except Exception as error:  # a broken file makes torch raise nearly anything
         raise Problem(f"{path} is not a file of weights, or damaged: {reason(error)}") from error
-    if not isinstance(tensors, dict) or not all(
-        isinstance(name, str) and isinstance(value, Tensor) for name, value in tensors.items()
-    ):
+    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise Problem(
             f"{path} does not hold tensors by name; "
             "save them with: torch.save(network.state_dict(), file)"
@@ -94,19 +89,8 @@ def measure(
         The complete configuration, the content of ``result.json`` and the loss of each image.
     """
     name = config.model.model
-    dataset = data.load(
-        config.data,
-        seed=0,
-        factory=factory(own, (own,)) if ":" in (own := config.data.dataset) else None,
-        sources_root=sources_root,
-        datasets_root=datasets_root,
-        say=reporter.say,
-        progress=lambda done, total: reporter.progress(done, total, {}),
-    )
-    if dataset.classes is None:
-        raise Problem(f"a classifier needs labels, but the data set {dataset.name} has none")
-    facts = dict(zip(("channels", "height", "width"), dataset.size, strict=True))
-    facts["classes"] = len(dataset.classes)
+    roots = {"sources_root": sources_root, "datasets_root": datasets_root}
+    dataset, facts = common.load_data(config, 0, reporter, (config.data.dataset,), **roots)
     network = user_model.build(name, "classify", config.model.arguments, facts, (name,))
     if any(parameter.is_meta for parameter in network.parameters()):
         raise Problem(f"{name} has parameters on torch's meta device, which hold no values")
@@ -118,9 +102,7 @@ def measure(
         except Exception as error:  # RuntimeError, or what a method of the user's raises
             raise Problem(f"the weights in {weights} do not fit {name}: {reason(error)}") from error
         digest = hashlib.sha256(weights.read_bytes()).hexdigest()
-        config = dataclasses.replace(
-            config, model=dataclasses.replace(config.model, weights_sha256=digest)
-        )
+        config = configs.replace(config, weights_sha256=digest)
     if hasattr(config.data, "source"):
         config = configs.replace(config, source=dataset.source)
     network = network.to(common.device_of("auto")).eval()

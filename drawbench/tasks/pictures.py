@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from drawbench import figures, published
-from drawbench.data.batch import Batch
 from drawbench.data.dataset import Dataset
 from drawbench.errors import Problem
 from drawbench.evaluation import bounds, drawings
@@ -26,22 +25,21 @@ INTERPOLATIONS = 4  # rows
 
 
 def classifier_pictures(
-    run: Run, model: nn.Module, dataset: Dataset, result: dict[str, Any] | None = None
+    run: Run, model: nn.Module, dataset: Dataset, result: dict[str, Any]
 ) -> list[Path]:
     """Draw the learning curve, the confusion matrix and, where a model glimpses, its glimpses.
 
     Args:
         dataset: its first test images are shown.
-        result: the content of ``result.json``, if it is not written yet.
+        result: the content of ``result.json``.
 
     Returns:
         The files written.
 
     Raises:
-        Problem: if ``metrics.csv`` or ``result.json`` is missing or not what a run writes.
+        Problem: if ``metrics.csv`` or the result is not what a run writes.
     """
     with _content_of(run.folder / "result.json"):
-        result = run.result() if result is None else result
         confusion = figures.confusion(result["confusion"], dataset.classes)
     with _content_of(run.folder / "metrics.csv"):
         metrics = run.metrics()
@@ -65,9 +63,8 @@ def _glimpse_pictures(model: Any, dataset: Dataset, folder: Path) -> list[Path]:
     if where is None or patches is None or patches.ndim != 5 or patches.shape[2] % channels:
         return []
     facts = (shown.images, shown.labels, record.logits, patches, where, dataset.classes)
-    paths: list[Path] = []
-    for number, sheet in enumerate(figures.glimpse_paths(*facts), start=1):
-        paths += save(sheet, folder, f"glimpses_{number}")
+    sheets = enumerate(figures.glimpse_paths(*facts), start=1)
+    paths = [path for n, sheet in sheets for path in save(sheet, folder, f"glimpses_{n}")]
     return [*paths, figures.glimpse_animation(folder / "glimpses.gif", *facts)]
 
 
@@ -76,10 +73,10 @@ def _glimpse_outlines(model: Any, record: Any, height: int, width: int) -> Outli
     glimpse, where = getattr(model, "glimpse", None), getattr(record, "windows", None)
     if where is None or glimpse is None or not hasattr(glimpse, "corners"):
         return None
+    scales = range(1, getattr(glimpse, "scales", 1))
     try:
         corners = [glimpse.corners(where, height, width)]
-        for scale in range(1, getattr(glimpse, "scales", 1)):
-            corners.append(glimpse.corners(where, height, width, scale=scale))
+        corners += [glimpse.corners(where, height, width, scale=scale) for scale in scales]
     except NotImplementedError:  # a glimpse need not have an outline
         return None
     return figures.outlines(torch.stack(corners, dim=2), getattr(where, "variance", None))
@@ -89,38 +86,32 @@ def _error_references(run: Run, dataset: Dataset, worst: float) -> dict[str, flo
     """Return chance, if the curve comes near it, and the paper's error on the same task."""
     chance = 100 * (1 - 1 / len(dataset.classes or "01"))
     references = {"chance": chance} if worst > 30 else {}
-    looks = getattr(run.config.model, "glimpses", None)
-    if run.config.model.model == "draw":
-        for entry in published.results(dataset.name):
-            paper = (
-                entry["model"].startswith("Differentiable RAM") and entry.get("glimpses") == looks
-            )
-            if paper and entry["metric"] == "error":
-                references[f"paper, {looks} glimpses, test"] = float(entry["value"])
+    if run.config.model.model != "draw":
+        return references
+    looks = run.config.model.glimpses
+    for entry in published.results(dataset.name):
+        name, facts = entry["model"], (entry["metric"], entry.get("glimpses"))
+        if name.startswith("Differentiable RAM") and facts == ("error", looks):
+            references[f"paper, {looks} glimpses, test"] = float(entry["value"])
     return references
 
 
 def generator_pictures(
-    run: Run,
-    model: nn.Module,
-    dataset: Dataset,
-    result: dict[str, Any] | None = None,
-    count: int = 16,
+    run: Run, model: nn.Module, dataset: Dataset, result: dict[str, Any], count: int = 16
 ) -> list[Path]:
     """Draw the learning curve, the KL of the steps, samples, reconstructions and interpolations.
 
     Args:
-        result: the content of ``result.json``, if it is not written yet.
+        result: the content of ``result.json``.
         count: samples, and test images to reconstruct.
 
     Returns:
         The files written.
 
     Raises:
-        Problem: if ``metrics.csv`` or ``result.json`` is missing or not what a run writes.
+        Problem: if ``metrics.csv`` or the result is not what a run writes.
     """
     with _content_of(run.folder / "result.json"):
-        result = run.result() if result is None else result
         bars = figures.kl_per_step_bars(result["kl_per_step"])
     with _content_of(run.folder / "metrics.csv"):
         metrics = run.metrics()
@@ -171,8 +162,8 @@ def draw_samples(
     paths = save(figures.sample_sheet(drawn.images, near), folder, f"samples{suffix}")
     if drawn.frames is None or drawn.frames.shape[1] < 2:
         return paths
-    writes = _outlines(drawn.write_windows, model, "write_patch")
-    few = None if writes is None else writes.part(slice(STEP_ROWS))
+    _, writes = _outlines(drawn, model)
+    few = writes and writes.part(slice(STEP_ROWS))
     steps = figures.steps_panel(drawn.frames[:STEP_ROWS], few)
     paths += save(steps, folder, f"sample_steps{suffix}")
     animation = folder / f"samples{suffix}.gif"
@@ -190,29 +181,26 @@ def _reconstruction_pictures(model: Any, dataset: Dataset, folder: Path, count: 
     panel = figures.reconstruction_panel(images, drawn.images)
     paths = save(panel, folder, "reconstructions")
     if drawn.frames is not None and drawn.frames.shape[1] > 1:
-        reads = _outlines(drawn.read_windows, model, "read_patch")
-        writes = _outlines(drawn.write_windows, model, "write_patch")
         few = slice(PAIRS)
-        reads, writes = (None if some is None else some.part(few) for some in (reads, writes))
+        windows = [some and some.part(few) for some in _outlines(drawn, model)]
         path = folder / "reconstructions.gif"
-        pairs = (images[few], drawn.frames[few])
-        paths.append(figures.reconstruction_animation(path, *pairs, reads, writes))
-    return paths + _interpolation_pictures(model, dataset.test, folder)
+        paths.append(
+            figures.reconstruction_animation(path, images[few], drawn.frames[few], *windows)
+        )
+    test = dataset.test
+    if len(test) < 2 or test.condition is not None:  # latents are decoded without a condition
+        return paths
+    ends = test.images[bounds.evenly(len(test), 2 * INTERPOLATIONS)]
+    rows = drawings.interpolations(model, ends)
+    if rows is not None:
+        paths += save(figures.interpolation_panel(rows), folder, "interpolations")
+    return paths
 
 
-def _interpolation_pictures(model: Any, test: Batch, folder: Path) -> list[Path]:
-    """Draw interpolations of a model that can decode latents without a condition."""
-    if len(test) < 2 or test.condition is not None or test.images.shape[1] not in CHANNELS:
-        return []
-    images = test.images[bounds.evenly(len(test), 2 * INTERPOLATIONS)]
-    rows = drawings.interpolations(model, images)
-    if rows is None:
-        return []
-    return save(figures.interpolation_panel(rows), folder, "interpolations")
-
-
-def _outlines(windows: Any, model: Any, patch: str) -> Outlines | None:
-    return figures.window_outlines(windows, getattr(model, patch, None))
+def _outlines(drawn: Any, model: Any) -> list[Outlines | None]:
+    """Return the outlines of the windows read and written."""
+    kinds = ((drawn.read_windows, "read_patch"), (drawn.write_windows, "write_patch"))
+    return [figures.window_outlines(some, getattr(model, patch, None)) for some, patch in kinds]
 
 
 @contextlib.contextmanager

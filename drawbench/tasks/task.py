@@ -34,9 +34,7 @@ class Task(Protocol):
     """A model, its data and its settings: what is trained, measured and drawn."""
 
     name: ClassVar[str]  #: of the command and of ``config.task``
-    selected_by: ClassVar[
-        str
-    ]  #: the validation metric that picks the best weights; lower is better
+    selected_by: ClassVar[str]  #: the validation metric (less is better) of the best weights
     length_hint: ClassVar[str]  #: advice for a training without a length
     config: Any  #: complete: nothing in it is ``auto``
     dataset: Dataset
@@ -100,11 +98,9 @@ def train(task: Task, run: Run, reporter: Reporter, flag: StopFlag) -> Trainer:
 
 def measure(task: Task, run: Run, reporter: Reporter, check: Check, **options: Any) -> Measurement:
     """Measure the best weights of a run on the test images."""
+    model = best_model(task, run)
     return task.test(
-        best_model(task, run),
-        check,
-        lambda done, total: reporter.progress(done, total, {}),
-        **options,
+        model, check, lambda done, total: reporter.progress(done, total, {}), **options
     )
 
 
@@ -144,26 +140,13 @@ def conclude(
     }
     records.check_result(result)
     measurement.outcomes.save(run.folder)
-    figures = draw(task, run, task.model, result, reporter, pictures)
-    run.write_result(result)
-    return result, figures
-
-
-def draw(
-    task: Task,
-    run: Run,
-    model: nn.Module,
-    result: dict[str, Any],
-    reporter: Reporter,
-    pictures: int,
-) -> list[Path]:
-    """Draw the figures of a run; a figure that fails must not cost the result of a training."""
     try:
-        return task.draw(run, model, result, pictures)
-    except Exception as error:
-        text = " ".join(str(error).split())
+        figures = task.draw(run, task.model, result, pictures)
+    except Exception as error:  # which must not cost the result of a training
+        figures, text = [], " ".join(str(error).split())
         reporter.say(
             f"The figures could not be drawn ({type(error).__name__}: {text[:300]}); the result is "
             f"safe. Draw them with: drawbench plot {run.folder}"
         )
-        return []
+    run.write_result(result)
+    return result, figures

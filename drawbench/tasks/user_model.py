@@ -51,8 +51,7 @@ class UserClassifier(nn.Module):
         super().__init__()
         self.name, self.network, self.classes = name, network, classes
         for attribute in ("glimpses", "pixels_read", "noise"):
-            value = getattr(network, attribute, None)
-            if isinstance(value, int):
+            if isinstance(value := getattr(network, attribute, None), int):
                 setattr(self, attribute, value)
         self.added_loss = getattr(network, "added_loss", None)
         if hasattr(network, "glimpse"):  # whose corners the figures draw; not a second submodule
@@ -67,28 +66,27 @@ class UserClassifier(nn.Module):
         call = f"{self.name}, called with images {tuple(images.shape)},"
         with blamed(call):
             output = self.network(images.clone(), **wishes)  # it may normalize its input in place
-        logits = getattr(output, "logits", output)
-        batch = len(images)
-        wanted = (
-            f"it must return logits ({batch}, {self.classes}) or a record with logits "
-            f"({batch}, T, {self.classes})"
-        )
-        if not isinstance(logits, Tensor):
-            raise Problem(f"{call} returned {type(logits).__name__}; {wanted}")
-        steps = logits[:, None] if logits.ndim == 2 else logits
-        if steps.ndim != 3 or (len(steps), steps.shape[2]) != (batch, self.classes):
-            raise Problem(f"{call} returned logits {tuple(logits.shape)}; {wanted}")
+        logits, batch, classes = getattr(output, "logits", output), len(images), self.classes
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else ()
+        if shape not in ((batch, classes), (batch, *shape[1:2], classes)):
+            what = f"logits {shape}" if isinstance(logits, Tensor) else type(logits).__name__
+            raise Problem(
+                f"{call} returned {what}; it must return logits ({batch}, {classes}) or a record "
+                f"with logits ({batch}, T, {classes})"
+            )
         if not logits.is_floating_point():
             raise Problem(f"{call} returned logits of type {logits.dtype}; they must be floats")
-        return Answer(steps) if logits is output or logits.ndim == 2 else output
+        if len(shape) == 3 and logits is not output:
+            return output
+        return Answer(logits.reshape(batch, -1, classes))
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Return the network's own state, so that its weights can be used without this class."""
         return self.network.state_dict(*args, **kwargs)
 
-    def load_state_dict(self, state_dict: Any, *args: Any, **kwargs: Any) -> Any:
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Load the network's own state."""
-        return self.network.load_state_dict(state_dict, *args, **kwargs)
+        return self.network.load_state_dict(*args, **kwargs)
 
 
 @torch.no_grad()

@@ -1,11 +1,12 @@
 """Building a model from settings, and giving it the weights of a run."""
 
+import functools
 import warnings
 from collections.abc import Callable, Collection
 from typing import Any, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from drawbench import models, streams
 from drawbench.data.dataset import Dataset
@@ -83,14 +84,19 @@ def load(build: Callable[[], Model], run: Run, dataset: Dataset | None = None) -
             "(channels x height x width)"
         )
     model = build()
+    return _fitted(lambda: model, tensors, run).eval()
+
+
+def _fitted(build: Callable[[], Model], tensors: dict[str, Tensor], run: Run) -> Model:
     try:
+        model = build()
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise Problem(
             f"the weights in {run.folder} do not fit the model of its config.json: "
             f"{' '.join(str(error).split())}"
         ) from error
-    return model.eval()
+    return model
 
 
 def load_model(run: Run, trusted: Collection[str] = ()) -> nn.Module:
@@ -100,19 +106,9 @@ def load_model(run: Run, trusted: Collection[str] = ()) -> nn.Module:
     unless the weights have that size.
     """
     tensors, about = run.load_best()
-    facts = facts_of(run, about)
-
-    def make() -> nn.Module:
-        return build(run.config, facts, trusted)
-
+    make = functools.partial(build, run.config, facts_of(run, about), trusted)
     if ":" not in run.config.model.model:
-        try:
-            with torch.device("meta"), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that nothing is copied
-                make().load_state_dict(tensors)
-        except RuntimeError as error:
-            raise Problem(
-                f"the weights in {run.folder} do not fit the model of its config.json: "
-                f"{' '.join(str(error).split())}"
-            ) from error
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that nothing is copied
+            _fitted(make, tensors, run)
     return load(make, run)

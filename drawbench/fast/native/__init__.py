@@ -6,27 +6,6 @@ there are none, and :func:`why_no_kernels` says why; the models' own forward the
 slower and with the same result to rounding.
 """
 
-from drawbench.fast.native.build import (
-    Kernels,
-    addresses,
-    kernels,
-    padded_lines,
-    room,
-    why_no_kernels,
-)
-from drawbench.fast.native.parts import Lstm, Side, weight_gradient
-from drawbench.fast.native.shards import in_parallel, shares
+from drawbench.fast.native.build import kernels, why_no_kernels
 
-__all__ = [
-    "Kernels",
-    "Lstm",
-    "Side",
-    "addresses",
-    "in_parallel",
-    "kernels",
-    "padded_lines",
-    "room",
-    "shares",
-    "weight_gradient",
-    "why_no_kernels",
-]
+__all__ = ["kernels", "why_no_kernels"]

@@ -19,15 +19,8 @@ from torch import Tensor
 
 from drawbench import attention
 
-FLAGS = [
-    "-O3",
-    "-march=native",
-    "-std=gnu11",
-    "-fPIC",
-    "-shared",
-    "-fno-math-errno",
-    "-fno-trapping-math",
-]
+FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared"]
+FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
 VECTOR_BYTES = 64  # BYTES in kernels.c
 _REALS: dict[torch.dtype, tuple[list[str], type]] = {
     torch.float32: ([], ctypes.c_float),
@@ -101,12 +94,8 @@ def _compile(command: list[str], source: str, target: Path) -> None:
     with tempfile.TemporaryDirectory(dir=target.parent) as folder:
         code, library = Path(folder, "kernels.c"), Path(folder, "kernels.so")
         code.write_text(source)
-        subprocess.run(
-            [*command, str(code), "-o", str(library), "-lm"],
-            check=True,
-            capture_output=True,
-            timeout=120,
-        )
+        words = [*command, str(code), "-o", str(library), "-lm"]
+        subprocess.run(words, check=True, capture_output=True, timeout=120)
         library.replace(target)
 
 
@@ -165,7 +154,9 @@ def why_no_kernels(dtype: torch.dtype = torch.float32) -> str | None:
 
 
 class Map:
-    """The structure ``Map`` of ``kernels.c``: what all windows of one map share."""
+    """The structure ``Map`` of ``kernels.c``: what all windows of one map share. A ``clip``
+    (:func:`drawbench.attention.clip_gradient`) is that of one image of the batch; 0 for none.
+    """
 
     def __init__(
         self, height: int, width: int, patch: int, bounded: bool, clip: float, dtype: torch.dtype
@@ -173,60 +164,21 @@ class Map:
         real: Any = _REALS[dtype][1]
         numbers = real * len(attention.PARAMETERS)
         counts = [(name, ctypes.c_ssize_t) for name in ("height", "width", "patch", "bounded")]
-        limits = [(name, numbers) for name in ("middle", "radius", "limit")]
-        structure: Any = type(
-            "Map", (ctypes.Structure,), {"_fields_": [*counts, *limits, ("clip", real)]}
-        )
-        centre, variance, scale = (
-            attention.CENTRE_LIMIT,
-            attention.LOG_VARIANCE_LIMIT,
-            attention.LOG_SCALE_LIMIT,
-        )
-        middle, radius, limit = (
-            attention.SQUASH_MIDDLE,
-            attention.SQUASH_RADIUS,
-            (centre, centre, variance, scale, scale),
-        )
-        self.structure = structure(
-            height,
-            width,
-            patch,
-            int(bounded),
-            numbers(*middle),
-            numbers(*radius),
-            numbers(*limit),
-            clip,
-        )
+        ranges = [(name, numbers) for name in ("middle", "radius", "limit")]
+        fields = {"_fields_": [*counts, *ranges, ("clip", real)]}
+        structure: Any = type("Map", (ctypes.Structure,), fields)
+        centre, scale = attention.CENTRE_LIMIT, attention.LOG_SCALE_LIMIT
+        limits = (centre, centre, attention.LOG_VARIANCE_LIMIT, scale, scale)
+        values = (attention.SQUASH_MIDDLE, attention.SQUASH_RADIUS, limits)
+        three = [numbers(*row) for row in values]
+        self.structure = structure(height, width, patch, int(bounded), *three, clip)
         self.address = ctypes.addressof(self.structure)
 
 
-def window_map(
-    size: tuple[int, int],
-    patch: int,
-    *,
-    bounded: bool,
-    clip: float | None,
-    batch: int,
-    dtype: torch.dtype,
-) -> Map:
-    """Describe the map to windows of N = ``patch`` on images of ``size`` (height, width).
-
-    Args:
-        clip: as in :func:`drawbench.attention.clip_gradient`, or None.
-        batch: images over which the loss is a mean, not only those of one share.
-    """
-    return Map(*size, patch, bounded, 0.0 if clip is None else clip / batch, dtype)
-
-
-def padded(size: int, dtype: torch.dtype) -> int:
-    """Return the length of a padded line of ``size`` pixels."""
-    lanes = VECTOR_BYTES // dtype.itemsize
-    return -(-size // lanes) * lanes
-
-
 def room(*shape: int, dtype: torch.dtype) -> Tensor:
-    """Allocate a tensor whose lines, the last dimension, are padded."""
-    return torch.empty(*shape[:-1], padded(shape[-1], dtype), dtype=dtype)
+    """Allocate a tensor whose lines, the last dimension, are padded to whole vectors."""
+    lanes = VECTOR_BYTES // dtype.itemsize
+    return torch.empty(*shape[:-1], -(-shape[-1] // lanes) * lanes, dtype=dtype)
 
 
 def padded_lines(images: Tensor) -> Tensor:
@@ -236,9 +188,7 @@ def padded_lines(images: Tensor) -> Tensor:
     return lines
 
 
-def addresses(tensor: Tensor | None, count: int) -> list[int]:
-    """Return where the parts of a tensor along its first dimension begin; zeros for None."""
-    if tensor is None:
-        return [0] * count
+def addresses(tensor: Tensor, count: int) -> list[int]:
+    """Return where the parts of a tensor along its first dimension begin."""
     step = tensor.stride(0) * tensor.element_size()
     return [tensor.data_ptr() + step * k for k in range(count)]

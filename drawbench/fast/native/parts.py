@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from drawbench.fast.native.build import Kernels, addresses, room, window_map
+from drawbench.fast.native.build import Kernels, Map, addresses, room
 
 
 class Lstm:
@@ -31,14 +31,14 @@ class Lstm:
         t: int,
         inputs: Tensor,
         weight: Tensor,
-        hidden: int,
-        hidden_stride: int,
-        row: int,
-        row_stride: int,
-        constant: int = 0,
+        hidden,
+        hidden_stride,
+        row,
+        row_stride,
+        constant=0,
     ):
-        """Take one step from the input (B, K): the product, the gates, and the new state into
-        ``hidden`` and ``row``.
+        """Take one step from the input (B, K): the product, the gates, and the new state to the
+        addresses ``hidden`` and ``row``.
         """
         sums = torch.mm(inputs, weight, out=self.gates[t] if self.sums is None else self.sums)
         self.native.lstm_forward(
@@ -71,20 +71,8 @@ class Side:
         whole: images over which the loss is a mean, not only those of the share.
     """
 
-    def __init__(
-        self,
-        size: tuple[int, int],
-        planes: int,
-        patch: int,
-        count: int,
-        batch: int,
-        *,
-        bounded,
-        clip,
-        whole,
-        dtype,
-    ):
-        self.map = window_map(size, patch, bounded=bounded, clip=clip, batch=whole, dtype=dtype)
+    def __init__(self, size, planes, patch, count, batch, *, bounded, clip, whole, dtype):
+        self.map = Map(*size, patch, bounded, 0.0 if clip is None else clip / whole, dtype)
         x, y = (room(count, batch, patch, length, dtype=dtype) for length in reversed(size))
         across = room(count, batch, planes, patch, size[1], dtype=dtype)
         patches = torch.empty(count, batch, planes * patch**2, dtype=dtype)

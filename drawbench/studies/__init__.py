@@ -1,0 +1,291 @@
+"""Studies: readable lists of runs, such as all behind a table, and the plan to carry them out.
+
+A study is a TOML file in this folder, or the user's own::
+
+    title = "Table 1"
+
+    [[run]]
+    name = "draw-8"              # and the name of its folder, with -seedN for other seeds than 0
+    task = "classify"
+    recipe = "paper-8"
+    seeds = [0, 1, 2]            # [0] if left out
+    start = "draw-4"             # another run of the study whose weights are the initial ones
+    settings = { distortion = 0.5 }
+    evaluate = { clutter = "0..32..4" }
+"""
+
+import json
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from drawbench import config as configs
+from drawbench import records
+from drawbench.config.fields import nearest
+from drawbench.errors import Problem
+
+KEYS = ("name", "task", "recipe", "seeds", "start", "settings", "evaluate")
+MIN_STEPS = 10  # of a rehearsal
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a study.
+
+    Attributes:
+        name: of the run's folder.
+        task: the command that trains it.
+        settings: what is set besides the recipe, the seed included.
+        start: the name of the run that it starts from, if any.
+        evaluate: conditions to measure under after training, with their values.
+        folder: where it is or will be.
+        state: ``finished``, ``half-done`` or ``to do``.
+        minutes: core-minutes that training should take; None where nothing comparable is known.
+    """
+
+    name: str
+    task: str
+    recipe: str
+    settings: dict[str, Any]
+    start: str | None
+    evaluate: dict[str, str]
+    folder: Path
+    state: str = "to do"
+    minutes: float | None = None
+
+    @property
+    def config(self) -> Any:
+        """Its configuration, with ``auto`` where the data are to decide."""
+        kind = configs.TASKS[self.task]
+        sections = configs.load_recipe(self.recipe)
+        sections.pop("task", None)
+        if any(name in self.settings for name in configs.LENGTHS):
+            training = sections.get("training", {})
+            sections["training"] = {k: v for k, v in training.items() if k not in configs.LENGTHS}
+        return configs.merge(kind, sections, self.settings)
+
+    def measured(self) -> bool:
+        """Return whether the conditions to evaluate have been measured."""
+        return all((self.folder / f"error_against_{name}.csv").is_file() for name in self.evaluate)
+
+    @property
+    def done(self) -> bool:
+        return self.state == "finished" and self.measured()
+
+
+def names() -> list[str]:
+    """Return the names of the studies that come with the package."""
+    folder = resources.files("drawbench.studies")
+    return sorted(
+        item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml")
+    )
+
+
+def load(name: str) -> list[dict[str, Any]]:
+    """Return the runs of a study: the name of one in the package, ``all`` of them, or a TOML file.
+
+    Raises:
+        Problem: there is no such study, or it is not valid.
+    """
+    if name == "all":
+        runs: dict[str, dict[str, Any]] = {}
+        for study in names():
+            for run in load(study):
+                known = runs.setdefault(run["name"], run)
+                known["evaluate"] = known["evaluate"] | run["evaluate"]
+                known["seeds"] = sorted({*known["seeds"], *run["seeds"]})
+        return list(runs.values())
+    if name in names():
+        text = (resources.files("drawbench.studies") / f"{name}.toml").read_text(encoding="utf-8")
+    elif Path(name).is_file():
+        text = Path(name).read_text(encoding="utf-8-sig")
+    else:
+        raise Problem(
+            f"there is no study {name!r}{nearest(name, [*names(), 'all'])}; "
+            f"give a TOML file or one of {', '.join([*names(), 'all'])}"
+        )
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise Problem(f"study {name} is not valid TOML: {error}") from error
+    if not isinstance(content.get("run"), list) or not content["run"]:
+        raise Problem(f"study {name} lists no [[run]]")
+    return [_checked(run, name) for run in content["run"]]
+
+
+def _checked(run: dict[str, Any], study: str) -> dict[str, Any]:
+    """Return a run of a study with its defaults."""
+    for key in run:
+        if key not in KEYS:
+            raise Problem(f"study {study}: a run has no {key!r}{nearest(key, KEYS)}")
+    for key in ("name", "task", "recipe"):
+        if not isinstance(run.get(key), str):
+            raise Problem(f"study {study}: every run needs a {key!r}, got {run!r}")
+    if run["task"] not in ("classify", "generate"):
+        raise Problem(
+            f"study {study}: {run['name']} has the task {run['task']!r}, which trains nothing"
+        )
+    if Path(run["name"]).name != run["name"]:
+        raise Problem(f"study {study}: a run's name is one plain word, got {run['name']!r}")
+    return {"seeds": [0], "start": None, "settings": {}, "evaluate": {}} | run
+
+
+def plan(
+    runs: Iterable[dict[str, Any]],
+    root: Path,
+    published: Path,
+    *,
+    seeds: int | None = None,
+    only: Iterable[str] = (),
+    scale: float = 1.0,
+) -> list[Job]:
+    """Return the jobs of a study, with their state and the time that they should take.
+
+    Args:
+        root: folder of run folders.
+        published: folder of finished runs to take times from; it may be missing.
+        seeds: train seeds 0 .. seeds - 1 of every run, not those of the study.
+        only: names of runs; all if empty. What they start from is added.
+        scale: factor on the length of every training, for a rehearsal.
+
+    Raises:
+        Problem: a name is unknown, a setting is wrong, or a folder holds another run.
+    """
+    by_name = {run["name"]: run for run in runs}
+    for name in only:
+        if name not in by_name:
+            raise Problem(f"the study has no run {name!r}{nearest(name, by_name)}")
+    chosen = set(only) or set(by_name)
+    while (
+        needed := {by_name[n]["start"] for n in chosen if by_name[n]["start"] in by_name} - chosen
+    ):
+        chosen |= needed
+    jobs = [
+        _job(run, seed, root, published, scale)
+        for name, run in by_name.items()
+        if name in chosen
+        for seed in (range(seeds) if seeds else run["seeds"])
+    ]
+    order = {job.name: job for job in jobs}
+    return sorted(jobs, key=lambda job: _depth(job, order))
+
+
+def _depth(job: Job, jobs: dict[str, Job]) -> int:
+    """How many runs must be trained before this one."""
+    depth = 0
+    while job.start in jobs:
+        job, depth = jobs[job.start], depth + 1
+        if depth > len(jobs):
+            raise Problem(f"run {job.name} starts from itself")
+    return depth
+
+
+def folder_name(name: str, seed: int) -> str:
+    """Return the name of the folder of a run with a seed."""
+    return name if seed == 0 else f"{name}-seed{seed}"
+
+
+def _job(run: dict[str, Any], seed: int, root: Path, published: Path, scale: float) -> Job:
+    settings = {**run["settings"], "seed": seed}
+    start = run["start"]
+    if start is not None:
+        settings["start"] = str(root / start)
+    job = Job(
+        folder_name(run["name"], seed), run["task"], run["recipe"], settings, start,
+        run["evaluate"], root / folder_name(run["name"], seed),
+    )  # fmt: skip
+    if scale != 1:
+        job = replace(job, settings=settings | _rehearsed(job.config.training, scale))
+    return replace(job, state=_state(job), minutes=_minutes(job, run["name"], published))
+
+
+def _rehearsed(training: Any, scale: float) -> dict[str, Any]:
+    """Return the settings that shrink a training."""
+    if training.steps is None:
+        raise Problem("--scale needs runs with a number of steps")
+    steps = max(MIN_STEPS, round(training.steps * scale))
+    shrunk = {"steps": steps, "evaluate_every": steps, "warmup": round(training.warmup * scale)}
+    for name in ("iw_samples", "iw_images"):
+        if getattr(training, name, None) is not None:
+            shrunk[name] = max(2, round(getattr(training, name) * scale))
+    return shrunk
+
+
+def _state(job: Job) -> str:
+    if not (job.folder / "config.json").is_file():
+        return "to do"
+    expected = configs.to_dict(job.config)
+    stored = json.loads((job.folder / "config.json").read_text(encoding="utf-8"))
+    found = configs.stored_settings(stored)
+    known = configs.settings(configs.TASKS[job.task])
+    for section in ("data", "model", "training"):
+        for name, value in expected[section].items():
+            role = known[name].role if name in known else "model"
+            given = role in ("model", "experiment") and value not in (None, "auto")
+            if given and name != "start" and found.get(name) != value:
+                raise Problem(
+                    f"{job.folder} holds another run: its {name} is {found.get(name)!r}, "
+                    f"the study's is {value!r}; name another place with --runs DIR"
+                )
+    return "finished" if (job.folder / "result.json").is_file() else "half-done"
+
+
+def _minutes(job: Job, name: str, published: Path) -> float | None:
+    """Estimate core-minutes from the published run of this name."""
+    try:
+        record = records.read(published / name, lambda sentence: None)
+    except (Problem, OSError):
+        return None
+    steps, seconds = record.result.get("steps"), record.result.get("train_seconds")
+    if not steps or not seconds or job.config.training.steps is None:
+        return None
+    return seconds / 60 * job.config.training.steps / steps
+
+
+def arguments(job: Job) -> list[str]:
+    """Return the command line, after ``drawbench``, that trains a job or resumes it."""
+    if job.state == "half-done":
+        return ["resume", str(job.folder)]
+    words = [job.task, "--recipe", job.recipe, "--run", job.folder.name]
+    words += ["--runs", str(job.folder.parent)]
+    for name, value in job.settings.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            words += [f"--{flag}", str(value)]
+    return words
+
+
+def evaluation(job: Job) -> list[str]:
+    """Return the command line that measures a finished job under its conditions."""
+    words = ["evaluate", str(job.folder), "--out", str(job.folder)]
+    for condition, values in job.evaluate.items():
+        words += [f"--{condition}", values]
+    return words
+
+
+def comparison(jobs: Iterable[Job], published: Path) -> list[dict[str, Any]]:
+    """Return a row for each finished job that has a published run: is it within the interval?"""
+    rows = []
+    for job in jobs:
+        try:
+            ours = records.read(job.folder, lambda sentence: None)
+            theirs = records.read(published / job.name, lambda sentence: None).result
+        except (Problem, OSError):
+            continue
+        value = ours.result["value"]
+        rows.append(
+            {
+                "run": job.name,
+                "value": value,
+                "published": theirs["value"],
+                "low": theirs["low"],
+                "high": theirs["high"],
+                "within": bool(theirs["low"] <= value <= theirs["high"]),
+            }
+        )
+    return rows

@@ -1,0 +1,177 @@
+"""Studies, their plan, and the command that carries one out."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from drawbench import studies
+from drawbench.cli import cli
+from drawbench.errors import Problem
+from drawbench.runs import load_checkpoint
+
+SCENES = {
+    "source": "digits", "canvas": 32, "clutter": 1, "glimpses": 2, "patch": 4, "hidden": 8,
+    "threads": 1, "warmup": 5,
+}  # fmt: skip
+
+
+def write_study(folder: Path, **steps: int) -> Path:
+    """Write a study of two runs, the second of which starts from the first."""
+    first = {**SCENES, "steps": steps.get("first", 20)}
+    second = {**SCENES, "steps": steps.get("second", 20), "distortion": 0.5}
+    words = "\n".join(
+        f'[[run]]\nname = "{name}"\ntask = "classify"\nrecipe = "quickstart"\n{more}\n'
+        f"[run.settings]\n"
+        + "\n".join(f"{key} = {json.dumps(value)}" for key, value in settings.items())
+        for name, settings, more in (
+            ("second", second, 'start = "first"'),
+            ("first", first, 'evaluate = { clutter = "0..2" }'),
+        )
+    )
+    path = folder / "study.toml"
+    path.write_text(words + "\n")
+    return path
+
+
+def words_for(folder: Path, study: Path, *more: str) -> list[str]:
+    places = ["--runs", folder / "runs", "--datasets", folder / "data", "--out", folder / "out"]
+    return ["reproduce", str(study), *map(str, places), *more]
+
+
+def reproduce(folder: Path, study: Path, *more: str):
+    return CliRunner().invoke(cli, words_for(folder, study, *more), prog_name="drawbench")
+
+
+@pytest.fixture(scope="module")
+def carried_out(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reproduce")
+    study = write_study(folder)
+    return folder, study, reproduce(folder, study, "--jobs", "2", "--json")
+
+
+@pytest.mark.parametrize("name", [*studies.names(), "all"])
+def test_every_study_of_the_package_can_be_planned(name, tmp_path):
+    plan = studies.plan(studies.load(name), tmp_path, Path("results/published"))
+    assert plan and len({job.name for job in plan}) == len(plan)
+    assert all(job.state == "to do" and job.config.training.steps for job in plan)
+    names = [job.name for job in plan]
+    assert all(names.index(job.start) < names.index(job.name) for job in plan if job.start)
+
+
+def test_all_is_every_run_once_with_all_seeds_and_conditions(tmp_path):
+    runs = {run["name"]: run for run in studies.load("all")}
+    assert runs["draw"]["seeds"] == [0, 1, 2] and "clutter" in runs["draw"]["evaluate"]
+
+
+def test_a_study_is_carried_out_and_its_tables_are_made(carried_out):
+    folder, _, result = carried_out
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert [row["state"] for row in report["runs"]] == ["finished", "finished"]
+    assert (folder / "runs/first/error_against_clutter.csv").is_file()
+    config = json.loads((folder / "runs/second/config.json").read_text())
+    assert config["training"]["start"] == str(folder / "runs/first")
+    assert any(path.endswith(".md") for path in report["files"])
+
+
+def test_what_is_finished_is_not_done_again(carried_out):
+    folder, study, _ = carried_out
+    before = {path: path.stat().st_mtime_ns for path in (folder / "runs").rglob("*.safetensors")}
+    result = reproduce(folder, study)
+    assert result.exit_code == 0 and "0 of 2 runs to train" in result.stderr
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+
+
+def test_a_dry_run_writes_nothing(tmp_path):
+    result = reproduce(
+        tmp_path, write_study(tmp_path), "--dry-run", "--only", "second", "--seeds", "2"
+    )
+    assert result.exit_code == 0 and "4 of 4 runs to train" in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_another_run_in_a_folder_is_refused(carried_out, tmp_path):
+    folder, _, _ = carried_out
+    result = reproduce(folder, write_study(tmp_path, first=30))
+    assert result.exit_code == 1 and "steps is 20" in result.stderr.replace("\n", " ")
+
+
+def test_a_failing_run_does_not_stop_the_others(tmp_path):
+    study = write_study(tmp_path, second=10)
+    text = (
+        study.read_text()
+        .replace('start = "first"', "")
+        .replace('evaluate = { clutter = "0..2" }', "")
+    )
+    study.write_text(text + 'precision = "tf32"\n')  # of the first run, which is listed last
+    result = reproduce(tmp_path, study, "--json", "--jobs", "2")
+    assert result.exit_code == 1 and "1 of 2 runs failed: first" in result.stderr
+    states = {row["run"]: row["state"] for row in json.loads(result.stdout)["runs"]}
+    assert states == {"first": "to do", "second": "finished"}
+
+
+@pytest.mark.slow
+def test_a_rehearsal_shrinks_the_lengths_and_its_tables_say_so(tmp_path):
+    study = write_study(tmp_path, first=1000, second=1000)
+    result = reproduce(tmp_path, study, "--scale", "0.01", "--only", "first", "--json")
+    assert result.exit_code == 0, result.stderr
+    config = json.loads((tmp_path / "runs/rehearsal-0.01/first/config.json").read_text())
+    assert config["training"]["steps"] == 10
+    notes = [
+        Path(path).read_text()
+        for path in json.loads(result.stdout)["files"]
+        if path.endswith(".md")
+    ]
+    assert notes and all("Rehearsal at 0.01" in note for note in notes)
+
+
+@pytest.mark.slow
+def test_stopped_and_started_again_it_ends_the_same(carried_out, tmp_path):
+    whole, _, _ = carried_out
+    study = write_study(tmp_path)
+    command = [sys.executable, "-m", "drawbench", *words_for(tmp_path, study)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, env=os.environ)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "runs/first/config.json").is_file() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, message = process.communicate(timeout=120)
+    assert process.returncode == 143 and b"same command" in message
+    assert reproduce(tmp_path, study).exit_code == 0
+    for name in ("first", "second"):
+        ours, theirs = (
+            load_checkpoint(folder / "runs" / name / "best.safetensors")[0]
+            for folder in (tmp_path, whole)
+        )
+        assert all(ours[key].equal(theirs[key]) for key in theirs)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "lists no"),
+        ("[[run]\n", "not valid TOML"),
+        ('[[run]]\nname = "a"\nrecipe = "draw"\n', "'task'"),
+        ('[[run]]\nname = "a"\ntask = "classify"\nrecipe = "draw"\nsedes = [1]\n', "'seeds'"),
+        ('[[run]]\nname = "a/b"\ntask = "classify"\nrecipe = "draw"\n', "plain word"),
+        ('[[run]]\nname = "a"\ntask = "plot"\nrecipe = "draw"\n', "trains nothing"),
+        ('[[run]]\nname = "a"\ntask = "classify"\nrecipe = "draw"\nstart = "a"\n', "from itself"),
+    ],
+)
+def test_a_wrong_study_is_one_sentence(text, words, tmp_path):
+    path = tmp_path / "study.toml"
+    path.write_text(text)
+    with pytest.raises(Problem, match=words):
+        studies.plan(studies.load(str(path)), tmp_path, tmp_path)
+
+
+def test_an_unknown_study_gets_a_suggestion():
+    with pytest.raises(Problem, match="did you mean 'table1'"):
+        studies.load("tabel1")
