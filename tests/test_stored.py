@@ -403,6 +403,7 @@ def test_a_bomb_takes_no_memory(folder, monkeypatch):
     """
     card = json.loads((folder / "card.json").read_text())
     card["counts"]["test"], card["recipe"]["canvas"] = 1_000_000, 1_000
+    del card["card_sha256"]  # a trap would come with a right one, or with none
     (folder / "card.json").write_text(json.dumps(card))
     pack(folder / "test.npz", images=header((1_000_000, 1_000, 1_000)) + bytes(1_000))
     promised = zipfile.ZipFile.getinfo
@@ -455,3 +456,14 @@ def test_no_data_set(folder, tmp_path):
     for place in (tmp_path / "none", folder / "card.json"):
         with pytest.raises(Problem, match="make-data"):
             stored.load(place, "test")
+
+
+@pytest.mark.parametrize("field", ["rule", "command", "source_note", "card_sha256"])
+def test_a_change_anywhere_in_a_card_is_noticed(folder, field):
+    path = folder / "card.json"
+    path.write_text(path.read_text().replace(f'"{field}": "', f'"{field}": "x', 1))
+    with pytest.raises(Problem, match="its own SHA-256"):
+        stored.card(folder)
+    path.write_text(path.read_text().replace('"card_sha256"', '"card_sha257"'))
+    with pytest.raises(Problem, match="other fields"):
+        stored.card(folder)

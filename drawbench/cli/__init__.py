@@ -78,7 +78,9 @@ class Commands(click.Group):
             distributed.report_failure(130)
             if ctx.meta.get("drawbench.debug"):
                 raise
-            click.echo("Stopped.", err=True)
+            run = ctx.meta.get("drawbench.run")
+            resume = f" Resume with: drawbench resume {run}" if run else ""
+            click.echo(f"Stopped.{resume}", err=True)
             sys.exit(130)
         except Exception as error:
             distributed.report_failure(1)
@@ -120,7 +122,11 @@ def cli() -> None:
 
 def main() -> None:
     """Run the ``drawbench`` command."""
-    from drawbench.cli import console
+    try:
+        from drawbench.cli import console
 
-    console.reserve_standard_streams()
-    cli(prog_name="drawbench")
+        console.reserve_standard_streams()
+        cli(prog_name="drawbench")
+    except KeyboardInterrupt:  # before or after click, which would have caught it
+        print("Stopped.", file=sys.stderr)
+        sys.exit(130)

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+import click
+
 from drawbench import data, distributed, records, tasks
 from drawbench.cli import console, options
 from drawbench.errors import Problem
@@ -69,6 +71,7 @@ def finish(
     task: Task, run: Run, reporter: Reporter, as_json: bool, pictures: int = PICTURES
 ) -> None:
     """Train to the end, test, write the result and the figures, print."""
+    click.get_current_context().meta["drawbench.run"] = run.folder  # for a stop at once
     say_missing_kernels(task.device, reporter.say)
     resume = f"Stopped; everything is saved. Resume with: drawbench resume {run.folder}"
     with run.locked(), stopping(reporter, resume) as flag:

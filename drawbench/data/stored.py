@@ -39,6 +39,10 @@ from drawbench.errors import Problem, reason
 FORMAT = "drawbench data set"
 VERSION = 1  # rises when the same recipe and seed would give other pixels
 CARD = "card.json"
+OWN_HASH = "card_sha256"  # of the card itself
+FIELDS = set(
+    ["format", "version", "dataset", "recipe", "source", "source_note", "source_sha256", "seed", "counts", "sha256", "content_sha256", "rule", "command", "drawbench", "torch"]
+)
 FILES = {split: f"{split}.npz" for split in SPLITS}
 CHUNK_BYTES = 1 << 28  # working memory for rendering, roughly
 
@@ -246,6 +250,17 @@ def _check_card(content: Any) -> None:
     texts += [content["sha256"][file] for file in FILES.values()]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError("names, commands and hashes must be text")
+    if set(content) - {OWN_HASH} != FIELDS:
+        raise ValueError("it has other fields than a card")
+    # Cards of earlier versions have no hash of their own.
+    if OWN_HASH in content and content[OWN_HASH] != _own_hash(content):
+        raise ValueError("its content does not match its own SHA-256")
+
+
+def _own_hash(content: dict) -> str:
+    """Return the SHA-256 of a card without its own hash."""
+    fields = {name: value for name, value in content.items() if name != OWN_HASH}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
 
 
 # ---- Writing
@@ -333,6 +348,7 @@ def _render(
             "drawbench": version,
             "torch": torch.__version__,
         }
+        complete[OWN_HASH] = _own_hash(complete)
         (partial / CARD).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
         _move(partial, folder)
     finally:

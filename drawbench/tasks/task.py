@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from drawbench import distributed, records
 from drawbench.data.dataset import Dataset
+from drawbench.errors import Problem
 from drawbench.evaluation.paired import Outcomes
 from drawbench.reporters import Reporter
 from drawbench.runs import Run
@@ -142,6 +143,8 @@ def conclude(
     measurement.outcomes.save(run.folder)
     try:
         figures = task.draw(run, task.model, result, pictures)
+    except Problem:  # such as a full disk: the run stays unfinished, and resume draws them
+        raise
     except Exception as error:  # which must not cost the result of a training
         figures, text = [], " ".join(str(error).split())
         reporter.say(

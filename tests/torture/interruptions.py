@@ -59,6 +59,7 @@ def _judge(tally: Tally, ended: Ended, blow: Blow, hit: bool, trained: bool) -> 
     """Check how a process ended after these signals; ``trained``: it saved a new state."""
     number = blow.signals[-1]
     still_starting = blow.cold and "drawbench" not in ended.err  # then Python itself answers
+    still_starting |= ended.status == -number and not ended.err  # nothing of ours had begun
     if number == KILL or still_starting:
         return
     checks.no_traceback(tally, ended)
