@@ -68,7 +68,7 @@ class Classifier:
 
     def loss(self, device: torch.device = CPU) -> Callable[[Forward], Tensor]:
         """Return the loss on one batch as a function of the forward to use."""
-        images = _images(self.batch, self.canvas).to(device)
+        images = (_images(self.batch, self.canvas) * 255).byte().to(device)  # as in training
         labels = torch.arange(self.batch, device=device) % CLASSES
         return lambda forward: F.cross_entropy(forward(images).logits[:, -1].float(), labels)
 
@@ -230,11 +230,14 @@ def contenders(case: Case, work: str, device: torch.device = CPU) -> dict[Conten
         return {RENDER: case.render()}
     model, loss = case.build().to(device), case.loss(device)
 
+    def plain(images: Tensor, *inputs: Tensor) -> Any:
+        return model(models.as_images(images), *inputs)
+
     def autocast(*inputs: Tensor) -> Any:
         with torch.autocast(device.type, torch.bfloat16):
-            return model(*inputs)
+            return plain(*inputs)
 
-    forwards: dict[Contender, Forward] = {PLAIN: model, AUTOCAST: autocast}
+    forwards: dict[Contender, Forward] = {PLAIN: plain, AUTOCAST: autocast}
     for name, contender in FAST.items():
         forwards[contender] = fast.forward_for(model, getattr(torch, name))
     # At rate 0 every step does the same work.

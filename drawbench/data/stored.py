@@ -41,7 +41,23 @@ VERSION = 1  # rises when the same recipe and seed would give other pixels
 CARD = "card.json"
 OWN_HASH = "card_sha256"  # of the card itself
 FIELDS = set(
-    ["format", "version", "dataset", "recipe", "source", "source_note", "source_sha256", "seed", "counts", "sha256", "content_sha256", "rule", "command", "drawbench", "torch"]
+    [
+        "format",
+        "version",
+        "dataset",
+        "recipe",
+        "source",
+        "source_note",
+        "source_sha256",
+        "seed",
+        "counts",
+        "sha256",
+        "content_sha256",
+        "rule",
+        "command",
+        "drawbench",
+        "torch",
+    ]
 )
 FILES = {split: f"{split}.npz" for split in SPLITS}
 CHUNK_BYTES = 1 << 28  # working memory for rendering, roughly
