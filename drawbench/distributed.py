@@ -186,8 +186,8 @@ def _connected() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise Problem(
-            f"process {rank()} of {size()} has lost the others: one of them has ended or was killed "
-            "(out of memory?). Resume a training with: drawbench resume RUN"
+            f"process {rank()} of {size()} has lost the others: one of them has ended or was "
+            "killed (out of memory?). Resume a training with: drawbench resume RUN"
         ) from error
 
 

@@ -55,7 +55,8 @@ class Steps(Line):
     pixels_read, glimpses = 7, 2
     def forward(self, images, glimpses=2):
         last = super().forward(images)
-        return SimpleNamespace(logits=torch.stack([-last, last][-glimpses:] + [last] * (glimpses - 2), dim=1))
+        steps = [-last, last][-glimpses:] + [last] * (glimpses - 2)
+        return SimpleNamespace(logits=torch.stack(steps, dim=1))
 
 class Always(Line):
     def forward(self, images):

@@ -14,7 +14,7 @@ from drawbench.config import Classify
 Examples:
   drawbench classify --glimpses 8                      30 minutes on 100x100, 8 pieces of clutter
   drawbench classify --recipe paper-8                  the run behind the published 8-glimpse number
-  drawbench classify --recipe ram                      hard attention; other opponents have recipes too
+  drawbench classify --recipe ram                      hard attention; other models have recipes too
   drawbench classify --canvas 60 --clutter 4 --epochs 20
   drawbench classify --dataset folder --images photos/ your own pictures, a subfolder per class
   drawbench classify --model mymodel:network           your own network, see docs/extending.md

@@ -262,17 +262,12 @@ def configure(kind: Any, recipe: str | None, given: dict[str, Any]) -> Any:
     """Return the configuration of a recipe and the settings given; wrong ones are wrong usage."""
     try:
         sections = configs.load_recipe(recipe) if recipe else {}
-        task, training = sections.pop("task", kind.task), sections.get("training")
+        task = sections.pop("task", kind.task)
         if kind is configs.MakeData and task == configs.Classify.task:  # its data alone are made
             sections = {name: section for name, section in sections.items() if name == "data"}
         elif task != kind.task:
             raise Problem(f"this recipe is for drawbench {task}, not for drawbench {kind.task}")
-        if isinstance(training, dict) and any(name in given for name in configs.LENGTHS):
-            # A length given replaces the recipe's, whatever either is counted in.
-            sections["training"] = {
-                name: value for name, value in training.items() if name not in configs.LENGTHS
-            }
-        return configs.merge(kind, sections, given)
+        return configs.merge(kind, configs.under(sections, given), given)
     except Problem as error:
         raise click.UsageError(str(error)) from error
 

@@ -201,10 +201,7 @@ def _after(one: _Process, failures: dict[str, str]) -> Job:
     if one.process.returncode:
         lines = one.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         failures[job.name] = f"status {one.process.returncode}, {(lines or ['no message'])[-1]}"
-    if (job.folder / "result.json").is_file():
-        return replace(job, state="finished")
-    begun = (job.folder / "config.json").is_file()
-    return replace(job, state="half-done" if begun else "to do")
+    return replace(job, state=studies.progress(job.folder))
 
 
 @contextlib.contextmanager

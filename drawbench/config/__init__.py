@@ -10,7 +10,7 @@ Precedence: flag > environment > recipe > default.
 from drawbench.config.data import SOURCES, Cluttered
 from drawbench.config.fields import ROLES, shown
 from drawbench.config.models import CLASSIFIERS, GENERATORS
-from drawbench.config.recipe import load_recipe, recipes
+from drawbench.config.recipe import load_recipe, recipes, under
 from drawbench.config.tasks import (
     TASKS,
     Classify,
@@ -53,4 +53,5 @@ __all__ = [
     "shown",
     "stored_settings",
     "to_dict",
+    "under",
 ]

@@ -109,7 +109,7 @@ class Section:
 
 
 class ChosenSection(Section):
-    """Base of the sections of one model or data set, which a field ``model`` or ``dataset`` names."""
+    """Base of the sections of one model or data set, named by ``model`` or ``dataset``."""
 
     @property
     def arguments(self) -> dict[str, Any]:

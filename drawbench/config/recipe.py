@@ -1,11 +1,13 @@
 """Recipes: the settings of an experiment, as TOML files."""
 
 import tomllib
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from drawbench.config.fields import nearest
+from drawbench.config.training import LENGTHS
 from drawbench.errors import Problem, reason
 
 MAX_BYTES = 1 << 17
@@ -42,3 +44,15 @@ def load_recipe(name: str) -> dict[str, Any]:
         raise Problem(f"recipe {name} cannot be read: {reason(error)}") from error
     except (ValueError, RecursionError) as error:  # text that is no UTF-8 is a ValueError too
         raise Problem(f"recipe {name} is not valid TOML: {reason(error)}") from error
+
+
+def under(sections: dict[str, Any], given: Iterable[str]) -> dict[str, Any]:
+    """Return a recipe's sections as they stand under given settings.
+
+    A length given replaces the recipe's, whatever either is counted in.
+    """
+    training = sections.get("training")
+    if not isinstance(training, dict) or not any(name in LENGTHS for name in given):
+        return sections
+    kept = {name: value for name, value in training.items() if name not in LENGTHS}
+    return {**sections, "training": kept}

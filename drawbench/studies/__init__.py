@@ -62,10 +62,7 @@ class Job:
         kind = configs.TASKS[self.task]
         sections = configs.load_recipe(self.recipe)
         sections.pop("task", None)
-        if any(name in self.settings for name in configs.LENGTHS):
-            training = sections.get("training", {})
-            sections["training"] = {k: v for k, v in training.items() if k not in configs.LENGTHS}
-        return configs.merge(kind, sections, self.settings)
+        return configs.merge(kind, configs.under(sections, self.settings), self.settings)
 
     def measured(self) -> bool:
         """Return whether the conditions to evaluate have been measured."""
@@ -230,7 +227,14 @@ def _state(job: Job) -> str:
                     f"{job.folder} holds another run: its {name} is {found.get(name)!r}, "
                     f"the study's is {value!r}; name another place with --runs DIR"
                 )
-    return "finished" if (job.folder / "result.json").is_file() else "half-done"
+    return progress(job.folder)
+
+
+def progress(folder: Path) -> str:
+    """Return how far the run in a folder is: ``finished``, ``half-done`` or ``to do``."""
+    if (folder / "result.json").is_file():
+        return "finished"
+    return "half-done" if (folder / "config.json").is_file() else "to do"
 
 
 def _minutes(job: Job, name: str, published: Path) -> float | None:
