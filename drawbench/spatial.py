@@ -13,29 +13,33 @@ from torch import Tensor
 from drawbench.attention import CENTRE_LIMIT, autocast_disabled, widen
 
 
-def affine_read(images: Tensor, transforms: Tensor, patch: int) -> Tensor:
+def affine_read(images: Tensor, transforms: Tensor, patch: int, supersample: int = 1) -> Tensor:
     """Read a patch through an affine map (Jaderberg et al. 2015, Spatial Transformer Networks,
     equations 1 and 5).
 
     The point (x, y) of the patch, both from -1 to 1 from edge to edge, is read at ``theta (x, y,
     1)`` of the image, in the same units, by bilinear interpolation; beyond its edge the image is 0.
-    The identity reads an image of N x N pixels as it is. Nothing is averaged: a patch that is
-    coarser than the image sees only the four pixels around each of its points.
+    The identity reads an image of N x N pixels as it is. With one sample per number nothing is
+    averaged: a patch that is coarser than the image aliases, for it sees only the four pixels
+    around each of its points. With ``s`` a number is the mean of ``s x s`` samples spread evenly
+    over its cell, which is a box filter as wide as the cell.
 
     Args:
         images: (B, C, H, W).
         transforms: theta, (B, 2, 3). Half precision is widened to float32.
         patch: N.
+        supersample: s, samples per number along each side.
 
     Returns:
         (B, C, N, N).
     """
-    theta = widen(transforms)
+    theta, side = widen(transforms), patch * supersample
     with autocast_disabled(images.device):
-        grid = F.affine_grid(theta, [len(images), 1, patch, patch], align_corners=False)
-        return F.grid_sample(
+        grid = F.affine_grid(theta, [len(images), 1, side, side], align_corners=False)
+        samples = F.grid_sample(
             images.to(theta.dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False
         )
+        return samples if supersample == 1 else F.avg_pool2d(samples, supersample)
 
 
 def first_pixels(places: Tensor, height: int, width: int, side: int) -> Tensor:

@@ -20,9 +20,10 @@ GLIMPSING = ("draw", "eye", "affine", "random", "fixed", "ram")
 SIZES = {"glimpses": 3, "patch": 4, "hidden": 32}
 WINDOW = {"window_clip": 10.0, "window_map": "bounded"}
 RAM = {"scales": 2, "deviation": 0.15, "reinforce": 0.1}
-ARGUMENTS = SIZES | WINDOW | RAM
+ARGUMENTS = SIZES | WINDOW | RAM | {"supersample": 2}
 TAKES = {
-    **dict.fromkeys(("draw", "eye", "affine"), (*SIZES, *WINDOW)),
+    **dict.fromkeys(("draw", "eye"), (*SIZES, *WINDOW)),
+    "affine": (*SIZES, *WINDOW, "supersample"),
     "random": (*SIZES, "window_clip"),
     "fixed": (*SIZES,),
     "ram": (*SIZES, *RAM),

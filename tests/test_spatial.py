@@ -58,6 +58,28 @@ def test_affine_reading_is_the_nested_loop(theta, height, width, patch):
         torch.testing.assert_close(read[n, channel], twin)
 
 
+def test_supersampling_averages_what_a_finer_patch_reads():
+    images = waves(1, 2, 9, 8)
+    theta = torch.tensor([TRANSFORMS["turned"]], dtype=torch.float64)
+    fine = torch.stack([affine_twin(image, theta[0], 6) for image in images[0]])
+    twin = torch.zeros(2, 2, 2, dtype=torch.float64)
+    for row, column in itertools.product(range(6), range(6)):
+        twin[:, row // 3, column // 3] += fine[:, row, column] / 9
+    torch.testing.assert_close(spatial.affine_read(images, theta, 2, supersample=3)[0], twin)
+
+
+def test_supersampling_does_not_alias():
+    """One bilinear sample in eight columns misses a white column of every eight; a mean of eight
+    sees an eighth of white everywhere.
+    """
+    images = torch.zeros(1, 1, 96, 96, dtype=torch.float64)
+    images[..., 1::8] = 1
+    theta = torch.tensor([TRANSFORMS["identity"]], dtype=torch.float64)
+    assert not spatial.affine_read(images, theta, 12).any()
+    averaged = spatial.affine_read(images, theta, 12, supersample=8)
+    torch.testing.assert_close(averaged, torch.full_like(averaged, 1 / 8))
+
+
 def test_the_identity_reads_the_image_and_flips_flip():
     images = waves(1, 1, 5, 5)
     identity = torch.tensor([TRANSFORMS["identity"]], dtype=torch.float64)
@@ -72,6 +94,7 @@ def test_gradients_of_affine_reading():
     theta = torch.tensor([[[0.31, 0.57, -0.13], [-0.69, 0.43, 0.21]]]).double().requires_grad_()
     images = waves(1, 1, 5, 6)
     assert gradcheck(lambda t: spatial.affine_read(images, t, 3), (theta,))
+    assert gradcheck(lambda t: spatial.affine_read(images, t, 2, supersample=2), (theta,))
 
 
 def test_affine_reading_is_never_rounded():

@@ -93,6 +93,7 @@ class AffineClassifier(GlimpseModel):
     model: str = selector("affine")
     window_map: str = window_map("bounded")
     window_clip: float | None = window_clip(1.0)
+    supersample: int = count(1, "Samples per number along each side; 1 aliases.", 16)
 
 
 @dataclass(frozen=True)

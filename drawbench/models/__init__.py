@@ -47,6 +47,10 @@ def _eye(patch, window_map, *, channels=1, **rest) -> GlimpseClassifier:
     return _network(EyeGlimpse(patch, window_map, channels), channels=channels, **rest)
 
 
+def _affine(patch, window_map, supersample, **rest) -> GlimpseClassifier:
+    return _network(AffineGlimpse(patch, window_map, supersample), **rest)
+
+
 def _ram(patch, scales, deviation, reinforce, *, hidden, channels=1, **rest) -> GlimpseClassifier:
     glimpse = HardGlimpse(patch, scales, deviation, reinforce, hidden, channels)
     return _network(glimpse, hidden=hidden, channels=channels, **rest)
@@ -64,7 +68,7 @@ def _generator(glimpses, attention, read_patch, write_patch, **rest) -> Draw:
 CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     "draw": lambda patch, window_map, **rest: _network(GaussianGlimpse(patch, window_map), **rest),
     "eye": _eye,
-    "affine": lambda patch, window_map, **rest: _network(AffineGlimpse(patch, window_map), **rest),
+    "affine": _affine,
     "random": lambda patch, **rest: _network(RandomGlimpse(patch), **rest),
     "fixed": lambda patch, **rest: _network(FixedGlimpse(patch, rest["glimpses"]), **rest),
     "ram": _ram,

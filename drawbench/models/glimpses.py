@@ -300,14 +300,17 @@ class AffineGlimpse(Glimpse):
     Args:
         patch: N.
         window_map: as of :class:`GaussianGlimpse`.
+        supersample: samples per number along each side. One, as in the paper, aliases where the
+            patch is coarser than the image.
     """
 
     numbers = len(IDENTITY)
 
-    def __init__(self, patch: int = 12, window_map: str = "bounded"):
+    def __init__(self, patch: int = 12, window_map: str = "bounded", supersample: int = 1):
         super().__init__(patch)
         check_window_map(window_map)
-        self.window_map = window_map
+        check_counts(supersample=supersample)
+        self.window_map, self.supersample = window_map, supersample
 
     def choose(self, numbers: Tensor | None, view: View) -> Transform:
         assert numbers is not None
@@ -317,7 +320,7 @@ class AffineGlimpse(Glimpse):
         return Transform((middle + numbers).view(-1, 2, 3))
 
     def read(self, images: Tensor, where: Transform) -> Tensor:
-        return spatial.affine_read(images, where.theta, self.patch)
+        return spatial.affine_read(images, where.theta, self.patch, self.supersample)
 
     def corners(self, where: Transform, height: int, width: int, scale: int = 0) -> Tensor:
         """Return the corners of the patch, a parallelogram."""
