@@ -61,7 +61,7 @@ def configuration(folder: Path):
 # --------------------------------------------------------------------------------------------- help
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, "plot runs", "plot attention"])
+@pytest.mark.parametrize("name", [*COMMANDS, "plot runs", "plot attention", "plot errors"])
 def test_every_command_has_help_with_an_example(name):
     result = succeeded(drawbench(*name.split(), "--help"))
     assert "Usage: drawbench " + name in result.stdout

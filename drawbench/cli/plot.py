@@ -66,6 +66,57 @@ def plot_runs(
     console.emit({"figures": figures}, text, as_json)
 
 
+@command.command(
+    "errors",
+    epilog="""\b
+Examples:
+  drawbench plot errors results/runs/NAME
+  drawbench plot errors results/published/draw-8-decay --out results/own/errors
+""",
+)
+@options.RUN_ARGUMENT
+@click.option("--count", type=click.IntRange(1, 64), default=16, help="Misread images to show.")
+@click.option("--out", type=options.folder, help="Folder to write to.  [default: the run's]")
+@options.PLACE
+@options.common
+def plot_errors(
+    run: Path,
+    count: int,
+    out: Path | None,
+    images: Path | None,
+    trust: tuple[str, ...],
+    datasets: Path,
+    sources: Path | None,
+    as_json: bool,
+) -> None:
+    """Show where a classifier of cluttered digits errs: the error against the clutter on the digit,
+    on test and on training digits, and the misread images it was surest of.
+    """
+    from drawbench import tasks
+    from drawbench.cli import console, training
+    from drawbench.tasks import pictures
+    from drawbench.tasks import task as lifecycle
+
+    opened = tasks.open_run(run)
+    if opened.config.task != "classify":
+        raise click.UsageError(f"{run} is a run of {opened.config.task!r}, which has no errors")
+    if out is None and not training.writable(opened):
+        raise click.UsageError(f"{run} is an exported copy and stays as it is; give --out")
+    screen = console.Console()
+    task = training.create(opened.config, datasets, sources, screen, trust, images)
+    model = lifecycle.best_model(task, opened)
+    with training.stopping(screen) as flag:
+        folder = out or opened.folder
+        table, paths = pictures.mistakes(folder, model, task.dataset, count, flag.check)
+    screen.close()
+    shown = table.assign(
+        **{name: table[name].round(2) for name in ("clutter", "error", "low", "high")}
+    )
+    lines = [console.table(shown.to_dict("records")), "", *map(str, paths)]
+    result = {"run": str(run), "errors": table.to_dict("records"), "files": [*map(str, paths)]}
+    console.emit(result, "\n".join(lines), as_json)
+
+
 class WindowNumbers(click.ParamType):
     """Five numbers: centre x, centre y, log-variance, log-stride, log-intensity."""
 

@@ -16,6 +16,7 @@ _NAMES = {
     "steps_panel",
     "errors": "error_curve",
     "glimpses": "glimpse_paths montage",
+    "mistakes": "mistakes_sheet",
     "style": "save",
     "windows": "outlines window_corners window_outlines",
 }

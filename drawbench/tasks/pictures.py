@@ -1,7 +1,7 @@
 """All figures of one run, computed and drawn into its folder."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,10 @@ from drawbench import figures, published
 from drawbench.data.dataset import Dataset
 from drawbench.errors import Problem
 from drawbench.evaluation import bounds, drawings
+from drawbench.evaluation.mistakes import find as find_mistakes
 from drawbench.figures import save
 from drawbench.figures.windows import Outlines
+from drawbench.files import write_atomically
 from drawbench.models.common import as_images
 from drawbench.runs import Run
 
@@ -66,6 +68,41 @@ def _glimpse_pictures(model: Any, dataset: Dataset, folder: Path) -> list[Path]:
     sheets = enumerate(figures.glimpse_paths(*facts), start=1)
     paths = [path for n, sheet in sheets for path in save(sheet, folder, f"glimpses_{n}")]
     return [*paths, figures.glimpse_animation(folder / "glimpses.gif", *facts)]
+
+
+def mistakes(
+    folder: Path,
+    model: Any,
+    dataset: Dataset,
+    count: int = SHOWN,
+    check: Callable[[], None] = lambda: None,
+) -> tuple[Any, list[Path]]:
+    """Measure and draw where a classifier errs; see :mod:`drawbench.evaluation.mistakes`.
+
+    Args:
+        folder: gets ``errors_by_clutter.csv``, and figures in ``figures``.
+        count: misread images to show.
+        check: called between batches; it may raise to stop.
+
+    Returns:
+        The table and the files written.
+    """
+    found = find_mistakes(model, dataset, check)
+    csv = folder / "errors_by_clutter.csv"
+    write_atomically(csv, found.table.to_csv(index=False, lineterminator="\n").encode())
+    frame = found.table.rename(columns={"clutter": "condition", "digits": "name"})
+    curve = figures.error_curve(frame, "ink of clutter on the digit (% of its own ink)")
+    paths = [csv, *save(curve, folder / "figures", "errors_by_clutter")]
+    if not len(found.which) or dataset.size[0] not in CHANNELS:
+        return found.table, paths
+    shown = dataset.test.at(found.which[:count])
+    with torch.no_grad():
+        record = model(as_images(shown.images.to(next(model.parameters()).device)))
+    where = _glimpse_outlines(model, record, *dataset.size[1:])
+    sheet = figures.mistakes_sheet(
+        shown.images, shown.labels, record.logits, where, dataset.classes
+    )
+    return found.table, [*paths, *save(sheet, folder / "figures", "errors")]
 
 
 def _glimpse_outlines(model: Any, record: Any, height: int, width: int) -> Outlines | None:
