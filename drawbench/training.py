@@ -38,6 +38,7 @@ OBJECTIVE, NORM = "objective", "gradient_norm"  # among the metrics of an update
 READ_EVERY = {"cpu": 1, "cuda": 20}  # updates; reading a number of a GPU waits for it
 DEFAULT_MINUTES = 30.0
 VALIDATIONS = 40  # in a training of the usual length
+COOLDOWN = 0.25  # of the updates at the peak rate: how many follow while the rate falls
 
 # ----------------------------------------------------------------------------------------- stopping
 
@@ -95,6 +96,43 @@ def learning_rate(step: int, total: int, peak: float, warmup: int) -> float:
     warmup = min(warmup, total // 10)
     rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
     return peak * rise * 0.5 * (1 + math.cos(math.pi * step / total))
+
+
+def falling_rate(step: int, fall: int, peak: float, warmup: int) -> float:
+    """Return the rate of an update in a training until a plateau: linear warm-up, the peak rate,
+    and a linear fall to zero over :data:`COOLDOWN` times as many updates.
+
+    Args:
+        step: 0-based number of the update.
+        fall: the update from which the rate falls.
+    """
+    warmup = min(warmup, fall // 10)
+    rise = min(1.0, (step + 1) / warmup) if warmup else 1.0
+    return peak * rise * min(1.0, 1 - (step - fall) / (cooled(fall) - fall))
+
+
+def cooled(fall: int) -> int:
+    """Return the length of a training whose rate falls from an update on."""
+    return fall + max(1, int(COOLDOWN * fall))
+
+
+def plateau(rows: list[dict[str, Any]], metric: str, share: float, limit: int) -> int:
+    """Return the update from which the rate falls.
+
+    It is the first validation at which the best value is older than ``share`` of the updates made;
+    at the latest, the update that leaves room for the fall before ``limit``. A function of the
+    validations alone, so a resumed training decides the same.
+
+    Args:
+        rows: the validations so far, with ``step`` and the metric (less is better).
+    """
+    latest, best, best_step = max(1, int(limit / (1 + COOLDOWN))), math.inf, 0
+    for row in rows:
+        if row[metric] < best:
+            best, best_step = row[metric], row["step"]
+        if row["step"] - best_step > share * row["step"]:
+            return min(row["step"], latest)
+    return latest
 
 
 def plan(task: Any, config: Any, say: Callable[[str], object]) -> Any:
@@ -216,8 +254,8 @@ class Trainer:
         self.training: Training = run.config.training
         if self.training.steps is None:
             raise ValueError("the number of steps is not fixed yet: call plan() first")
-        self.total: int = self.training.steps
-        self.evaluate_every: int = self.training.evaluate_every or self.total
+        self.limit: int = self.training.steps
+        self.evaluate_every: int = self.training.evaluate_every or self.limit
         self.optimizer = _adam(task.model, self.training)
         self.average = copy.deepcopy(task.model).requires_grad_(False)
         self.data: str = task.fingerprint
@@ -230,6 +268,17 @@ class Trainer:
         self.sums: dict[str, float] = {}  # of the metrics since the last row
         self.count = 0
         self.seconds = 0.0
+
+    @property
+    def fall(self) -> int:
+        """The update from which the rate falls, in a training until a plateau, as far as known."""
+        assert self.training.plateau is not None
+        return plateau(self.rows, self.task.selected_by, self.training.plateau, self.limit)
+
+    @property
+    def total(self) -> int:
+        """Updates of the whole training, as far as known."""
+        return self.limit if self.training.plateau is None else cooled(self.fall)
 
     # -- saving and restoring
 
@@ -305,8 +354,8 @@ class Trainer:
         for key, kind in kinds.items():
             if not isinstance(facts[key], kind):
                 raise TypeError(f"{key} is {type(facts[key]).__name__}")
-        if not 0 <= facts["step"] <= self.total:
-            raise ValueError(f"step {facts['step']} of {self.total}")
+        if not 0 <= facts["step"] <= self.limit:
+            raise ValueError(f"step {facts['step']} of {self.limit}")
         rows = facts["rows"]
         if not all(isinstance(row, dict) and isinstance(row.get("step"), int) for row in rows):
             raise TypeError("rows must be tables with a step")
@@ -376,7 +425,10 @@ class Trainer:
             raise
 
     def _rate(self, step: int) -> float:
-        return learning_rate(step, self.total, self.training.learning_rate, self.training.warmup)
+        peak, warmup = self.training.learning_rate, self.training.warmup
+        if self.training.plateau is not None:
+            return falling_rate(step, self.fall, peak, warmup)
+        return learning_rate(step, self.total, peak, warmup)
 
     def _train_step(self) -> None:
         rate = self._rate(self.step)

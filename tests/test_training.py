@@ -287,6 +287,54 @@ def test_the_rate_rises_then_falls_to_zero():
     assert training.learning_rate(0, 5, 0.1, 50) == 0.1  # five steps have no time to warm up
 
 
+def test_the_rate_stays_until_the_plateau_then_falls_to_zero():
+    rates = [training.falling_rate(step, 800, 0.1, 50) for step in range(training.cooled(800))]
+    assert len(rates) == 1000
+    assert rates[0] == pytest.approx(0.1 / 50)
+    assert set(rates[49:801]) == {0.1}
+    assert rates[900] == pytest.approx(0.05)
+    assert 0 < rates[-1] < 0.1 / 150
+
+
+ROWS = {  # validation errors at updates 10, 20, ...; where the rate falls with a limit of 1,000
+    "improves to the end": (list(range(70, 0, -1)), 800),
+    "stale after 40, at 60": ([5, 4, 3, 2, 3, 3, 3, 3], 60),
+    "late gains count": ([5, 4, 3, 3, 2, 3, 1, 3, 3], 800),
+    "equal is no gain": ([5, 2, 2, 2], 30),
+    "stale after the fall began": ([1 / n for n in range(1, 82)] + [1] * 40, 800),
+}
+
+
+@pytest.mark.parametrize(("errors", "fall"), ROWS.values(), ids=ROWS)
+def test_the_plateau_is_where_the_best_is_old(errors, fall):
+    rows = [{"step": 10 * n, "error": error} for n, error in enumerate(errors, start=1)]
+    assert training.plateau(rows, "error", 0.3, 1000) == fall
+
+
+class NoisyLine(Line):
+    """The same, with noise on the training targets: the weights settle only as the rate falls."""
+
+    def loss(self, points):
+        noise = torch.frac(977 * points.sum(dim=1)) - 0.5
+        loss = (self.errors(self.model, points) + noise).square().mean()
+        return loss, {"loss": loss.detach()}
+
+
+def test_a_training_ends_after_its_plateau_wherever_it_is_stopped(tmp_path):
+    settings = dict(steps=2000, evaluate_every=20, plateau=0.5, learning_rate=0.1)
+    settings |= dict(ema_decay=0.0)
+    whole = train(new_run(tmp_path / "whole", **settings), task=NoisyLine())
+    assert whole.step == training.cooled(whole.fall) < 2000
+    values = {row["step"]: row["validation_error"] for row in whole.rows}
+    assert whole.best < min(value for step, value in values.items() if step <= whole.fall)
+    for checks in (7, whole.fall - 1, whole.fall, whole.fall + 1, whole.step - 1):
+        run = new_run(tmp_path / str(checks), **settings)
+        with pytest.raises(Interrupted):
+            train(run, StopAfter(checks), NoisyLine())
+        train(runs.Run.open(run.folder), task=NoisyLine())
+        assert content(run) == content(whole.run)
+
+
 def plan(**changes):
     messages = []
     usual = dict(steps=None, batch=8, evaluate_every=None)

@@ -22,9 +22,17 @@ class Training(Section):
         "Run folder to take the initial weights from (its best); a new schedule begins.",
         note="initialized from {}",
     )
+    plateau: float | None = setting(
+        None,
+        "Train at the peak rate until the validation metric has not improved for this share of the "
+        "updates made, then let the rate fall to zero; the length is the upper limit.",
+        note="until no gain in {} of the training",
+        above=0,
+        high=0.9,
+    )
     batch: int = setting(128, "Images per update.", low=1, high=MAX_BATCH)
     learning_rate: float = setting(
-        1e-3, "Peak learning rate of Adam; a cosine takes it to zero.", above=0
+        1e-3, "Peak learning rate of Adam; a cosine takes it to zero, or see --plateau.", above=0
     )
     warmup: int = setting(300, "Updates over which the learning rate rises to its peak.", low=0)
     weight_decay: float = setting(
