@@ -473,6 +473,14 @@ def test_bounds_are_cut_to_what_can_be_told_apart():
     assert all(tick == int(tick) for tick in axes.get_xticks())
 
 
+def test_errors_against_images_skip_what_a_log_axis_cannot_show():
+    seen = np.array([1e5, 2e5, 4e5])
+    frame = pd.DataFrame({"images_seen": seen, "validation_error": [20.0, 10.0, 0.0]})
+    (axes,) = figures.error_against_images({"a": frame}, {"paper": 3.36}, ["draw"]).axes
+    assert axes.lines[0].get_xydata().tolist() == [[0.1, 20.0], [0.2, 10.0]]
+    assert texts(axes) == ["a", "paper: 3.36%"]
+
+
 def test_kl_of_several_models_names_the_sum():
     (axes,) = figures.kl_lines({"a": [3.0, 2.0], "b": [1.0, 1.0, 1.0]}, ["draw", "vae"]).axes
     assert texts(axes) == ["a: 5.0 nats", "b: 3.0 nats"]

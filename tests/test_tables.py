@@ -165,6 +165,23 @@ def test_robustness_is_wide_to_read_and_long_with_intervals_in_the_csv(tmp_path)
     assert "low" in table.csv().splitlines()[0]
 
 
+def test_errors_at_equal_images_are_the_validations_before(tmp_path):
+    """By hand: of two seeds the mean; a validation up to a tenth early counts; no start."""
+    for seed, errors in enumerate(((9.0, 6.0, 5.0, 4.0), (8.0, 7.0, 6.0, 4.5))):
+        seen = (460_000, 1_000_000, 1_500_000, 2_100_000)
+        lines = [f"{n},{n},{error}" for n, error in zip(seen, errors, strict=True)]
+        folder = finished_run(tmp_path / f"run{seed}", seed=seed)
+        text = "\n".join(["step,images_seen,validation_error", *lines, ""])
+        (folder / "metrics.csv").write_text(text)
+        again = finished_run(tmp_path / f"more{seed}", seed=seed, start="run0")
+        (again / "metrics.csv").write_text(text)
+    first, second = tables_of(tmp_path)["equal_images"].rows
+    assert [first[f"{n} M"] for n in ("0.5", "1", "2", "4", "8")] == [8.5, 6.5, None, None, None]
+    assert (first["at the end"], first["last quarter"]) == pytest.approx((4.25, 1.25))
+    assert (first["million images"], first["seeds"]) == (2.1, 2)
+    assert second["0.5 M"] is None and second["at the end"] == 4.25
+
+
 def test_cost_includes_the_run_that_the_weights_came_from(tmp_path):
     finished_run(tmp_path / "first", {"train_seconds": 600.0})
     measured = {"train_seconds": 300.0, "pixels_read": 77, "multiply_adds": 5_000}

@@ -9,7 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from drawbench.figures.curves import count_unit, draw_references, limits_of_the_end
+from drawbench.figures.curves import (
+    count_unit,
+    draw_references,
+    limits_of_the_end,
+    plain_log_ticks,
+)
 from drawbench.figures.style import (
     STYLE,
     WIDTH,
@@ -64,6 +69,41 @@ def bound_curves(
     axes.set(xlabel=f"training updates{unit}", ylabel="validation bound (nats per image)")
     settle(figure)
     draw_references(axes, references, "nats")
+    separate_labels(axes)
+    return figure
+
+
+@styled
+def error_against_images(
+    metrics: Mapping[str, pd.DataFrame], references: Mapping[str, float], models: Sequence[str]
+) -> Figure:
+    """Draw the validation error of classifiers against the training images seen, on two log axes.
+
+    Args:
+        metrics: name -> a row per validation, with ``images_seen`` and ``validation_error``
+            (percent); missing values and errors of zero are skipped.
+        references: name -> error in percent, drawn as horizontal lines.
+        models: the model of each curve, which chooses its colour.
+
+    Raises:
+        ValueError: if there is no model, or one without rows.
+    """
+    columns = ["images_seen", "validation_error"]
+    curves = {name: frame.dropna(subset=columns)[columns] for name, frame in metrics.items()}
+    curves = {name: frame[(frame > 0).all(axis=1)] for name, frame in curves.items()}
+    if not curves or any(frame.empty for frame in curves.values()):
+        raise ValueError("there is nothing to plot: each model needs at least one validation")
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    axes = figure.add_subplot()
+    plain_log_ticks(axes, "x")
+    plain_log_ticks(axes, "y")
+    for (name, frame), line in zip(curves.items(), looks(models), strict=True):
+        x, y = frame.sort_values("images_seen").to_numpy(float).T / [[1e6], [1]]
+        axes.plot(x, y, **line | {"marker": None}, linewidth=1.1)
+        label_end(axes, x[-1], y[-1], name, line["color"])
+    axes.set(xlabel="training images seen (million)", ylabel="validation error (%)")
+    settle(figure)
+    draw_references(axes, references, "%")
     separate_labels(axes)
     return figure
 

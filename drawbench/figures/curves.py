@@ -28,12 +28,13 @@ def count_unit(highest: float) -> tuple[float, str]:
     return (1e3, " (thousands)") if highest >= 2e3 else (1.0, "")
 
 
-def plain_log_ticks(axes: Axes) -> None:
-    """Put plain numbers 1, 2, 5, 10 ... at the ticks of a logarithmic y axis."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+def plain_log_ticks(axes: Axes, which: str = "y") -> None:
+    """Make an axis logarithmic, with plain numbers 1, 2, 5, 10 ... at its ticks."""
+    axes.set(**{f"{which}scale": "log"})
+    axis = axes.yaxis if which == "y" else axes.xaxis
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def log_if_wide(axes: Axes, numbers: Iterable[float]) -> None:

@@ -15,7 +15,7 @@ from drawbench import published
 from drawbench.errors import one_line
 from drawbench.figures import comparisons, errors
 from drawbench.records import Record
-from drawbench.tables import classification, likelihood, robustness
+from drawbench.tables import classification, equal_images, likelihood, robustness
 from drawbench.tables.rows import Row, rows
 
 # The main panel: DRAW's attention, the same network with its choice taken away, and networks that
@@ -43,7 +43,8 @@ def make(records: list[Record], say: Callable[[str], object]) -> list[NamedFigur
         return rows(record for record in records if record.result["dataset"] == dataset)
 
     classifiers, generators = of(classification.PAPER), of(likelihood.PAPER)
-    drawings = [*_errors(classifiers), *_training(generators), *_steps(generators)]
+    drawings = [*_errors(classifiers), *_learning(classifiers)]
+    drawings += [*_training(generators), *_steps(generators)]
     return [*drawings, *_pictures(classifiers, generators, say)]
 
 
@@ -97,6 +98,26 @@ def _errors(classifiers: list[Row]) -> Iterator[NamedFigure]:
             "points the seeds; bars of single runs are 95% intervals over the test images."
         )
         yield NamedFigure(f"error_against_{condition}", caption, figure)
+
+
+def _learning(classifiers: list[Row]) -> Iterator[NamedFigure]:
+    """Draw the validation error against images seen, for the best row of each model."""
+    best: dict[str, Row] = {}
+    for row in sorted(classifiers, key=lambda row: row.estimate().value):
+        if equal_images.curve(row.first) is not None and not row.first.settings.get("start"):
+            best.setdefault(row.model, row)
+    if not best:
+        return
+    letters = _letters(list(best.values()))
+    frames = {_label(row, letters): row.first.tables["metrics.csv"] for row in best.values()}
+    caption = (
+        "Validation error against training images seen, 100x100 cluttered MNIST, one seed of the "
+        "best run of each model. The rate falls to zero with the length of each training. "
+        f"{_notes(letters)}"
+    ).strip()
+    models = [row.first.result["model"] for row in best.values()]
+    figure = comparisons.error_against_images(frames, {}, models)
+    yield NamedFigure("error_against_images", caption, figure)
 
 
 def _training(generators: list[Row]) -> Iterator[NamedFigure]:

@@ -4,10 +4,18 @@ To add one, write a module with ``tables(records) -> list[Table]`` and name it i
 """
 
 from drawbench.records import Record
-from drawbench.tables import classification, cost, likelihood, robustness, settings, two_digits
+from drawbench.tables import (
+    classification,
+    cost,
+    equal_images,
+    likelihood,
+    robustness,
+    settings,
+    two_digits,
+)
 from drawbench.tables.table import Table
 
-MODULES = (classification, likelihood, settings, two_digits, robustness, cost)
+MODULES = (classification, likelihood, settings, two_digits, robustness, equal_images, cost)
 
 
 def make(records: list[Record]) -> list[Table]:
