@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # what editors and type checkers read; at run time __getattr_
     from drawbench.evaluation.error_rate import wilson as wilson
     from drawbench.likelihood import Bernoulli as Bernoulli
     from drawbench.likelihood import Gaussian as Gaussian
+    from drawbench.likelihood import Logistic as Logistic
     from drawbench.models.draw import Draw as Draw
     from drawbench.models.draw import Drawing as Drawing
     from drawbench.models.draw import Sample as Sample
@@ -59,7 +60,7 @@ _MODULES = {  # module -> names in it; tests hold this against the imports above
     "errors": "Problem",
     "evaluation.bounds": "measure_bound=bound measure_importance_weighted=importance_weighted",
     "evaluation.error_rate": "predict score wilson",
-    "likelihood": "Bernoulli Gaussian",
+    "likelihood": "Bernoulli Gaussian Logistic",
     "models.draw": "Draw Drawing Sample",
     "models.glimpse": "GlimpseClassifier Glimpses",
     "models.glimpses": "AffineGlimpse FixedGlimpse GaussianGlimpse Glimpse HardGlimpse "

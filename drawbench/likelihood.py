@@ -1,4 +1,5 @@
-"""How well a model explains an image: Bernoulli log-probability, Gaussian KL, importance weights.
+"""How well a model explains an image: the log-probability of its pixels, black and white (Bernoulli)
+or of 256 levels (a discretised logistic), Gaussian KL, importance weights.
 
 For a model with latents z, a prior p(z) and a posterior q(z | x),
 
@@ -17,8 +18,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid, softplus
 
 from drawbench.attention import widen
 
@@ -50,6 +51,11 @@ class Bernoulli(NamedTuple):
         """Turn any canvas, such as that of an earlier step, into pixels in [0, 1]."""
         return torch.sigmoid(canvas)
 
+    @staticmethod
+    def canvas_of(mean: Tensor) -> Tensor:
+        """Return the canvas whose pixels have this mean, strictly between 0 and 1."""
+        return torch.logit(mean)
+
     def log_prob(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
         """Return ``log p(x) = sum_pixels x log s(c) + (1 - x) log(1 - s(c))`` with ``s`` the
         sigmoid (DRAW, equation 9, negated).
@@ -68,13 +74,109 @@ class Bernoulli(NamedTuple):
         Raises:
             ValueError: the shapes differ (broadcasting would silently count pixels several times).
         """
-        if self.logits.shape != images.shape:
-            raise ValueError(
-                f"logits {tuple(self.logits.shape)} and images {tuple(images.shape)} differ in "
-                "shape: each pixel needs one logit"
-            )
+        _check_same_shape("logits", self.logits, images)
         loss = binary_cross_entropy_with_logits(widen(self.logits), images, reduction="none")
         return -loss.flatten(1).sum(1, dtype=dtype)
+
+
+class Logistic(NamedTuple):
+    """Independent pixels of 256 levels, under a discretised logistic distribution (Kingma et al.
+    2016, appendix A.2; Salimans et al. 2017, equation 2).
+
+    A pixel is a logistic variable with location ``m`` and scale ``s``, rounded to the nearest of
+    0, 1/255 .. 1; what lies beyond the first and the last level belongs to them (open edge bins).
+    """
+
+    canvas: Tensor  #: (B, C, H, W)
+    log_scale: Tensor  #: (C,), log s of each channel, pixels in [0, 1]
+
+    @property
+    def location(self) -> Tensor:
+        """``m = 1/2 + c/4``, (B, C, H, W), which may lie outside [0, 1]: the tangent of the sigmoid
+        at 0, so that a canvas means about the same as a Bernoulli's.
+        """
+        return 0.5 + widen(self.canvas) / 4
+
+    @property
+    def scale(self) -> Tensor:
+        """``s``, (C, 1, 1)."""
+        return widen(self.log_scale).exp()[:, None, None]
+
+    @property
+    def mean(self) -> Tensor:
+        """The mean of each pixel, (B, C, H, W)."""
+        return self.mean_of(self.canvas)
+
+    def mean_of(self, canvas: Tensor) -> Tensor:
+        """Turn any canvas, such as that of an earlier step, into pixels in [0, 1].
+
+        The mean of a logistic variable clipped to [0, 1]: ``s (softplus(m/s) - softplus((m-1)/s))``.
+        The mean over the 256 levels is its midpoint sum, the same to about ``(1/255)^2``.
+        """
+        location, s = self._replace(canvas=canvas).location, self.scale
+        mean = s * (softplus(location / s) - softplus((location - 1) / s))
+        return mean.clamp(0, 1)  # beyond which only rounding can take it
+
+    @staticmethod
+    def canvas_of(mean: Tensor) -> Tensor:
+        """Return the canvas whose locations these are."""
+        return 4 * (mean - 0.5)
+
+    def log_prob(self, images: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+        """Return ``log p(x) = sum_pixels log(S(b) - S(a))``, ``S`` the sigmoid, with the edges
+        ``a, b = (x -+ 1/510 - m) / s`` of a pixel's level.
+
+        Computed as ``log S(b) + log S(-a) + log(1 - exp(a - b))``, in which nothing cancels; the
+        edges of the outermost levels are infinite.
+
+        Args:
+            images: of the shape of the canvas, multiples of 1/255 in [0, 1] (not checked).
+            dtype: in which to sum, by default that of the canvas; measurements use float64.
+
+        Returns:
+            (B,), nats.
+
+        Raises:
+            ValueError: the shapes differ.
+        """
+        _check_same_shape("canvas", self.canvas, images)
+        location, s, half = self.location, self.scale, 1 / 510
+        first, last = images < half, images > 1 - half
+        below = logsigmoid((images + half - location) / s).masked_fill(last, 0)
+        above = logsigmoid((location - images + half) / s).masked_fill(first, 0)
+        inside = torch.log(-torch.expm1(-2 * half / s)).expand_as(below)
+        pixels = below + above + inside.masked_fill(first | last, 0)
+        return pixels.flatten(1).sum(1, dtype=dtype)
+
+
+def _check_same_shape(name: str, parameters: Tensor, images: Tensor) -> None:
+    """Raise ValueError unless each pixel has a parameter of its own."""
+    if parameters.shape != images.shape:
+        raise ValueError(
+            f"{name} {tuple(parameters.shape)} and images {tuple(images.shape)} differ in shape: "
+            "each pixel needs a number of its own"
+        )
+
+
+PIXELS = ("bernoulli", "logistic")
+START_LOG_SCALE = -2.0  # about that of photographs around their mean
+
+
+def start_log_scale(pixels: str, channels: int) -> nn.Parameter | None:
+    """Return the learned log-scale of a model whose pixels are logistic, (C,); None for Bernoulli.
+
+    Raises:
+        ValueError: ``pixels`` is not one of `PIXELS`.
+    """
+    if pixels not in PIXELS:
+        raise ValueError(f"the likelihood must be one of {PIXELS}, got {pixels!r}")
+    start = torch.full((channels,), START_LOG_SCALE)
+    return nn.Parameter(start) if pixels == "logistic" else None
+
+
+def of_canvas(canvas: Tensor, log_scale: Tensor | None) -> Bernoulli | Logistic:
+    """Return the distribution of the pixels that a canvas (B, C, H, W) stands for."""
+    return Bernoulli(canvas) if log_scale is None else Logistic(canvas, log_scale)
 
 
 class Gaussian(NamedTuple):

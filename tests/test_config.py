@@ -7,6 +7,7 @@ import pytest
 
 from drawbench import config
 from drawbench.config import Classify, Generate, MakeData, MeasureModel
+from drawbench.config.tasks import RENAMED
 from drawbench.errors import Problem
 
 PUBLISHED = sorted((Path(__file__).parent.parent / "results" / "published").glob("*/config.json"))
@@ -153,8 +154,9 @@ def test_published_configurations_open(path):
     values = json.loads(path.read_text())
     opened = config.from_dict(values)
     assert opened.model.model == values["model"]["model"]
-    assert opened.training.ema_decay == values["training"]["average"]
-    assert opened.training.checkpoint_every == values["training"]["save_every"]
+    renamed = {RENAMED.get(name, name): one for name, one in values["training"].items()}
+    assert opened.training.ema_decay == renamed["ema_decay"]
+    assert opened.training.checkpoint_every == renamed["checkpoint_every"]
     defaults = type(opened.model)().arguments  # of settings that are younger than the run
     for name, value in opened.model.arguments.items():
         assert values["model"].get(name, defaults[name]) == value

@@ -4,22 +4,25 @@ and models whose likelihood is known.
 
 import itertools
 import math
+from functools import partial
 
 import pytest
 import torch
-from formulas import binary_images, gauss_hermite, sigmoid, waves
+from formulas import binary_images, gauss_hermite, normal_line, set_weights, sigmoid, waves
 from torch import Tensor, distributions
 from torch.autograd import gradcheck
 
 from drawbench.likelihood import (
     Bernoulli,
     Gaussian,
+    Logistic,
     Weights,
     bits_per_dimension,
     entropy_floor,
     importance_weighted,
 )
-from drawbench.models.draw import Drawing
+from drawbench.models.draw import Draw, Drawing
+from drawbench.models.vae import VAE
 from drawbench.streams import normals
 
 # --- Bernoulli ---
@@ -81,6 +84,108 @@ def test_bits_per_dimension():
     assert bits_per_dimension(784 * math.log(2), 784) == pytest.approx(1)
     with pytest.raises(ValueError, match="got 0"):
         bits_per_dimension(80.0, 0)
+
+
+# --- discretised logistic ---
+
+LEVELS = torch.arange(256, dtype=torch.float64) / 255
+
+
+def logistic_of(location, scale) -> Logistic:
+    """Return pixels (B, 1, 1, 1) with these locations and a scale."""
+    location = torch.as_tensor(location, dtype=torch.float64).reshape(-1, 1, 1, 1)
+    return Logistic(
+        Logistic.canvas_of(location), torch.tensor([math.log(scale)], dtype=torch.float64)
+    )
+
+
+def every_level(location: float, scale: float) -> Tensor:
+    """Return the log-probabilities of the 256 levels of one pixel."""
+    return logistic_of([location] * 256, scale).log_prob(LEVELS.view(-1, 1, 1, 1))
+
+
+def test_logistic_agrees_with_loops():
+    """The definition as it stands, where nothing cancels yet: two channels, each its own scale."""
+    canvas, log_scale = 2 * waves(2, 2, 3, 4), torch.tensor([-1.0, -2.5]).double()
+    images = torch.round(255 * (waves(2, 2, 3, 4, pace=1.1) * 0.6 + 0.5).clamp(0, 1)) / 255
+    assert {0.0, 1.0} <= set(images.flatten().tolist())
+    for n, ours in enumerate(Logistic(canvas, log_scale).log_prob(images).tolist()):
+        twin = 0.0
+        for channel in range(2):
+            s = math.exp(log_scale[channel].item())
+            planes = (part[n, channel].flatten().tolist() for part in (canvas, images))
+            for c, x in zip(*planes, strict=True):
+                m = 0.5 + c / 4
+                upper = 1.0 if x == 1 else sigmoid((x + 1 / 510 - m) / s)
+                lower = 0.0 if x == 0 else sigmoid((x - 1 / 510 - m) / s)
+                twin += math.log(upper - lower)
+        assert ours == pytest.approx(twin, rel=1e-9)
+
+
+@pytest.mark.parametrize("location", [-2.0, 0.0, 0.001, 0.37, 1.0, 3.0])
+@pytest.mark.parametrize("scale", [1e-4, 1 / 255, 0.1, 3.0, 100.0])
+def test_the_256_levels_of_a_pixel_have_probability_1_and_its_mean(location, scale):
+    log_p = every_level(location, scale)
+    assert log_p.logsumexp(0).item() == pytest.approx(0, abs=1e-9)
+    mean = logistic_of(location, scale).mean.item()
+    assert (log_p.exp() * LEVELS).sum().item() == pytest.approx(mean, abs=1 / 510)
+    if scale > 1 / 255:
+        assert (log_p.exp() * LEVELS).sum().item() == pytest.approx(mean, abs=1e-4)
+
+
+def test_limits_of_the_logistic():
+    """A tiny scale chooses a level, a huge one the two ends; a far location the nearer end; in
+    between a level's probability is the density times 1/255."""
+    assert every_level(100 / 255, 1e-5)[100].item() == pytest.approx(0, abs=1e-9)
+    ends = every_level(0.5, 1e6).exp()
+    assert ends[[0, -1]].tolist() == pytest.approx([0.5, 0.5], abs=1e-6)
+    assert every_level(-50.0, 0.1)[0] == pytest.approx(0, abs=1e-200)
+    assert every_level(50.0, 0.1)[-1] == pytest.approx(0, abs=1e-200)
+    x = torch.tensor(0.4)
+    density = sigmoid((x - 0.3) / 0.2) * (1 - sigmoid((x - 0.3) / 0.2)) / 0.2
+    assert every_level(0.3, 0.2)[102].exp().item() == pytest.approx(density / 255, rel=1e-4)
+    black = torch.zeros(1, 1, 1, 1).double()
+    far = logistic_of([9.0], 0.01).log_prob(black).item()  # e^-900 underflows
+    assert far == pytest.approx((1 / 510 - 9) / 0.01, rel=1e-9)
+    grey = torch.full((1, 1, 2, 2), 0.4)
+    wide = Logistic(torch.zeros(1, 1, 2, 2), torch.tensor([30.0])).log_prob(grey)
+    assert wide.item() == pytest.approx(-4 * (30 + math.log(4 * 255)), rel=1e-6)  # float32
+
+
+def test_gradients_of_the_logistic():
+    images = torch.round(255 * (waves(2, 2, 2, 3, pace=1.1) * 0.7 + 0.5).clamp(0, 1)) / 255
+    inputs = (2 * waves(2, 2, 2, 3), torch.tensor([-1.0, -2.5]).double())
+    inputs = tuple(one.requires_grad_() for one in inputs)
+    assert gradcheck(lambda *parts: Logistic(*parts).log_prob(images), inputs)
+    assert gradcheck(lambda *parts: Logistic(*parts).mean, inputs)
+
+
+def test_a_canvas_has_the_mean_that_it_is_made_of():
+    mean = torch.tensor([[0.2, 0.5], [0.7, 0.9]]).double()
+    assert torch.allclose(Bernoulli(Bernoulli.canvas_of(mean)).mean, mean)
+    sharp = Logistic(Logistic.canvas_of(mean)[None, None], torch.tensor([-6.0]).double())
+    torch.testing.assert_close(sharp.mean[0, 0], mean, rtol=0, atol=1e-9)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", [VAE, partial(Draw, steps=1)])
+def test_one_pixel_of_256_levels_with_a_known_likelihood(kind):
+    """One grey pixel, one latent, one step: over all levels p(x), integrated over z, adds to 1; the
+    mean weight is p(x), and the bound lies above -log p(x)."""
+    model = set_weights(kind(1, 1, hidden=3, latent=1, likelihood="logistic"))
+    nodes, weights = normal_line()
+    noise, total = nodes[:, None, None], 0.0
+    prior = model.sample(noise).likelihood
+    for level in LEVELS.tolist():
+        images = torch.full((len(nodes), 1, 1, 1), level).double()
+        truth = (weights * prior.log_prob(images).exp()).sum().item()
+        total += truth
+        if level in (0.0, 51 / 255, 1.0):
+            record = model(images, noise)
+            log_w = record.log_weight(images, noise)
+            assert (weights * log_w.exp()).sum().item() == pytest.approx(truth, rel=1e-5)
+            assert (weights * record.terms(images).bound).sum().item() > -math.log(truth) + 1e-4
+    assert total == pytest.approx(1, rel=1e-9)
 
 
 # --- Gaussian ---

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from commands import same_run
 
-from drawbench import config, tasks
+from drawbench import config, fast, tasks
 from drawbench.config import Classify, Generate
 from drawbench.data import stored
 from drawbench.errors import Problem
@@ -181,6 +181,26 @@ def test_the_first_canvas_is_the_mean_image(generator):
     mean = train.batch(0, len(train)).images.double().mean(0) / 255
     assert (torch.sigmoid(canvas.double()) - mean).abs().max() < 0.01
     assert torch.equal(generator.model.start_canvas, canvas)
+
+
+def test_256_levels_have_a_likelihood_and_a_mean_image_of_their_own(make):
+    task = make(Generate, pixels="intensity", likelihood="logistic", iw_samples=None)
+    train = task.dataset.train
+    mean = train.batch(0, len(train)).images.double().mean(0) / 255
+    assert (0.5 + task.model.start_canvas.double() / 4 - mean).abs().max() < 0.01
+    assert not fast.has_fast_path(task.model)
+    loss, _ = task.loss(task.batch(0, 20))
+    loss.backward()
+    assert task.model.log_scale.grad.abs() > 0
+    measured = task.test(task.model, lambda: None, lambda done, total: None).fields
+    assert measured["bits_per_dimension"] == pytest.approx(measured["value"] / 784 / math.log(2))
+    assert "entropy_floor" not in measured
+    assert task.facts()["pixels"].endswith("256 levels; a discretised logistic")
+
+
+def test_black_and_white_pixels_have_no_256_levels(make):
+    with pytest.raises(Problem, match=r"256 levels.*digits-fixed.*--pixels intensity"):
+        make(Generate, likelihood="logistic")
 
 
 def test_a_run_records_what_was_measured(generator_run, generator):

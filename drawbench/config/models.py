@@ -34,6 +34,14 @@ def window_clip(default: float | None) -> Any:
     return setting(default, help, role="model", above=0)
 
 
+def likelihood() -> Any:
+    help = (
+        "Distribution of the pixels; bernoulli: black or white, the paper's; logistic: 256 levels, "
+        "a discretised logistic with a learned scale per channel."
+    )
+    return setting("bernoulli", help, role="model", choices=("bernoulli", "logistic"))
+
+
 @dataclass(frozen=True)
 class Model(ChosenSection):
     """Settings of a model that comes with the package."""
@@ -177,6 +185,7 @@ class DrawGenerator(Model):
     write_patch: int = count(5, "Side of the patch that is written, in filters.", 512)
     window_map: str = window_map("linear")
     window_clip: float | None = window_clip(None)
+    likelihood: str = likelihood()
 
 
 @dataclass(frozen=True)
@@ -186,6 +195,7 @@ class VaeGenerator(Model):
     model: str = selector("vae")
     hidden: int = hidden(500)
     latent: int = count(50, "Latent variables.", 65536)
+    likelihood: str = likelihood()
 
 
 CLASSIFIERS: dict[str, type] = {

@@ -89,13 +89,15 @@ def load(settings: Any, context: Context) -> Dataset:
     name = f"folder-{word}" + (f"-{side}x{side}" if side != 32 else "")
     name += "" if rule in (None, "intensity") else f"-{rule}"
     kind = "grey" if stacked.shape[1] == 1 else "colour"
+    jpeg = any(image.path.suffix.lower() in (".jpg", ".jpeg") for image in images)
+    lossy = " (JPEG, which lacks the finest detail)" if jpeg else ""
     return Dataset.from_parts(
         pixels.named(name, seed),
         "folder",
         {split: whole.at(torch.tensor(rows)) for split, rows in parts.items()},
         seed=context.seed,
-        what=f"{len(images):,} {kind} images of the folder '{word}', the centre square of each "
-        f"resized to {side}x{side}",
+        what=f"{len(images):,} {kind} images of the folder '{word}'{lossy}, the centre square of "
+        f"each resized to {side}x{side}",
         pixels=rule,
         data_seed=seed,
         classes=classes,

@@ -10,7 +10,7 @@ rule           pixels
 ``fixed``      white with probability intensity / 255, drawn once for each image from the data seed
 ``dynamic``    the same, drawn again at each presentation in training; validation and test as fixed
 ``threshold``  white from intensity 128
-``intensity``  unchanged: not binary, so the cross-entropy is no likelihood
+``intensity``  unchanged, 256 levels: a Bernoulli's cross-entropy is no likelihood of them
 =============  ===================================================================================
 """
 
@@ -79,7 +79,7 @@ def describe(what: str, rule: str | None, data_seed: int) -> str:
         "fixed": drawn + (", not the published binarisation" if what == "MNIST" else ""),
         "dynamic": f"{drawn} in validation and test, drawn again at each presentation in training",
         "threshold": "pixels white from intensity 128 of 255",
-        "intensity": "pixels unchanged, not binary: the cross-entropy is no likelihood",
+        "intensity": "pixels unchanged, 256 levels",
     }
     return f"{what}; {how[rule]}" if rule in how else what
 

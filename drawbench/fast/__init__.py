@@ -34,8 +34,10 @@ def has_fast_path(model: nn.Module) -> bool:
     """Return whether the fast path computes what this model computes.
 
     The model and all of its parts must have exactly the types that the fast path replaces, with
-    biases, without hooks, and with no method replaced on the object.
+    biases, without hooks, and with no method replaced on the object; pixels must be Bernoulli.
     """
+    if getattr(model, "log_scale", None) is not None:
+        return False
     return type(model) in _BY_HAND and all(
         (not name or type(part) is _PARTS.get(name))
         and not any(getattr(part, hooks) for hooks in _HOOKS)

@@ -18,7 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from drawbench import attention
 from drawbench.attention import Window, widen
-from drawbench.likelihood import Bernoulli, Gaussian, Terms
+from drawbench.likelihood import Bernoulli, Gaussian, Logistic, Terms, of_canvas, start_log_scale
 from drawbench.models.common import check_counts, check_window_map, collect
 from drawbench.models.glimpse import State
 
@@ -26,7 +26,7 @@ from drawbench.models.glimpse import State
 class Sample(NamedTuple):
     """What a generator drew: B pictures in T steps."""
 
-    likelihood: Bernoulli  #: of the pixels, given the last canvas c_T, (B, C, H, W)
+    likelihood: Bernoulli | Logistic  #: of the pixels, given the last canvas c_T, (B, C, H, W)
     write_windows: Window | None = None  #: fields of shape (B, T); None without attention
     canvases: Tensor | None = None  #: (B, T, C, H, W), c_1 .. c_T, where they were asked for
 
@@ -44,7 +44,7 @@ class Sample(NamedTuple):
 class Drawing(NamedTuple):
     """What a generator made of B images that it saw, in T steps. It owns the objective."""
 
-    likelihood: Bernoulli  #: of the pixels, given the last canvas c_T, (B, C, H, W)
+    likelihood: Bernoulli | Logistic  #: of the pixels, given the last canvas c_T, (B, C, H, W)
     posterior: Gaussian  #: (B, T, Z), of the latents of each step
     prior: Gaussian | None = None  #: (B, T, Z); None for N(0, I)
     read_windows: Window | None = None  #: fields of shape (B, T); None without attention
@@ -156,9 +156,11 @@ class Draw(nn.Module):
             ``"bounded"`` squashes them smoothly (:func:`drawbench.attention.squash`).
         window_clip: maximum gradient that one image sends back through one window
             (:func:`drawbench.attention.clip_gradient`), or None for the plain gradient.
+        likelihood: of the pixels: ``"bernoulli"``, the paper's, or ``"logistic"`` for 256 levels,
+            with a learned scale for each channel.
 
     Raises:
-        ValueError: a count below 1, or an unknown window map.
+        ValueError: a count below 1, or an unknown window map or likelihood.
     """
 
     def __init__(
@@ -173,6 +175,7 @@ class Draw(nn.Module):
         write_patch: int | None = 5,
         window_map: str = "linear",
         window_clip: float | None = None,
+        likelihood: str = "bernoulli",
     ):
         super().__init__()
         check_counts(height=height, width=width, channels=channels)
@@ -202,6 +205,7 @@ class Draw(nn.Module):
         self.start_encoder_cell = nn.Parameter(torch.zeros(hidden))
         self.start_decoder_hidden = nn.Parameter(torch.zeros(hidden))
         self.start_decoder_cell = nn.Parameter(torch.zeros(hidden))
+        self.log_scale = start_log_scale(likelihood, channels)
 
     @staticmethod
     def _window_map(hidden: int) -> nn.Linear:
@@ -232,9 +236,9 @@ class Draw(nn.Module):
             State(*(part.expand(batch_size, -1) for part in decoder)),
         )
 
-    def likelihood(self, canvas: Tensor) -> Bernoulli:
+    def likelihood(self, canvas: Tensor) -> Bernoulli | Logistic:
         """Return the distribution of the pixels, given a canvas (B, C, H, W) (equation 9)."""
-        return Bernoulli(canvas)
+        return of_canvas(canvas, self.log_scale)
 
     def prior(self, state: DrawState) -> Gaussian | None:
         """Return the prior (B, Z) of the next latents, given the state before the step.

@@ -2,7 +2,7 @@
 DRAW is explained.
 
 Kingma & Welling 2014, appendix C: one hidden layer of tanh units in the encoder, one in the
-decoder, Bernoulli pixels. It returns DRAW's record with T = 1.
+decoder, Bernoulli pixels by default. It returns DRAW's record with T = 1.
 """
 
 import math
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from drawbench.attention import widen
-from drawbench.likelihood import Bernoulli, Gaussian
+from drawbench.likelihood import Bernoulli, Gaussian, Logistic, of_canvas, start_log_scale
 from drawbench.models.common import check_counts
 from drawbench.models.draw import Drawing, Sample, check_images, check_noise
 
@@ -24,15 +24,23 @@ class VAE(nn.Module):
         channels: of the images.
         hidden: units of each hidden layer.
         latent: Z.
+        likelihood: of the pixels, ``"bernoulli"`` or ``"logistic"``, as of
+            :class:`drawbench.models.draw.Draw`.
 
     Raises:
-        ValueError: a count below 1.
+        ValueError: a count below 1, or an unknown likelihood.
     """
 
     steps = 1
 
     def __init__(
-        self, height: int, width: int, channels: int = 1, hidden: int = 500, latent: int = 20
+        self,
+        height: int,
+        width: int,
+        channels: int = 1,
+        hidden: int = 500,
+        latent: int = 20,
+        likelihood: str = "bernoulli",
     ):
         super().__init__()
         check_counts(height=height, width=width, channels=channels, hidden=hidden, latent=latent)
@@ -42,6 +50,11 @@ class VAE(nn.Module):
         self.to_log_sigma = nn.Linear(hidden, latent)
         self.decoder = nn.Linear(latent, hidden)
         self.to_logits = nn.Linear(hidden, math.prod(self.size))
+        self.log_scale = start_log_scale(likelihood, channels)
+
+    def likelihood(self, canvas: Tensor) -> Bernoulli | Logistic:
+        """Return the distribution of the pixels, given a canvas (B, C, H, W)."""
+        return of_canvas(canvas, self.log_scale)
 
     def forward(self, images: Tensor, noise: Tensor, *, keep_canvases: bool = False) -> Drawing:
         """Look at images and draw them: ``z = mu(x) + sigma(x) noise``.
@@ -69,4 +82,4 @@ class VAE(nn.Module):
         """Draw what the latents (B, 1, Z) stand for; raise ValueError for another shape."""
         check_noise(latents, self.steps, self.latent)
         logits = widen(self.to_logits(torch.tanh(self.decoder(latents[:, 0])))).view(-1, *self.size)
-        return Sample(Bernoulli(logits), canvases=logits[:, None] if keep_canvases else None)
+        return Sample(self.likelihood(logits), canvases=logits[:, None] if keep_canvases else None)

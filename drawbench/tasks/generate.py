@@ -1,6 +1,7 @@
 """Generation: a network draws images; the bound on the likelihood of those it has not seen."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,22 +24,26 @@ from drawbench.tasks.task import Check, Measurement, Progress
 START_IMAGES = 5000  # whose mean is the first start canvas
 
 
-def start_canvas(train: Train) -> Tensor:
+def start_canvas(
+    train: Train, canvas_of: Callable[[Tensor], Tensor] = likelihood.Bernoulli.canvas_of
+) -> Tensor:
     """Return the canvas that explains training images best if nothing is drawn on it.
 
-    The log-odds of their mean, float32 (C, H, W). The paper learns c_0 and does not say from where;
-    from zeros, a grey sheet, the first epoch goes into learning this image.
+    Their mean, as the likelihood writes it on a canvas (for Bernoulli its log-odds), float32
+    (C, H, W). The paper learns c_0 and does not say from where; from zeros, a grey sheet, the first
+    epoch goes into learning this image.
     """
     count = min(len(train), START_IMAGES)
     mean = train.batch(0, count).images.double().mean(0) / 255
-    return torch.logit((count * mean + 1) / (count + 2)).float()
+    return canvas_of((count * mean + 1) / (count + 2)).float()
 
 
 class Generate:
     """A :class:`drawbench.tasks.task.Task`: the bound with one sample of the latents per image.
 
     Raises:
-        Problem: the precision needs a GPU and there is none.
+        Problem: the likelihood does not fit the pixels, or the precision needs a GPU and there is
+            none.
     """
 
     name: ClassVar[str] = "generate"
@@ -48,6 +53,12 @@ class Generate:
 
     def __init__(self, config: Any, dataset: Dataset, model: Any, device: torch.device):
         self.config, self.dataset, self.model, self.device = config, dataset, model, device
+        self.levels = getattr(config.model, "likelihood", None) == "logistic"  # 256 of them
+        if self.levels and dataset.binary:
+            raise Problem(
+                f"--likelihood logistic is for pixels of 256 levels, but those of {dataset.name} "
+                "are black or white: use --likelihood bernoulli, or --pixels intensity"
+            )
         self.train = dataset.train.to(device)
         self.matmul_dtype = common.matmul_dtype(config.training, device)
         self.recorder = Recorder(self.matmul_dtype, _terms) if config.training.graph else None
@@ -142,7 +153,7 @@ class Generate:
                 bound.value, math.prod(self.dataset.size)
             ),
         }
-        if not self.dataset.binary:
+        if not (self.dataset.binary or self.levels):
             pieces = map(models.as_images, part.images.split(1000))
             floors = list(map(likelihood.entropy_floor, pieces))
             fields["entropy_floor"] = float(torch.cat(floors).mean())
@@ -169,13 +180,16 @@ class Generate:
     # -- telling
 
     def facts(self) -> dict[str, Any]:
-        settings, dataset = self.config.model, self.dataset
+        settings, dataset, rule = self.config.model, self.dataset, self.dataset.rule
+        if not dataset.binary:
+            how = "a discretised logistic" if self.levels else "the cross-entropy is no likelihood"
+            rule = f"{rule}; {how}" if rule else how
         return {
             "model": settings.model,
             "attention": getattr(settings, "attention", "none"),
             "dataset": dataset.name,
             "source": dataset.source,
-            "pixels": dataset.rule,
+            "pixels": rule,
             "image": "x".join(map(str, dataset.size)),
             "glimpses": self.model.steps,
             "parameters": sum(parameter.numel() for parameter in self.model.parameters()),
@@ -192,7 +206,9 @@ def initialize(model: nn.Module, dataset: Dataset) -> None:
     canvas = getattr(model, "start_canvas", None)
     if isinstance(canvas, nn.Parameter) and tuple(canvas.shape) == dataset.size:
         with torch.no_grad():
-            canvas.copy_(start_canvas(dataset.train))
+            pixels = getattr(model, "likelihood", likelihood.Bernoulli)(canvas)
+            canvas_of = getattr(pixels, "canvas_of", likelihood.Bernoulli.canvas_of)
+            canvas.copy_(start_canvas(dataset.train, canvas_of))
 
 
 def _terms(model: Any, images: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
