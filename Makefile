@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup quickstart test slow torture tables lint clean
+.PHONY: help setup quickstart test slow torture tables pretrained lint clean
 
 help:
 	@echo "make setup        install drawbench into .venv"
@@ -13,6 +13,7 @@ help:
 	@echo "make slow         the tests that take longer"
 	@echo "make torture      the fault-injection campaign of docs/reliability.md (about 40 minutes)"
 	@echo "make tables       regenerate results/tables and results/figures from results/published"
+	@echo "make pretrained  regenerate the models in the package from results/published"
 	@echo "make lint         fix and format the code"
 	@echo "make clean        remove .venv and caches; data and runs stay"
 
@@ -42,6 +43,9 @@ torture: setup
 
 tables: setup
 	$(BIN)/drawbench tables results/published
+
+pretrained: setup
+	PYTHONPATH=tests $(BIN)/python -m tests.pack_pretrained
 
 lint: setup
 	$(BIN)/ruff check --fix .

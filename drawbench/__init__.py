@@ -47,6 +47,7 @@ if TYPE_CHECKING:  # what editors and type checkers read; at run time __getattr_
     from drawbench.models.vae import VAE as VAE
     from drawbench.streams import normals as normals
     from drawbench.tasks import create as create_task
+    from drawbench.tasks import load_pretrained as load_pretrained
     from drawbench.tasks import load_run as load_run
 
 _MODULES = {  # module -> names in it; tests hold this against the imports above
@@ -67,7 +68,7 @@ _MODULES = {  # module -> names in it; tests hold this against the imports above
     "RandomGlimpse",
     "models.vae": "VAE",
     "streams": "normals",
-    "tasks": "create_task=create load_run",
+    "tasks": "create_task=create load_pretrained load_run",
 }
 _HOME = {
     name: (f"drawbench.{module}", there or name)

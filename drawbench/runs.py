@@ -33,7 +33,8 @@ from safetensors.torch import save as safetensors_save
 from torch import Tensor
 
 from drawbench import config as configs
-from drawbench import distributed, files
+from drawbench import distributed, files, pretrained
+from drawbench.config.fields import nearest
 from drawbench.errors import Problem, reason
 from drawbench.fast import native
 
@@ -113,7 +114,8 @@ class Run:
 
     @property
     def figures(self) -> Path:
-        return self.subfolder("figures")
+        """Where figures go: into the folder, unless it is in the package."""
+        return pretrained.figures_of(self.folder) or self.subfolder("figures")
 
     def subfolder(self, name: str) -> Path:
         """Return the path of a folder in the run folder; raise `Problem` if it is a link."""
@@ -162,13 +164,15 @@ class Run:
     @classmethod
     @distributed.by_first
     def open(cls, folder: Path) -> "Run":
-        """Open an existing run folder.
+        """Open a run folder, or the pretrained model of that name.
 
         Raises:
             Problem: there is none, or its configuration is not valid.
         """
+        folder = pretrained.find(folder)
         if not folder.is_dir():
-            raise Problem(f"there is no run folder {folder}")
+            hint = nearest(str(folder), pretrained.models())
+            raise Problem(f"there is no run folder {folder}{hint}")
         path = folder / "config.json"
         if not path.is_file():
             raise Problem(f"{folder} is not a run folder: it has no config.json")

@@ -20,6 +20,7 @@ COMMANDS = {
     "generate": "Train a network that draws, measure its bound, watch it draw.",
     "evaluate": "Measure a run again, also outside its training conditions; or your own model.",
     "resume": "Continue a run exactly where it stopped.",
+    "models": "List the trained models that come with drawbench.",
     "plot": "Draw curves, glimpses and animations of runs; explain the attention.",
     "reproduce": "Make a table from nothing: every run behind it, then the table.",
     "tables": "Make the tables and figures of finished runs, from their folders alone.",

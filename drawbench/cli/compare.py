@@ -39,8 +39,10 @@ def command(first: Path, second: Path, seed: int, as_json: bool, **place: Any) -
 
 def _outcomes(folder: Path, place: dict[str, Any]):
     """Return what a run makes of each test image; measured now, it is kept in a run of our own."""
+    from drawbench import pretrained
     from drawbench.evaluation import paired
 
+    folder = pretrained.find(folder)
     if (folder / paired.FILE).is_file():
         return paired.load(folder)
     from drawbench import tasks

@@ -42,7 +42,7 @@ def command(
     from drawbench.cli import console, training
 
     opened = tasks.open_run(run)
-    records.read(run, console.say)  # a shared run has a sound result
+    records.read(opened.folder, console.say)  # a shared run has a sound result
     copy = opened.copy_to(folder, half=half, weights=weights)
     if half:
         try:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from drawbench import config as configs
-from drawbench import distributed, user_code
+from drawbench import distributed, pretrained, user_code
 from drawbench.errors import Problem
 from drawbench.reporters import Reporter
 from drawbench.runs import Run
@@ -73,6 +73,7 @@ def load_run(folder: str | Path, trusted: Collection[str] = ()) -> LoadedRun:
     """Load a run from its folder; its data need not be there.
 
     Args:
+        folder: a run folder, or the name of a model that comes with the package.
         trusted: the user's own modules that the run may import, by name.
 
     Raises:
@@ -80,6 +81,20 @@ def load_run(folder: str | Path, trusted: Collection[str] = ()) -> LoadedRun:
     """
     run = open_run(Path(folder))
     return LoadedRun(run, run.config, weights.load_model(run, trusted))
+
+
+def load_pretrained(name: str) -> LoadedRun:
+    """Load a model that comes with the package, whatever lies in the working directory.
+
+    Raises:
+        Problem: there is none of this name.
+    """
+    if name not in (known := pretrained.models()):
+        raise Problem(
+            f"there is no pretrained model {name!r}: choose one of {', '.join(known)}, or open a "
+            "run folder with load_run"
+        )
+    return load_run(pretrained.HOME / name)
 
 
 def open_run(folder: Path) -> Run:
@@ -99,4 +114,4 @@ def open_run(folder: Path) -> Run:
     return run
 
 
-__all__ = ["TASKS", "LoadedRun", "Task", "create", "load_run", "open_run"]
+__all__ = ["TASKS", "LoadedRun", "Task", "create", "load_pretrained", "load_run", "open_run"]
