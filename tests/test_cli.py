@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -175,6 +176,72 @@ def test_make_data_keeps_what_is_there(tmp_path, run):
     assert (content(tmp_path / "set"), content(run)) == before
     succeeded(drawbench(*words, tmp_path / "set", "--seed", 1, "--force"))
     assert content(tmp_path / "set") != before[0]
+
+
+SETS = {  # other than the usual ones in every way, and what trains on them
+    "cluttered": (
+        dict(source="digits", canvas=36, clutter=3, clutter_size=6, data_seed=2, train=30, test=20),
+        "classify",
+    ),
+    "mnist2": (dict(source="digits", canvas=44, clutter=1, seed=3, test=15), "generate"),
+}
+
+
+@pytest.mark.parametrize("dataset", SETS)
+def test_the_command_that_make_data_names_trains_on_that_set(tmp_path, dataset, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options, task = SETS[dataset]
+    place = tmp_path / "my set"
+    made = succeeded(drawbench("make-data", dataset, *flags(out=place, **options))).stdout
+    (line,) = re.findall(r"Next: (?:python -m )?drawbench (.*)", made)
+    assert shlex.split(line) == [task, "--data", str(place)]
+    size = {"steps": 4, "evaluate_every": 4, "hidden": 8, "glimpses": 2, "threads": 1}
+    words = [*shlex.split(line), *flags(**size), *(["--fixed-train"] if task == "classify" else [])]
+    result = answer(*words)
+    card = json.loads((place / "card.json").read_text())
+    assert (result["n"], result["source"]) == (card["counts"]["test"], "digits")
+    assert "-".join(str(number) for number in card["counts"].values()) in result["dataset"]
+    stored = configuration(Path(result["run"])).data
+    made_with = {**card["recipe"], "source": "digits", "data_seed": card["seed"]}
+    assert {name: vars(stored)[name] for name in made_with.keys() & vars(stored)} == {
+        name: made_with[name] for name in made_with.keys() & vars(stored)
+    }
+    # Every other command finds the set, wherever it is.
+    moved = place.rename(tmp_path / "elsewhere")
+    failed(drawbench("evaluate", result["run"]), "holds no data set", "--data FOLDER")
+    again = answer("evaluate", result["run"], "--data", moved)
+    assert again["value"] == pytest.approx(result["value"])
+
+
+def test_a_set_is_not_mixed_up_with_others(tmp_path, classified):
+    options = flags(source="digits", canvas=36, clutter=3, train=30)
+    words = ["make-data", "cluttered", *options, "--datasets", tmp_path]
+    folder = Path(answer(*words)["folder"])
+    assert folder.name == "cluttered-36x36-3-digits-30-200-400"
+    usual = answer("make-data", "cluttered", *options[:-2], "--datasets", tmp_path)["folder"]
+    assert Path(usual).name == "cluttered-36x36-3-digits"  # made beside, neither in the other's way
+    train = ["classify", "--data", folder, *flags(steps=4, glimpses=2)]
+    failed(
+        drawbench(*train, "--canvas", 40), "--canvas 40 contradicts", "has --canvas 36", status=2
+    )
+    failed(drawbench(*train, "--data-seed", 1), "--data-seed 1 contradicts", status=2)
+    failed(drawbench(*train, "--dataset", "mnist"), "data is a setting of", status=2)
+    failed(drawbench("classify", "--data", tmp_path / "none"), "holds no data set")
+    pairs = answer("make-data", "mnist2", *flags(source="digits", test=9), "--datasets", tmp_path)
+    failed(drawbench("classify", "--data", pairs["folder"]), "drawbench generate --data")
+    failed(drawbench("plot", classified[0], "--data", folder), "a run on a folder", status=2)
+
+
+def test_one_name_for_the_seed_of_the_data(tmp_path, monkeypatch):
+    words = ["make-data", "cluttered", *flags(source="digits", canvas=28, train=4, test=4)]
+    sets = [answer(*words, flag, 5, "--out", tmp_path / flag) for flag in ("--seed", "--data-seed")]
+    for variable in ("DRAWBENCH_MAKE_DATA_SEED", "DRAWBENCH_MAKE_DATA_DATA_SEED"):
+        monkeypatch.setenv(variable, "5")
+        sets.append(answer(*words, "--out", tmp_path / variable))
+        monkeypatch.delenv(variable)
+    assert {json.dumps(one["content_sha256"]) for one in sets} == {
+        json.dumps(sets[0]["content_sha256"])
+    }
 
 
 # ------------------------------------------------------------------------------- classify, generate

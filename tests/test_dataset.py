@@ -215,7 +215,7 @@ def test_mnist2_is_made_once_and_described(tmp_path, few_digits):
     assert dataset.under is None
     for words in ("anew at each presentation", "not MNIST", "drawn once by seed 4"):
         assert words in dataset.rule
-    folder = stored.default_folder(tmp_path / "datasets", mnist2.PAIR, "mnist2", "digits", 4)
+    folder = tmp_path / "datasets" / "mnist2-60x60-digits-seed4"
     original = torch.from_numpy(stored.load(folder, "test").images)[:, None]
     expected = binarise(original, torch.arange(20), 4, "test")
     assert torch.equal(dataset.test.images, expected)

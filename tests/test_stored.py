@@ -101,7 +101,7 @@ def test_the_card_tells_the_whole_story(folder, digits):
     assert "2 times a random 8x8 crop" in card["rule"] and "disjoint" in card["rule"]
     assert card["command"] == (
         "drawbench make-data cluttered --source digits --canvas 40 --digits 1 --clutter 2 "
-        "--clutter-size 8 --seed 0 --train 12 --validation 5 --test 7"
+        "--clutter-size 8 --data-seed 0 --train 12 --validation 5 --test 7"
     )
     assert {path.name for path in folder.iterdir()} == {"card.json", *card["sha256"]}
 
@@ -155,8 +155,13 @@ def test_parts_share_no_digit_not_even_in_the_clutter(tmp_path):
     ],
 )
 def test_default_folders(scene, dataset, source, seed, name):
-    folder = stored.default_folder("datasets", scene, dataset, source, seed)
-    assert folder == Path("datasets") / name
+    part = Digits(torch.zeros(3, DIGIT, DIGIT).byte(), torch.zeros(3).byte())
+    digits = Source(source, dict.fromkeys(SPLITS, part), "", "")
+    assert (
+        stored.default_folder("datasets", scene, dataset, digits, seed) == Path("datasets") / name
+    )
+    other = stored.default_folder("datasets", scene, dataset, digits, seed, {"train": 9})
+    assert other == Path("datasets") / f"{name}-9-3-3"
 
 
 # ---- What is refused
@@ -184,15 +189,18 @@ def test_the_same_set_but_damaged_is_not_kept(folder, digits):
 
 
 @pytest.mark.parametrize(
-    "change",
-    [{"seed": 1}, {"scene": Scene(canvas=41, clutter=2)}, {"counts": COUNTS | {"test": 8}}],
+    ("change", "named"),
+    [
+        ({"seed": 1}, "seed 0 instead of 1"),
+        ({"scene": Scene(canvas=41, clutter=2)}, "canvas 40 instead of 41"),
+        ({"counts": COUNTS | {"test": 8}}, "test images .* instead of 8"),
+    ],
 )
-def test_another_set_is_replaced_only_by_force_and_other_files_stay(folder, digits, change):
+def test_another_set_is_replaced_only_by_force_and_other_files_stay(folder, digits, change, named):
     (folder / "montage.png").write_bytes(b"old")
     (folder / "my notes.txt").write_text("mine")
     before = content(folder)
-    message = r"another data set \(cluttered 40x40 from digits, seed 0\).*--force"
-    with pytest.raises(Problem, match=message):
+    with pytest.raises(Problem, match=f"another data set: {named}.*--force"):
         write(folder, digits, **change)
     assert content(folder) == before
     card = write(folder, digits, **change, force=True)

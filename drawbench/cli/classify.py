@@ -16,6 +16,7 @@ Examples:
   drawbench classify --recipe paper-8                  the run behind the published 8-glimpse number
   drawbench classify --recipe ram                      hard attention; other models have recipes too
   drawbench classify --canvas 60 --clutter 4 --epochs 20
+  drawbench classify --data datasets/mine              a set made by make-data
   drawbench classify --dataset folder --images photos/ your own pictures, a subfolder per class
   drawbench classify --model mymodel:network           your own network, see docs/extending.md
 Settings can come from the environment too: DRAWBENCH_CLASSIFY_GLIMPSES=4.
@@ -32,7 +33,8 @@ def command(
     Writes a run folder with the configuration, the learning curve, the best weights, the result and
     figures.
     """
-    config = sharing.configured(options.configure(Classify, recipe, given), given)
+    config = options.with_stored_set(options.configure(Classify, recipe, given), given)
+    config = sharing.configured(config, given)
     from drawbench.cli import training
 
     training.start(config, trust=options.trusted(given, trust), **place)

@@ -64,9 +64,12 @@ Examples:
 )
 @click.option(
     "--images",
+    "--data",
+    "images",
     metavar="N|FOLDER",
-    help="With --samples: number of test images, evenly spaced [default: all]. "
-    "For a run on a folder of images: where that folder is now.",
+    help="With --samples: number of test images, evenly spaced [default: all]. For a run on a "
+    "folder, of images or made by make-data: where that folder is now. With --model: a folder made "
+    "by make-data, whose test file is used.",
     multiple=True,
 )
 @click.option(
@@ -123,7 +126,7 @@ def command(run: Path | None, model: str | None, processes: int | None, **given:
     given["images"], folder = _count_and_folder(given["images"])
     if run is None:
         _refuse(given, (*MEASURING, "glimpses", "out"), "does not go with --model")
-        _measure_own(_own_config(model, given), given)
+        _measure_own(_own_config(model, given, folder), given)
         return
     _refuse(given, ("weights", "source", "name"), "goes with --model only")
     from drawbench import tasks
@@ -275,7 +278,7 @@ def write_curve(
 # ------------------------------------------------------------------------------- your own network
 
 
-def _own_config(model: Any, given: dict[str, Any]) -> Any:
+def _own_config(model: Any, given: dict[str, Any], folder: Path | None) -> Any:
     """Return the configuration of a network of the user's own on one test file."""
     if ":" not in model:
         raise click.UsageError(
@@ -292,7 +295,10 @@ def _own_config(model: Any, given: dict[str, Any]) -> Any:
                 f"got {len(values)}"
             )
         settings |= {name: values[0]} if values else {}
-    return options.configure(configs.MeasureModel, None, settings)
+    if folder is not None:
+        settings["data"] = str(folder)
+    config = options.configure(configs.MeasureModel, None, settings)
+    return options.with_stored_set(config, settings)
 
 
 def _measure_own(config: Any, given: dict[str, Any]) -> None:

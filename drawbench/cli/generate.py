@@ -77,8 +77,11 @@ def command(
                 f"--no-attention contradicts --attention {given['attention']}; give one of them"
             )
         given["attention"] = "none"
+    if "data" in given and recipe is None:
+        given.setdefault("dataset", "mnist2")
     recipe = recipe or options.usual_recipe(Generate, given)
-    config = sharing.configured(options.configure(Generate, recipe, given), given)
+    config = options.with_stored_set(options.configure(Generate, recipe, given), given)
+    config = sharing.configured(config, given)
     from drawbench.cli import training
 
     training.start(config, trust=options.trusted(given, trust), **place)

@@ -1,5 +1,6 @@
 """``drawbench make-data``."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +29,15 @@ Examples:
 )
 @click.argument("dataset", type=click.Choice(list(RECIPES)))
 @options.recipe(MakeData)
-@options.settings(MakeData, skip=("dataset", "data_seed"))
+@options.settings(MakeData, skip=("dataset", "data", "data_seed"))
 @click.option(
-    "--seed", type=click.IntRange(0), help="Seed of everything random in the files.  [default: 0]"
+    "--data-seed",
+    "--seed",
+    "seed",
+    type=click.IntRange(0),
+    envvar=["DRAWBENCH_MAKE_DATA_DATA_SEED", "DRAWBENCH_MAKE_DATA_SEED"],
+    help="Seed of everything random in the files; --data-seed of the training commands.  "
+    "[default: 0]",
 )
 @options.together(*_COUNTS)
 @click.option(
@@ -65,14 +72,16 @@ def command(
     screen = console.Console()
     scene = scene_of(settings)
     source = digits.load(settings.source, sources_root(sources), warn=screen.say)
-    folder = out or stored.default_folder(datasets, scene, dataset, source.name, settings.data_seed)
+    numbers = {split: count for split, count in counts.items() if count}
+    seed = settings.data_seed
+    folder = out or stored.default_folder(datasets, scene, dataset, source, seed, numbers)
     card = stored.write(
         folder,
         scene,
         source,
         dataset,
-        settings.data_seed,
-        {split: count for split, count in counts.items() if count},
+        seed,
+        numbers,
         force,
         lambda done, total: screen.progress(done, total, {}),
         screen.say,
@@ -80,13 +89,13 @@ def command(
     screen.close()
     sample = stored.load(folder, "train")
     figures.save(figures.montage(sample.images[:64], sample.labels[:64]), folder, "montage")
-    next_command = "classify --glimpses 8" if scene.digits == 1 else "generate --dataset mnist2"
+    next_command = "classify" if scene.digits == 1 else "generate"
     lines = [
         f"{folder}: {scene.canvas}x{scene.canvas}, {scene.digits} digit"
         f"{'s' if scene.digits > 1 else ''}, {scene.clutter} pieces of clutter, digits from "
         f"{source.name}.",
         *(f"  {name}.npz  {n:,} images" for name, n in card["counts"].items()),
         "  card.json, montage.png",
-        f"Next: drawbench {next_command}",
+        f"Next: {console.this_command()} {next_command} --data {shlex.quote(str(folder))}",
     ]
     console.emit({"folder": str(folder), **card}, "\n".join(lines), as_json)

@@ -49,7 +49,11 @@ DATASETS = click.option(
     "--datasets", type=folder, default=Path("datasets"), help="Folder of generated data sets."
 )
 IMAGES = click.option(
-    "--images", type=folder, help="For a run on a folder of images: where that folder is now."
+    "--images",
+    "--data",
+    "images",
+    type=folder,
+    help="For a run on a folder, of images or made by make-data: where that folder is now.",
 )
 TENSORBOARD = click.option(
     "--tensorboard", is_flag=True, help="Also write the metrics for TensorBoard."
@@ -279,13 +283,40 @@ def trusted(given: dict[str, Any], trust: tuple[str, ...]) -> frozenset[str]:
 
 
 def with_images(config: Any, images: Path | None) -> Any:
-    """Return a run's configuration with its folder of images where it is now.
+    """Return a run's configuration with its folder of images, or of ``--data``, where it is now.
 
     Raises:
         UsageError: the run is not on a folder.
     """
     if images is None:
         return config
-    if not hasattr(config.data, "images"):
-        raise click.UsageError("--images goes with a run on a folder of images only")
-    return configs.replace(config, images=str(images))
+    if getattr(config.data, "data", None):
+        return configs.replace(config, data=str(images))
+    if hasattr(config.data, "images"):
+        return configs.replace(config, images=str(images))
+    raise click.UsageError(
+        "--images and --data go with a run on a folder, of images or made by make-data"
+    )
+
+
+def with_stored_set(config: Any, given: dict[str, Any]) -> Any:
+    """Return a configuration with the settings of the data set in the folder ``--data``.
+
+    Raises:
+        UsageError: one of the settings given contradicts them.
+    """
+    place = getattr(config.data, "data", None)
+    if place is None:
+        return config
+    from drawbench.data import stored
+
+    made_with = stored.settings(place)
+    for name, value in made_with.items():
+        if given.get(name, value) not in (value, "auto"):
+            flag = "--" + name.replace("_", "-")
+            raise click.UsageError(
+                f"{flag} {given[name]} contradicts --data {place}, which has {flag} {value}; "
+                "leave one of them out"
+            )
+    known = vars(config.data)
+    return configs.replace(config, **{name: made_with[name] for name in made_with if name in known})

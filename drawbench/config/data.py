@@ -17,7 +17,14 @@ def source() -> Any:
 
 
 def data_seed() -> Any:
-    return setting(0, "Seed of the data set: models compared must share it.", low=0)
+    return setting(
+        0, "Seed of the data set, not of the training: models compared must share it.", low=0
+    )
+
+
+def data() -> Any:
+    help = "Folder of a set made by make-data; its card replaces the settings of the scene."
+    return setting(None, help, role="machine")
 
 
 def pixels(*choices: str) -> Any:
@@ -56,6 +63,7 @@ class ClutteredFiles(Data):
     clutter: int = setting(8, "Pieces of clutter per image.", low=0, high=4096)
     clutter_size: int = setting(8, "Side of a piece of clutter, pixels.", low=1, high=28)
     data_seed: int = data_seed()
+    data: str | None = data()
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,7 @@ class BinaryPairs(Data):
     source: str = source()
     pixels: str = pixels("fixed", "threshold", "intensity")
     data_seed: int = data_seed()
+    data: str | None = data()
 
 
 @dataclass(frozen=True)

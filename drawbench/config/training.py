@@ -63,7 +63,7 @@ class Training(Section):
         low=1,
     )
     checkpoint_every: int = setting(500, "Updates between checkpoints.", role="machine", low=1)
-    seed: int = setting(0, "Seed of weights, order, clutter and noise.", low=0)
+    seed: int = setting(0, "Seed of the training: weights, order, fresh clutter, noise.", low=0)
     processes: int = setting(
         1,
         "Processes on this machine that share the images of each update.",

@@ -6,6 +6,7 @@ images of ``train.npz`` (``fixed_train``).
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -65,22 +66,29 @@ def load(settings: Any, context: Context) -> Dataset:
     """Load cluttered MNIST.
 
     Settings: ``source``, ``canvas``, ``digits``, ``clutter``, ``clutter_size`` and ``data_seed``;
-    where there are such, ``fixed_train`` and ``distortion``.
+    where there are such, ``data``, ``fixed_train`` and ``distortion``.
 
     Raises:
         Problem: settings that do not go together; files that are missing or damaged.
     """
     scene = scene_of(settings)
     if scene.digits != 1:
+        place = getattr(settings, "data", None)
         raise Problem(
-            f"a classifier names one digit, but each image has {scene.digits}: use --digits 1"
+            f"a classifier names one digit, but each image has {scene.digits}: "
+            + (f"draw them with drawbench generate --data {place}" if place else "use --digits 1")
         )
     return load_scenes("cluttered", scene, settings, context)
 
 
 def load_scenes(dataset: str, scene: Scene, settings: Any, context: Context) -> Dataset:
-    """Load a data set of scenes, which is made first if it is missing; see :func:`load`."""
-    rule, seed = getattr(settings, "pixels", None), settings.data_seed
+    """Load a data set of scenes; see :func:`load`.
+
+    Args:
+        dataset: the name of the usual set, which is made first if it is missing.
+        scene: its recipe. Where there is a folder ``settings.data``, its set is taken instead.
+    """
+    rule = getattr(settings, "pixels", None)
     rule = "fixed" if rule == "auto" else rule
     fixed_train = getattr(settings, "fixed_train", False)
     distortion = getattr(settings, "distortion", 0.0)
@@ -88,14 +96,9 @@ def load_scenes(dataset: str, scene: Scene, settings: Any, context: Context) -> 
         raise Problem(
             "stored training images are not distorted: omit --fixed-train or --distortion"
         )
-    source = digits.load(settings.source, context.sources_root, context.download, context.say)
-    folder = stored.default_folder(context.datasets_root, scene, dataset, source.name, seed)
-    is_new = not (folder / stored.CARD).is_file()
-    if is_new:
-        context.say(f"Making {folder} (once; the same as drawbench make-data).")
-    say = context.say if is_new else str  # that it is kept is no news
-    progress = context.progress
-    stored.write(folder, scene, source, dataset, seed, progress=progress, say=say)
+    folder, source, card = _find(dataset, scene, settings, context)
+    usual_name = stored.default_folder("", scene, dataset, source, settings.data_seed).name
+    scene, seed, counts = Scene(**card["recipe"]), card["seed"], card["counts"]
 
     def part(split: str) -> Batch:
         arrays = stored.load(folder, split, verify=False)  # `write` has verified it
@@ -114,13 +117,14 @@ def load_scenes(dataset: str, scene: Scene, settings: Any, context: Context) -> 
         test, name = source.splits["test"], (seed, "set", "test")
         return (
             _batch(scenes.fresh(test, other, index, *name), rule, index, seed, "test")
-            for index in torch.arange(len(test)).split(CHUNK)
+            for index in torch.arange(counts["test"]).split(CHUNK)
         )
 
-    name = folder.name
+    name = stored.default_folder("", scene, card["dataset"], source, seed, counts).name
     if dataset != "cluttered":
         words = [word for word in (dataset, source.name, rule) if word and word != "mnist"]
-        name = pixels.named("-".join(words), seed)
+        usual = pixels.named("-".join(words), seed)
+        name = usual if name == usual_name else f"{name}-{rule}"
     fresh = FreshScenes(source.splits["train"], scene, context.seed, distortion, rule)
     return Dataset(
         name,
@@ -134,6 +138,36 @@ def load_scenes(dataset: str, scene: Scene, settings: Any, context: Context) -> 
         classes=digits.CLASSES if scene.digits == 1 else None,
         under=under if dataset == "cluttered" else None,
     )
+
+
+def _find(
+    dataset: str, scene: Scene, settings: Any, context: Context
+) -> tuple[Path, digits.Source, dict[str, Any]]:
+    """Return the folder of a stored data set, verified, its digits and its card."""
+    place = getattr(settings, "data", None)
+    origin = settings.source if place is None else stored.card(place)["source"]
+    source = digits.load(origin, context.sources_root, context.download, context.say)
+    if place is None:
+        seed = settings.data_seed
+        folder = stored.default_folder(context.datasets_root, scene, dataset, source, seed)
+        is_new = not (folder / stored.CARD).is_file()
+        if is_new:
+            context.say(f"Making {folder} (once; the same as drawbench make-data).")
+        say = context.say if is_new else str  # that it is kept is no news
+        progress = context.progress
+        return (
+            folder,
+            source,
+            stored.write(folder, scene, source, dataset, seed, None, False, progress, say),
+        )
+    folder = Path(place)
+    card = stored.verified(folder, settings, source)
+    if not getattr(settings, "fixed_train", True):
+        context.say(
+            f"Training renders fresh images by the recipe of {folder}; --fixed-train shows the "
+            f"{card['counts']['train']:,} of its train.npz instead."
+        )
+    return folder, source, card
 
 
 def _sentence(scene: Scene, note: str, rule: str | None, seed: int, fixed_train: bool) -> str:

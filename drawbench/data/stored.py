@@ -80,11 +80,17 @@ class Scenes(NamedTuple):
 
 
 def default_folder(
-    root: str | Path, scene: Scene, dataset: str, source_name: str, seed: int
+    root: str | Path,
+    scene: Scene,
+    dataset: str,
+    source: Source,
+    seed: int,
+    counts: dict[str, int] | None = None,
 ) -> Path:
     """Return the usual folder, such as ``datasets/cluttered-100x100-8-mnist``.
 
-    Numbers that are the usual ones, and seed 0, are not named.
+    Numbers that are the usual ones, and seed 0, are not named. Whatever else differs is, so that
+    two sets never want the same folder.
     """
     words = [dataset, f"{scene.canvas}x{scene.canvas}"]
     if scene.clutter or dataset == "cluttered":
@@ -92,9 +98,12 @@ def default_folder(
         words.append(f"{scene.clutter}" + ("" if usual else f"of{scene.clutter_size}"))
     if scene.digits != (2 if dataset == "mnist2" else 1):
         words.append(f"{scene.digits}digits")
-    words.append(source_name)
+    words.append(source.name)
     if seed:
         words.append(f"seed{seed}")
+    usual_counts = {split: len(source.splits[split]) for split in SPLITS}
+    if (all_counts := usual_counts | (counts or {})) != usual_counts:
+        words += [str(all_counts[split]) for split in SPLITS]
     return Path(root) / "-".join(words)
 
 
@@ -173,8 +182,8 @@ def card(folder: str | Path) -> dict:
         _check_card(content)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise Problem(
-            f"{folder} holds no data set (no {CARD}): make one with 'drawbench make-data cluttered "
-            f"--out {folder}'"
+            f"{folder} holds no data set (no {CARD}): name its folder with --data FOLDER, or make "
+            f"one with: drawbench make-data cluttered --out {folder}"
         ) from error
     except OSError as error:
         raise Problem(f"{path} cannot be read ({error.strerror or error})") from error
@@ -183,6 +192,44 @@ def card(folder: str | Path) -> dict:
             f"{path} is not a data set's card ({reason(error)}): make the data set again with "
             "--force, or name another folder"
         ) from error
+    return content
+
+
+def settings(folder: str | Path) -> dict[str, Any]:
+    """Return the settings of the configuration that a stored data set was made with.
+
+    Raises:
+        Problem: as :func:`card`.
+    """
+    content = card(folder)
+    return {**content["recipe"], "source": content["source"], "data_seed": content["seed"]}
+
+
+def verified(folder: str | Path, expected: Any, source: Source) -> dict:
+    """Return the card of a stored data set whose files were compared with it.
+
+    Args:
+        expected: settings of the data set; those that are among :func:`settings` must agree.
+        source: the digits that it must have been made of.
+
+    Raises:
+        Problem: as :func:`card`; the set is damaged, or another one.
+    """
+    content = card(folder)
+    for name, value in settings(folder).items():
+        wanted = getattr(expected, name, value)
+        if wanted not in (value, "auto"):
+            raise Problem(
+                f"the data set in {folder} has {name} {value}, but the settings say {wanted}; "
+                "name the right folder with --data FOLDER"
+            )
+    if content["source_sha256"] != source.sha256:
+        raise Problem(
+            f"the data set in {folder} was made of other digits than the {source.name} found here: "
+            "make it again, or give their folder with --sources DIR"
+        )
+    for split in SPLITS:
+        _verify(Path(folder), content, split)
     return content
 
 
@@ -244,7 +291,7 @@ def _command(plan: dict, source: Source) -> str:
         for split, count in plan["counts"].items()
         if count != len(source.splits[split])
     }
-    options = {"source": plan["source"], **plan["recipe"], "seed": plan["seed"], **counts}
+    options = {"source": plan["source"], **plan["recipe"], "data_seed": plan["seed"], **counts}
     words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
     return " ".join([f"drawbench make-data {plan['dataset']}", *words])
 
@@ -302,10 +349,9 @@ def _kept(folder: Path, plan: dict) -> dict | None:
             for split in SPLITS:
                 _verify(folder, present, split)
             return present
-        size, advice = present["recipe"]["canvas"], "replace it with --force"
-        content = (
-            f"another data set ({present['dataset']} {size}x{size} from {present['source']}, seed "
-            f"{present.get('seed')})"
+        content, advice = (
+            f"another data set: {_differences(present, plan)}",
+            "replace it with --force",
         )
     elif any(name in names for name in _RUN_FILES):
         content = "a run"
@@ -313,6 +359,29 @@ def _kept(folder: Path, plan: dict) -> dict | None:
         rest = ", ..." if len(names) > 3 else ""
         content = f"files that are not a complete data set ({', '.join(names[:3])}{rest})"
     raise Problem(f"{folder} holds {content}: choose another folder with --out, or {advice}")
+
+
+def _differences(present: dict, plan: dict) -> str:
+    """Return what a data set has otherwise than planned: ``canvas 60 instead of 100``."""
+
+    def facts(card: dict) -> dict[str, Any]:
+        counts = {f"{split} images": card["counts"][split] for split in SPLITS}
+        digits = f"{card['source']} (SHA-256 {card['source_sha256'][:8]}...)"
+        return {
+            "version": card["version"],
+            "data set": card["dataset"],
+            **card["recipe"],
+            "source": digits,
+            "seed": card["seed"],
+            **counts,
+        }
+
+    there, wanted = facts(present), facts(plan)
+    return ", ".join(
+        f"{name.replace('_', ' ')} {there[name]} instead of {wanted[name]}"
+        for name in wanted
+        if there[name] != wanted[name]
+    )
 
 
 def _beside(folder: Path, suffix: str) -> Path:
