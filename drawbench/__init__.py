@@ -45,6 +45,8 @@ if TYPE_CHECKING:  # what editors and type checkers read; at run time __getattr_
     from drawbench.models.glimpses import HardGlimpse as HardGlimpse
     from drawbench.models.glimpses import RandomGlimpse as RandomGlimpse
     from drawbench.models.vae import VAE as VAE
+    from drawbench.reporters import Reporter as Reporter
+    from drawbench.reporters import Views as Views
     from drawbench.streams import normals as normals
     from drawbench.tasks import create as create_task
     from drawbench.tasks import load_pretrained as load_pretrained
@@ -67,6 +69,7 @@ _MODULES = {  # module -> names in it; tests hold this against the imports above
     "models.glimpses": "AffineGlimpse FixedGlimpse GaussianGlimpse Glimpse HardGlimpse "
     "RandomGlimpse",
     "models.vae": "VAE",
+    "reporters": "Reporter Views",
     "streams": "normals",
     "tasks": "create_task=create load_pretrained load_run",
 }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 ERROR, BOUND = "test_error_percent", "nll_bound_nats"
 METRICS = {"classify": ERROR, "generate": BOUND}  # of each task
 MAX_NUMBER = 1e300  # in a result, so that sums stay finite
+LOGS = "logs"  # the folder beside run folders for what their commands print
 CONDITIONS = ("clutter", "canvas", "glimpses")  # that test errors are measured against
 TABLES = {"metrics.csv": ("step",)} | {
     f"error_against_{name}.csv": (name, "error", "low", "high", "n") for name in CONDITIONS
@@ -173,10 +174,7 @@ class Record:
     @cached_property
     def environment(self) -> dict[str, Any]:
         """``environment.json``; empty where it cannot be read."""
-        with suppress(Problem):
-            content = _read(self.folder / "environment.json", read_json)
-            return content if isinstance(content, dict) else {}
-        return {}
+        return read_environment(self.folder)
 
     def picture(self, name: str) -> Path | None:
         """Return the path of a file in ``figures``, if it exists."""
@@ -193,29 +191,17 @@ def read(folder: Path, say: Callable[[str], object]) -> Record:
     Raises:
         Problem: it is no run folder, not finished, or its files are damaged or disagree.
     """
-    config_path, result_path = folder / "config.json", folder / "result.json"
-    if not config_path.is_file():
-        raise Problem(f"{folder} is not a run folder: it has no config.json")
-    config = _read(config_path, read_json)
-    try:
-        settings = configs.stored_settings(config)
-    except Problem as problem:
-        raise Problem(f"{config_path}: {problem}") from problem
-    if config["task"] == configs.MakeData.task:
-        raise Problem(f"{config_path} is the configuration of a data set, not of a model")
+    settings = read_settings(folder)
+    task, result_path = settings.pop("task"), folder / "result.json"
     if not result_path.is_file():
         raise Problem(
             f"{folder} is not finished: it has no result.json;"
             f" resume with: drawbench resume {folder}"
         )
-    result = _read(result_path, read_hashed)
-    try:
-        check_result(result)
-    except Problem as problem:
-        raise Problem(f"{result_path} is not a result: {problem}") from problem
+    result = read_result(folder)
     own = {name: settings.get(name) for name in ("seed", "source")}
-    if config["task"] in METRICS:  # evaluate measures models of either task
-        own["task"] = config["task"]
+    if task in METRICS:  # evaluate measures models of either task
+        own["task"] = task
     for name, value in own.items():
         if value not in (None, "auto", result.get(name)) and result.get(name) is not None:
             raise Problem(
@@ -223,6 +209,48 @@ def read(folder: Path, say: Callable[[str], object]) -> Record:
                 f" {value!r} here"
             )
     return Record(folder, settings, result, _tables(folder, say))
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Return the settings of the run in a folder by name, defaults filled in, and its ``task``.
+
+    Raises:
+        Problem: it is no run folder, or its configuration is damaged or trains no model.
+    """
+    path = folder / "config.json"
+    if not path.is_file():
+        raise Problem(f"{folder} is not a run folder: it has no config.json")
+    config = _read(path, read_json)
+    try:
+        settings = configs.stored_settings(config)
+    except Problem as problem:
+        raise Problem(f"{path}: {problem}") from problem
+    if config["task"] == configs.MakeData.task:
+        raise Problem(f"{path} is the configuration of a data set, not of a model")
+    return settings | {"task": config["task"]}
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """Return ``result.json`` of the run in a folder.
+
+    Raises:
+        Problem: it is missing, damaged, or lacks a field.
+    """
+    path = folder / "result.json"
+    result = _read(path, read_hashed)
+    try:
+        check_result(result)
+    except Problem as problem:
+        raise Problem(f"{path} is not a result: {problem}") from problem
+    return result
+
+
+def read_environment(folder: Path) -> dict[str, Any]:
+    """Return ``environment.json`` of the run in a folder; empty where it cannot be read."""
+    with suppress(Problem):
+        content = _read(folder / "environment.json", read_json)
+        return content if isinstance(content, dict) else {}
+    return {}
 
 
 def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
@@ -261,7 +289,7 @@ def find(places: Iterable[Path], say: Callable[[str], object]) -> list[Record]:
     repeats the settings and the seed of another.
     """
     records: list[Record] = []
-    for folder in itertools.chain.from_iterable(map(_folders, places)):
+    for folder in itertools.chain.from_iterable(map(folders, places)):
         try:
             record = read(folder, say)
             _refuse_double(record, records)
@@ -272,10 +300,15 @@ def find(places: Iterable[Path], say: Callable[[str], object]) -> list[Record]:
     return records
 
 
-def _folders(place: Path) -> list[Path]:
+def folders(place: Path) -> list[Path]:
+    """Return the run folder that a place is, or the folders in it, which may be runs."""
     if (place / "config.json").exists():
         return [place]
-    return sorted(path for path in place.iterdir() if path.is_dir() and path.name[0] != ".")
+    return sorted(
+        path
+        for path in place.iterdir()
+        if path.is_dir() and path.name[0] != "." and path.name != LOGS
+    )
 
 
 def _refuse_double(record: Record, others: list[Record]) -> None:

@@ -1,8 +1,8 @@
 """The one training loop.
 
 It trains any task (:class:`drawbench.tasks.task.Task`), of which it uses ``model``, ``batch``,
-``loss``, ``validate``, ``selected_by``, ``images_per_epoch``, ``about``, ``fingerprint`` and
-``length_hint``.
+``loss``, ``validate``, ``views``, ``selected_by``, ``images_per_epoch``, ``about``, ``fingerprint``
+and ``length_hint``.
 
 Everything random is a function of (seed, name, sample number). So the state of a training is the
 weights, Adam's moments, the moving average and a few numbers, and a resumed training is
@@ -267,7 +267,8 @@ class Trainer:
         self.read_every = READ_EVERY[next(task.model.parameters()).device.type]
         self.sums: dict[str, float] = {}  # of the metrics since the last row
         self.count = 0
-        self.seconds = 0.0
+        self.seconds = 0.0  # of training, validations included, over all its processes' lives
+        self.began = 0.0  # when it would have begun, had it never stopped
 
     @property
     def fall(self) -> int:
@@ -399,7 +400,8 @@ class Trainer:
                 checkpoint is kept.
         """
         self.run.check_unfinished()
-        start, first_step, earlier = time.perf_counter(), self.step, self.seconds
+        start, first_step = time.perf_counter(), self.step
+        self.began = start - self.seconds
         self.task.model.train()
         try:
             while True:
@@ -412,11 +414,12 @@ class Trainer:
                 self._train_step()
                 if self.step % self.read_every == 0:
                     self._read_metrics()
-                    elapsed = time.perf_counter() - start
-                    self.seconds = earlier + elapsed
+                    now = time.perf_counter()
+                    self.seconds = now - self.began
                     images = (self.step - first_step) * self.training.batch
                     name = next(iter(self.sums))
-                    facts = {name: self.sums[name] / self.count, "images/s": images / elapsed}
+                    speed = images / (now - start)
+                    facts = {name: self.sums[name] / self.count, "images/s": speed}
                     self.reporter.progress(self.step, self.total, facts)
                 if self.step % self.training.checkpoint_every == 0:
                     self.save()
@@ -484,12 +487,14 @@ class Trainer:
         """Validate the average, write a row, keep the best weights."""
         self._read_metrics()
         validation = self.task.validate(self.average, check)
+        self.seconds = time.perf_counter() - self.began
         row = {
             "step": self.step,
             "images_seen": self.step * self.training.batch,
             **{f"train_{name}": total / self.count for name, total in self.sums.items()},
             **validation,
             "learning_rate": self._rate(self.step - 1),
+            "seconds": round(self.seconds, 1),
         }
         self.rows.append(row)
         self.sums, self.count = {}, 0
@@ -506,3 +511,12 @@ class Trainer:
         self.run.write_metrics(self.rows)
         self.saved_step = None  # the row belongs to the state of this step
         self.reporter.row(row)
+        if self.reporter.wants_views:
+            self._show()
+
+    def _show(self) -> None:
+        """Show the average as it is now; what goes wrong with a picture costs no training."""
+        try:
+            self.reporter.views(self.step, self.task.views(self.average))
+        except Exception as error:
+            self.reporter.say(f"No pictures for the log: {type(error).__name__}, {reason(error)}.")

@@ -80,7 +80,7 @@ def same_run(left: Path, right: Path) -> None:
     commands.same_run(left, right)
     for name in (runs.BEST, runs.LAST):
         facts, expected = (runs.load_checkpoint(folder / name)[1] for folder in (left, right))
-        assert {**facts, "seconds": 0} == {**expected, "seconds": 0}
+        assert commands.timeless(facts) == commands.timeless(expected)
     assert not [path for path in left.glob(".*") if path.name != ".lock"]
 
 

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "drawbench"
 LAYERS = [  # a module may import from those before it, in its own layer or a lower one
     ["errors"],
     ["files", "config", "streams", "user_code"],
-    ["records", "published", "pretrained", "studies"],
+    ["records", "published", "pretrained", "studies", "listing"],
     ["attention", "likelihood"],
     ["spatial"],
     ["distributed"],

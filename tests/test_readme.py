@@ -46,7 +46,7 @@ def complaint(line: str) -> str | None:
     if command is None:
         return f"there is no command {name}"
     if isinstance(command, click.Group):
-        inner = words[0] if words and words[0] in command.commands else "runs"
+        inner = words[0] if words and words[0] in command.commands else command.default
         command, words = command.commands[inner], words[words[:1] == [inner] :]
     options = {
         flag: param for param in command.params for flag in (*param.opts, *param.secondary_opts)

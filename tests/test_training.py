@@ -5,6 +5,8 @@ import signal
 import sys
 from unittest.mock import Mock
 
+import commands
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -12,7 +14,7 @@ from torch import nn
 from drawbench import config, runs, streams, training
 from drawbench.config import Classify
 from drawbench.errors import Problem
-from drawbench.reporters import Quiet, Several, TensorBoard
+from drawbench.reporters import Guarded, Quiet, Several, TensorBoard, Views
 from drawbench.training import Interrupted, Trainer
 
 
@@ -47,6 +49,10 @@ class Line:
         errors = self.errors(model, self.batch(10**6, 50))
         return {"validation_error": float(errors.detach().abs().mean())}
 
+    def views(self, model):
+        grey = np.full((4, 6, 3), 99, np.uint8)
+        return Views({"grey": grey}, {"weights": model.weight.detach().numpy().ravel()})
+
 
 def new_run(folder, **changes):
     usual = dict(steps=30, batch=8, learning_rate=0.2, warmup=5)
@@ -64,11 +70,11 @@ def train(run, flag=None, task=None):
 def content(run):
     """Return all that must be the same; tensors by name, type and bytes."""
     checkpoints = [runs.load_checkpoint(run.folder / runs.LAST), run.load_best()]
-    for tensors, facts in checkpoints:
-        facts.pop("seconds", None)
+    for tensors, _ in checkpoints:
         for name, tensor in tensors.items():
             tensors[name] = tensor.dtype, tensor.tolist()
-    return checkpoints, (run.folder / "metrics.csv").read_bytes()
+    same = [(tensors, commands.timeless(facts)) for tensors, facts in checkpoints]
+    return same, commands.metrics(run.folder)
 
 
 class StopAfter(training.StopFlag):
@@ -179,7 +185,8 @@ def test_metrics_read_several_at_a_time_are_the_same(tmp_path, monkeypatch):
     truth, run = train(new_run(tmp_path / "each")), new_run(tmp_path / "together")
     monkeypatch.setitem(training.READ_EVERY, "cpu", 4)
     together = train(run)
-    assert together.rows == truth.rows
+    first, second = (commands.timeless({"rows": each.rows}) for each in (together, truth))
+    assert first == second
     run = new_run(tmp_path / "poisoned")
     task = Line(poison_at=11 * 8)
     with pytest.raises(Problem, match=r"no longer finite"):
@@ -266,6 +273,74 @@ def test_tensorboard_shows_the_rows_of_a_resumed_run_once(tmp_path):
         assert [point.step for point in points] == [10, 20, 30]
         expected = [row[name] for row in trainer.rows]
         assert [point.value for point in points] == pytest.approx(expected, rel=1e-5)
+    assert [(image.step, image.width, image.height) for image in events.Images("grey")] == [
+        *((10, 6, 4), (20, 6, 4), (30, 6, 4))
+    ]
+    last = events.Histograms("weights")[-1]
+    weights = trainer.average.weight.detach()
+    assert (last.step, last.histogram_value.num) == (30, 2)
+    assert last.histogram_value.max == pytest.approx(float(weights.max()))
+
+
+def test_a_tracker_that_fails_costs_no_training(tmp_path):
+    messages, rows = [], []
+
+    class Tracker(Quiet):
+        wants_views = True
+
+        def row(self, row):
+            rows.append(row["step"])
+            if len(rows) == 2:
+                raise ConnectionError("the server does not answer")
+
+    screen = Mock(spec=Quiet, wants_views=False)
+    screen.say = messages.append
+    tracker = Guarded("mine:Tracker", Tracker(), messages.append)
+    run = new_run(tmp_path / "run")
+    trainer = Trainer(Line(), run, Several(screen, tracker))
+    trainer.fit(training.StopFlag())
+    assert rows == [10, 20] and trainer.step == 30 and screen.row.call_count == 3
+    (message,) = messages
+    assert "mine:Tracker failed (ConnectionError: the server does not answer)" in message
+
+
+def test_pictures_that_cannot_be_drawn_cost_no_training(tmp_path):
+    task, messages = Line(), []
+    task.views = lambda model: 1 / 0
+    reporter = Quiet()
+    reporter.wants_views, reporter.say = True, messages.append
+    trainer = Trainer(task, new_run(tmp_path / "run"), reporter)
+    trainer.fit(training.StopFlag())
+    assert trainer.step == 30 and len(messages) == 3 and "ZeroDivisionError" in messages[0]
+
+
+def test_seconds_grow_and_go_on_after_a_stop(tmp_path, monkeypatch):
+    clock = iter(range(10**6))  # every look at it takes a second
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    run = new_run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        train(run, StopAfter(15))
+    stopped = runs.load_checkpoint(run.folder / runs.LAST)[1]["seconds"]
+    assert stopped > 0
+    clock = iter(range(10**6, 10**7))  # in another process, with another clock
+    monkeypatch.setattr(training.time, "perf_counter", lambda: next(clock))
+    trainer = train(runs.Run.open(run.folder))
+    seconds = list(run.metrics()["seconds"])
+    assert seconds == sorted(seconds) and seconds[0] < stopped < seconds[-1] < stopped + 100
+    assert trainer.rows[-1]["seconds"] == seconds[-1]
+
+
+def test_a_state_of_a_version_without_seconds_is_resumed(tmp_path):
+    run = new_run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        train(run, StopAfter(20))
+    tensors, facts = runs.load_checkpoint(run.folder / runs.LAST)
+    facts["rows"] = [{k: v for k, v in row.items() if k != "seconds"} for row in facts["rows"]]
+    assert facts["rows"]
+    runs.save_checkpoint(run.folder / runs.LAST, tensors, facts)
+    train(runs.Run.open(run.folder))
+    seconds = run.metrics()["seconds"]
+    assert seconds.isna().tolist() == [True, False, False]
 
 
 def test_tensorboard_that_is_missing_is_one_sentence(tmp_path, monkeypatch):

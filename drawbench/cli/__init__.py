@@ -21,6 +21,8 @@ COMMANDS = {
     "evaluate": "Measure a run again, also outside its training conditions; or your own model.",
     "resume": "Continue a run exactly where it stopped.",
     "models": "List the trained models that come with drawbench.",
+    "predict": "Answer what is on pictures of your own, and show where the network looked.",
+    "runs": "List runs with their state and result; show how two of them differ.",
     "plot": "Draw curves, glimpses and animations of runs; explain the attention.",
     "reproduce": "Make a table from nothing: every run behind it, then the table.",
     "tables": "Make the tables and figures of finished runs, from their folders alone.",
@@ -51,6 +53,8 @@ class Commands(click.Group):
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         name = args[0]
+        if ctx.resilient_parsing:  # a shell asks for completions
+            return super().resolve_command(ctx, args)
         if name not in COMMANDS and not name.startswith("-"):
             raise click.UsageError(f"there is no command {name!r}{nearest(name, COMMANDS)}")
         distributed.join(shared=name in SHARED)

@@ -19,20 +19,33 @@ Examples:
   drawbench classify --data datasets/mine              a set made by make-data
   drawbench classify --dataset folder --images photos/ your own pictures, a subfolder per class
   drawbench classify --model mymodel:network           your own network, see docs/extending.md
+  drawbench classify --recipe paper-8 --seeds 0..4     five runs of a row; again: what is missing
+  drawbench classify --recipe RUN/config.json --patch 8   a run again, with one change
 Settings can come from the environment too: DRAWBENCH_CLASSIFY_GLIMPSES=4.
 """,
 )
 @options.recipe(Classify, "cluttered-100")
 @options.settings(Classify, skip=("digits",))
+@options.ROW
 @options.NEW_RUN
 def command(
-    recipe: str | None, given: dict[str, Any], trust: tuple[str, ...], **place: Any
+    recipe: str | None,
+    given: dict[str, Any],
+    trust: tuple[str, ...],
+    seeds: list[int] | None,
+    jobs: int,
+    **place: Any,
 ) -> None:
     """Train a classifier that looks through a few small windows, then test it.
 
     Writes a run folder with the configuration, the learning curve, the best weights, the result and
     figures.
     """
+    if seeds is not None:
+        from drawbench.cli import batch
+
+        batch.train_seeds(Classify, recipe, given, seeds, jobs=jobs, trust=trust, **place)
+        return
     config = options.with_stored_set(options.configure(Classify, recipe, given), given)
     config = sharing.configured(config, given)
     from drawbench.cli import training

@@ -16,8 +16,8 @@ Examples:
   drawbench compare RUN RUN --json
 """
 )
-@click.argument("first", type=options.path)
-@click.argument("second", type=options.path)
+@click.argument("first", type=options.run)
+@click.argument("second", type=options.run)
 @click.option("--seed", type=click.IntRange(0), default=0, help="Of the bootstrap.")
 @options.PLACE
 @options.common

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from drawbench.reporters import Reporter
+from drawbench.reporters import Quiet, Reporter
 
 UNITS = {"loss": "", "error": "%", "bound": " nats", "kl": " nats"}  # by a metric's last word
 
@@ -124,6 +124,11 @@ class Console(Reporter):
         if self.bar is not None:
             self.bar.close()
             self.bar = None
+
+
+def screen(quiet: bool) -> Reporter:
+    """Return the reporter for the terminal, or one that prints nothing."""
+    return Quiet() if quiet else Console()
 
 
 def emit(result: dict[str, Any], text: str, as_json: bool) -> None:

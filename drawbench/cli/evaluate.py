@@ -21,27 +21,6 @@ CONDITIONS = {
 MEASURING = ("samples", "images", "bound_samples")  # what only a generator has
 
 
-class Numbers(click.ParamType):
-    """Whole numbers: ``8``, ``0,4,8`` or ``0..32..4`` (from, to, step)."""
-
-    name = "numbers"
-
-    def convert(self, value, param, ctx) -> list[int]:
-        numbers: list[int] = []
-        try:
-            for part in value.split(","):
-                first, *rest = (int(word) for word in part.split(".."))
-                last, step = (*rest, 1)[:2] if rest else (first, 1)
-                if len(rest) > 2 or last < first or step < 1 or (last - first) // step > 1000:
-                    raise ValueError
-                numbers += range(first, last + 1, step)
-        except ValueError:
-            self.fail(
-                f"{value!r} is not a list of whole numbers such as 0,4,8 or 0..32..4", param, ctx
-            )
-        return sorted(set(numbers))
-
-
 @click.command(
     epilog="""\b
 Examples:
@@ -53,10 +32,16 @@ Examples:
                                                        your own network on the standard test file
 """
 )
-@click.argument("run", type=options.path, required=False)
-@click.option("--clutter", type=Numbers(), help="Also test with these counts of clutter pieces.")
-@click.option("--canvas", type=Numbers(), help="Also test on canvases of these sides, pixels.")
-@click.option("--glimpses", type=Numbers(), help="Also test with these numbers of glimpses.")
+@click.argument("run", type=options.run, required=False)
+@click.option(
+    "--clutter", type=options.Numbers(), help="Also test with these counts of clutter pieces."
+)
+@click.option(
+    "--canvas", type=options.Numbers(), help="Also test on canvases of these sides, pixels."
+)
+@click.option(
+    "--glimpses", type=options.Numbers(), help="Also test with these numbers of glimpses."
+)
 @click.option(
     "--samples",
     type=click.IntRange(1),

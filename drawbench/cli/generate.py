@@ -19,6 +19,7 @@ Examples:
   drawbench generate --dataset mnist2                    two digits on a large canvas
   drawbench generate --dataset folder --images photos/   your own pictures
   drawbench generate --model mymodel:network             your own generator, see docs/extending.md
+  drawbench generate --recipe mnist-20 --seeds 0..2      three runs of a row
   drawbench generate --from RUN --seed 3                 more samples of a trained model
 Settings can come from the environment too: DRAWBENCH_GENERATE_GLIMPSES=32.
 """,
@@ -29,7 +30,7 @@ Settings can come from the environment too: DRAWBENCH_GENERATE_GLIMPSES=32.
 @click.option(
     "--from",
     "origin",
-    type=options.path,
+    type=options.run,
     help="Do not train: draw samples with the model of this run.",
 )
 @click.option(
@@ -43,10 +44,13 @@ Settings can come from the environment too: DRAWBENCH_GENERATE_GLIMPSES=32.
     type=options.folder,
     help="With --from: where the pictures go.  [default: the run's figures]",
 )
+@options.ROW
 @options.NEW_RUN
 def command(
     recipe: str | None,
     given: dict[str, Any],
+    seeds: list[int] | None,
+    jobs: int,
     no_attention: bool,
     origin: Path | None,
     out: Path | None,
@@ -61,6 +65,7 @@ def command(
     if origin is not None:
         seed = given.pop("seed", 0)
         others = {"recipe": recipe, "no-attention": no_attention, "run": place["name"]}
+        others |= {"seeds": seeds}
         unwanted = [*given, *(name for name in others if others[name])]
         if unwanted:
             option = unwanted[0].replace("_", "-")
@@ -80,6 +85,11 @@ def command(
     if "data" in given and recipe is None:
         given.setdefault("dataset", "mnist2")
     recipe = recipe or options.usual_recipe(Generate, given)
+    if seeds is not None:
+        from drawbench.cli import batch
+
+        batch.train_seeds(Generate, recipe, given, seeds, jobs=jobs, trust=trust, **place)
+        return
     config = options.with_stored_set(options.configure(Generate, recipe, given), given)
     config = sharing.configured(config, given)
     from drawbench.cli import training

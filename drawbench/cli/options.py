@@ -6,12 +6,63 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from drawbench import config as configs
 from drawbench.errors import Problem
 
 folder = click.Path(path_type=Path, file_okay=False)
 path = click.Path(path_type=Path)
+USUAL_PLACES = (Path("results/published"), Path("results/runs"))
+
+
+class RunFolder(click.Path):
+    """A run folder; the plain name of one in the usual places will do, and can be completed."""
+
+    name = "run"
+
+    def __init__(self, exists: bool = False):
+        super().__init__(path_type=Path, file_okay=not exists, exists=exists)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if Path(value).name == str(value) and not Path(value).exists():
+            named = [place / value for place in USUAL_PLACES if (place / value).is_dir()]
+            value = str(named[-1]) if named else value
+        return super().convert(value, param, ctx)
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        names = [
+            path.parent.name
+            for place in USUAL_PLACES
+            for path in sorted(place.glob("[!.]*/config.json"))
+            if path.parent.name.startswith(incomplete)
+        ]
+        if names:
+            return [CompletionItem(name) for name in dict.fromkeys(names)]
+        return super().shell_complete(ctx, param, incomplete)
+
+
+run = RunFolder()
+
+
+class DefaultGroup(click.Group):
+    """A group whose first command may be left out: ``plot RUN...`` is ``plot runs RUN...``."""
+
+    def __init__(self, *args: Any, default: str, alone: bool = False, **kwargs: Any):
+        """Args: default: that command; alone: whether no word at all is that command too."""
+        super().__init__(*args, **kwargs)
+        self.default, self.alone = default, alone
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        alone = self.alone and not ctx.resilient_parsing  # else a shell completes the default alone
+        if (args or alone) and (not args or args[0] not in (*self.commands, "-h", "--help")):
+            args = [self.default, *args]
+        return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        arguments = (p for p in self.commands[self.default].params if isinstance(p, click.Argument))
+        inner = [item for p in arguments for item in p.shell_complete(ctx, incomplete)]
+        return super().shell_complete(ctx, incomplete) + inner
 
 
 def together(*options: Callable) -> Callable:
@@ -33,11 +84,63 @@ common = together(
         help="Show the traceback of a problem.",
     ),
 )
+
+
+class _NameOrFactory(click.Choice):
+    """A name, or ``module:factory`` of the user's own."""
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        return "[" + "|".join([*(str(choice) for choice in self.choices), "MODULE:FACTORY"]) + "]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if ":" in str(value) else super().convert(value, param, ctx)
+
+
+class Numbers(click.ParamType):
+    """Whole numbers: ``8``, ``0,4,8`` or ``0..32..4`` (from, to, step)."""
+
+    name = "numbers"
+
+    def convert(self, value, param, ctx) -> list[int]:
+        numbers: list[int] = []
+        try:
+            for part in value.split(","):
+                first, *rest = (int(word) for word in part.split(".."))
+                last, step = (*rest, 1)[:2] if rest else (first, 1)
+                if len(rest) > 2 or last < first or step < 1 or (last - first) // step > 1000:
+                    raise ValueError
+                numbers += range(first, last + 1, step)
+        except ValueError:
+            self.fail(
+                f"{value!r} is not a list of whole numbers such as 0,4,8 or 0..32..4", param, ctx
+            )
+        return sorted(set(numbers))
+
+
+def log(command: Callable) -> Callable:
+    """Add ``--log``; the function gets the names of the trackers, as ``log``."""
+
+    @functools.wraps(command)
+    def collect(log: tuple[str, ...], tensorboard: bool, **values: Any):
+        return command(log=(*log, *(["tensorboard"] if tensorboard else [])), **values)
+
+    return together(
+        click.option(
+            "--log",
+            multiple=True,
+            type=_NameOrFactory(["tensorboard"]),
+            help="Also show metrics, windows and pictures elsewhere; your own tracker: see "
+            "docs/trackers.md. Repeat for several.",
+        ),
+        click.option("--tensorboard", is_flag=True, hidden=True),  # of earlier versions
+    )(collect)
+
+
 FORCE = click.option("--force", is_flag=True, help="Replace what is there.")
 RUNS = click.option(
     "--runs", type=folder, default=Path("results/runs"), help="Folder of run folders."
 )
-RUN_ARGUMENT = click.argument("run", type=path)
+RUN_ARGUMENT = click.argument("run", type=run)
 SOURCES = click.option(
     "--sources",
     type=folder,
@@ -55,9 +158,7 @@ IMAGES = click.option(
     type=folder,
     help="For a run on a folder, of images or made by make-data: where that folder is now.",
 )
-TENSORBOARD = click.option(
-    "--tensorboard", is_flag=True, help="Also write the metrics for TensorBoard."
-)
+QUIET = click.option("--quiet", is_flag=True, help="No progress and no messages, only the result.")
 TRUST = click.option(
     "--trust",
     multiple=True,
@@ -71,20 +172,32 @@ NEW_RUN = together(
         "--run", "name", help="Name of the run folder.  [default: made from the settings]"
     ),
     FORCE,
-    TENSORBOARD,
+    log,
+    QUIET,
     TRUST,
     RUNS,
     DATASETS,
     SOURCES,
     common,
 )
+ROW = together(
+    click.option(
+        "--seeds",
+        type=Numbers(),
+        allow_from_autoenv=False,  # or the runs would take it from the environment too
+        help="Train a run for each of these seeds, such as 0..4, and continue what is half-done; "
+        "they are called NAME, NAME-seed1, ...",
+    ),
+    click.option(
+        "--jobs", type=click.IntRange(1), default=1, help="With --seeds: runs at the same time."
+    ),
+)
 PLACES = click.argument(
     "places",
     nargs=-1,
     metavar="[RUN|FOLDER]...",
-    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    type=RunFolder(exists=True),
 )
-USUAL_PLACES = (Path("results/published"), Path("results/runs"))
 GROUPS = {  # of options in help, by section of the configuration or role of the setting
     "data": "Data",
     "model": "Model",
@@ -129,16 +242,6 @@ class SettingOption(click.Option):
             kind = _NameOrFactory(setting.choices)
         names = [f"--{flag}", setting.name]
         super().__init__(names, type=kind, default=None, help=setting.help)
-
-
-class _NameOrFactory(click.Choice):
-    """A name, or ``module:factory`` of the user's own."""
-
-    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
-        return "[" + "|".join([*(str(choice) for choice in self.choices), "MODULE:FACTORY"]) + "]"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return value if ":" in str(value) else super().convert(value, param, ctx)
 
 
 def settings(kind: type, skip: tuple[str, ...] = ()) -> Callable:
@@ -191,14 +294,28 @@ class _Argument(click.ParamType):
         return name, {"true": True, "false": False}.get(text.lower(), text)
 
 
+class _Recipe(click.Path):
+    """The name of a recipe, or a file; names can be completed."""
+
+    def __init__(self, names: list[str]):
+        super().__init__()
+        self.names = names
+
+    def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
+        names = [CompletionItem(name) for name in self.names if name.startswith(incomplete)]
+        return names or super().shell_complete(ctx, param, incomplete)
+
+
 def recipe(kind: Any, default: str | None = None) -> Callable:
     """Add ``--recipe`` for a command."""
     names = [name for name in configs.recipes() if configs.load_recipe(name)["task"] == kind.task]
     return click.option(
         "--recipe",
+        type=_Recipe(names),
         metavar="FILE|NAME",
         default=default,
-        help=f"Settings of an experiment: {', '.join(names)}, or a TOML file.",
+        help=f"Settings of an experiment: {', '.join(names)}, a TOML file, or the config.json of a "
+        "run, to repeat it.",
     )
 
 

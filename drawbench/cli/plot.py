@@ -11,17 +11,9 @@ from drawbench.cli import options
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
-class RunsByDefault(click.Group):
-    """``plot RUN...`` is ``plot runs RUN...``."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
-            args = ["runs", *args]
-        return super().parse_args(ctx, args)
-
-
 @click.group(
-    cls=RunsByDefault,
+    cls=options.DefaultGroup,
+    default="runs",
     epilog="""\b
 Examples:
   drawbench plot results/runs/quickstart       curves, glimpses, animations
@@ -35,7 +27,7 @@ def command() -> None:
 
 
 @command.command("runs")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, required=True, type=options.run)
 @options.PLACE
 @options.common
 def plot_runs(

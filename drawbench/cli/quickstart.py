@@ -23,10 +23,11 @@ Examples:
     default="quickstart",
     help="Name of the run folder; an earlier one is replaced.",
 )
+@options.QUIET
 @options.RUNS
 @options.DATASETS
 @options.common
-def command(given: dict[str, Any], **place: Any) -> None:
+def command(given: dict[str, Any], quiet: bool, **place: Any) -> None:
     """Take the whole tour without network or data: watch a network find a digit in clutter.
 
     Uses the small digits that come with scikit-learn; takes two to three minutes on two cores.
@@ -38,8 +39,11 @@ def command(given: dict[str, Any], **place: Any) -> None:
         force=True,
         sources=None,
         trust=options.trusted(given, ()),
+        quiet=quiet,
         **place,
     )
+    if quiet:
+        return
     drawbench = console.this_command()
     console.say(f"""
 What to try next:

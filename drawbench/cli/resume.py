@@ -18,11 +18,17 @@ Examples:
 )
 @options.RUN_ARGUMENT
 @sharing.PROCESSES
-@options.TENSORBOARD
+@options.log
+@options.QUIET
 @options.PLACE
 @options.common
 def command(
-    run: Path, processes: int | None, tensorboard: bool, as_json: bool, **place: Any
+    run: Path,
+    processes: int | None,
+    log: tuple[str, ...],
+    quiet: bool,
+    as_json: bool,
+    **place: Any,
 ) -> None:
     """Continue a run exactly where it stopped.
 
@@ -49,6 +55,7 @@ def command(
         console.emit({**result, "run": str(run)}, text, as_json)
         return
     sharing.start(processes, opened.config.training.processes)
-    screen = console.Console()
+    screen = console.screen(quiet)
     task = training.create(opened.config, screen=screen, **place)
-    training.finish(task, opened, training.listeners(screen, run, tensorboard), as_json)
+    reporter = training.listeners(screen, run, log, task.config)
+    training.finish(task, opened, reporter, as_json)

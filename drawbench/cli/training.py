@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 
-from drawbench import data, distributed, records, tasks
+from drawbench import config as configs
+from drawbench import data, distributed, records, tasks, user_code
 from drawbench.cli import console, options
 from drawbench.errors import Problem
-from drawbench.reporters import Reporter, Several, TensorBoard
+from drawbench.reporters import Guarded, Reporter, Several, TensorBoard
 from drawbench.runs import LAST, Run, check_available, command_line
 from drawbench.tasks import task as lifecycle
 from drawbench.tasks.task import Measurement, Task
@@ -46,25 +47,46 @@ def start(
     runs: Path,
     as_json: bool,
     pictures: int = PICTURES,
-    tensorboard: bool = False,
+    log: tuple[str, ...] = (),
+    quiet: bool = False,
     **place: Any,
 ) -> Path:
     """Start a new run, train to the end, test and print; return the run's folder."""
     if name is not None:
         check_available(folder_for(runs, name), force)  # before minutes of work, not after
-    screen = console.Console()
+    screen = console.screen(quiet)
     task = create(config, screen=screen, **place)
     task.config = plan(task, task.config, screen.say)
     folder = folder_for(runs, name or free_name(runs, name_of(task)))
-    reporter = listeners(screen, folder, tensorboard)
+    reporter = listeners(screen, folder, log, task.config)
     run = Run.create(folder, task.config, command=command_line(), force=force)
     finish(task, run, reporter, as_json, pictures)
     return folder
 
 
-def listeners(screen: Reporter, folder: Path, tensorboard: bool) -> Reporter:
-    """Return the reporter of a training in a run folder."""
-    return Several(screen, TensorBoard(folder / "tensorboard")) if tensorboard else screen
+def listeners(screen: Reporter, folder: Path, log: tuple[str, ...], config: Any) -> Reporter:
+    """Return the reporter of a training in a run folder, with the trackers that ``--log`` names.
+
+    Raises:
+        Problem: a tracker is not installed, or is none.
+    """
+    if not log or distributed.rank():
+        return screen
+    trackers = (_tracker(name, folder, config, screen) for name in dict.fromkeys(log))
+    return Several(screen, *trackers)
+
+
+def _tracker(name: str, folder: Path, config: Any, screen: Reporter) -> Reporter:
+    if name == "tensorboard":
+        return TensorBoard(folder / "tensorboard")
+    make = user_code.factory(name, {name})
+    with user_code.blamed(name):
+        tracker = make(folder, configs.to_dict(config))
+    if not isinstance(tracker, Reporter):
+        raise Problem(
+            f"{name} returned an object of type {type(tracker).__name__}, not a drawbench.Reporter"
+        )
+    return Guarded(name, tracker, screen.say)
 
 
 def finish(

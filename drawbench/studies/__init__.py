@@ -29,6 +29,7 @@ from drawbench.errors import Problem
 
 KEYS = ("name", "task", "recipe", "seeds", "start", "settings", "evaluate")
 MIN_STEPS = 10  # of a rehearsal
+UNCHECKED = ("start", "epochs", "time_budget")  # a path, and lengths that become steps
 
 
 @dataclass(frozen=True)
@@ -44,23 +45,25 @@ class Job:
         folder: where it is or will be.
         state: ``finished``, ``half-done`` or ``to do``.
         minutes: core-minutes that training should take; None where nothing comparable is known.
+        extras: other words of the command that trains it.
     """
 
     name: str
     task: str
-    recipe: str
+    recipe: str | None
     settings: dict[str, Any]
     start: str | None
     evaluate: dict[str, str]
     folder: Path
     state: str = "to do"
     minutes: float | None = None
+    extras: tuple[str, ...] = ()
 
     @property
     def config(self) -> Any:
         """Its configuration, with ``auto`` where the data are to decide."""
         kind = configs.TASKS[self.task]
-        sections = configs.load_recipe(self.recipe)
+        sections = configs.load_recipe(self.recipe) if self.recipe else {}
         sections.pop("task", None)
         return configs.merge(kind, configs.under(sections, self.settings), self.settings)
 
@@ -138,6 +141,7 @@ def plan(
     seeds: int | None = None,
     only: Iterable[str] = (),
     scale: float = 1.0,
+    check: bool = True,
 ) -> list[Job]:
     """Return the jobs of a study, with their state and the time that they should take.
 
@@ -147,6 +151,7 @@ def plan(
         seeds: train seeds 0 .. seeds - 1 of every run, not those of the study.
         only: names of runs; all if empty. What they start from is added.
         scale: factor on the length of every training, for a rehearsal.
+        check: look at the folders that are there; else every run is to do.
 
     Raises:
         Problem: a name is unknown, a setting is wrong, or a folder holds another run.
@@ -161,7 +166,7 @@ def plan(
     ):
         chosen |= needed
     jobs = [
-        _job(run, seed, root, published, scale)
+        _job(run, seed, root, published, scale, check)
         for name, run in by_name.items()
         if name in chosen
         for seed in (range(seeds) if seeds else run["seeds"])
@@ -185,7 +190,9 @@ def folder_name(name: str, seed: int) -> str:
     return name if seed == 0 else f"{name}-seed{seed}"
 
 
-def _job(run: dict[str, Any], seed: int, root: Path, published: Path, scale: float) -> Job:
+def _job(
+    run: dict[str, Any], seed: int, root: Path, published: Path, scale: float, check: bool
+) -> Job:
     settings = {**run["settings"], "seed": seed}
     start = run["start"]
     if start is not None:
@@ -196,7 +203,8 @@ def _job(run: dict[str, Any], seed: int, root: Path, published: Path, scale: flo
     )  # fmt: skip
     if scale != 1:
         job = replace(job, settings=settings | _rehearsed(job.config.training, scale))
-    return replace(job, state=_state(job), minutes=_minutes(job, run["name"], published))
+    state = _state(job) if check else "to do"
+    return replace(job, state=state, minutes=_minutes(job, run["name"], published))
 
 
 def _rehearsed(training: Any, scale: float) -> dict[str, Any]:
@@ -222,10 +230,10 @@ def _state(job: Job) -> str:
         for name, value in expected[section].items():
             role = known[name].role if name in known else "model"
             given = role in ("model", "experiment") and value not in (None, "auto")
-            if given and name != "start" and found.get(name) != value:
+            if given and name not in UNCHECKED and found.get(name) != value:
                 raise Problem(
-                    f"{job.folder} holds another run: its {name} is {found.get(name)!r}, "
-                    f"the study's is {value!r}; name another place with --runs DIR"
+                    f"{job.folder} holds another run: its {name} is {found.get(name)!r}, but here "
+                    f"it is {value!r}; name another place with --runs DIR"
                 )
     return progress(job.folder)
 
@@ -253,11 +261,13 @@ def arguments(job: Job) -> list[str]:
     """Return the command line, after ``drawbench``, that trains a job or resumes it."""
     if job.state == "half-done":
         return ["resume", str(job.folder)]
-    words = [job.task, "--recipe", job.recipe, "--run", job.folder.name]
-    words += ["--runs", str(job.folder.parent)]
+    words = [job.task, "--run", job.folder.name, "--runs", str(job.folder.parent), *job.extras]
+    words += ["--recipe", job.recipe] if job.recipe else []
     for name, value in job.settings.items():
         flag = name.replace("_", "-")
-        if isinstance(value, bool):
+        if name == "arguments":  # of a model of the user's own
+            words += [word for key in value for word in ("--set", f"{key}={value[key]}")]
+        elif isinstance(value, bool):
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             words += [f"--{flag}", str(value)]

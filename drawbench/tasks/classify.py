@@ -17,6 +17,7 @@ from drawbench.evaluation.cost import cost
 from drawbench.evaluation.paired import ERROR, Outcomes
 from drawbench.fast.graphs import Recorder
 from drawbench.models.cnn import Answer
+from drawbench.reporters import Views
 from drawbench.runs import Run
 from drawbench.tasks import common
 from drawbench.tasks.task import Check, Measurement, Progress
@@ -106,6 +107,11 @@ class Classify:
             "validation_loss": float(F.nll_loss(answers, part.labels)),
             "validation_error": score.percent,
         }
+
+    def views(self, model: Any) -> Views:
+        from drawbench.tasks.pictures import classifier_views
+
+        return classifier_views(model, self.dataset)
 
     # -- measuring
 

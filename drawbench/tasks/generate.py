@@ -17,6 +17,7 @@ from drawbench.evaluation import bounds
 from drawbench.evaluation.paired import BOUND, Outcomes
 from drawbench.fast.graphs import Recorder
 from drawbench.likelihood import Terms
+from drawbench.reporters import Views
 from drawbench.runs import Run
 from drawbench.tasks import common
 from drawbench.tasks.task import Check, Measurement, Progress
@@ -108,6 +109,11 @@ class Generate:
             "validation_kl": float(measured.kl.sum(axis=1).mean()),
             **{f"kl_{t}": float(value) for t, value in enumerate(kl, start=1)},
         }
+
+    def views(self, model: Any) -> Views:
+        from drawbench.tasks.pictures import generator_views
+
+        return generator_views(model, self.dataset)
 
     # -- measuring
 

@@ -1,11 +1,15 @@
 """All figures of one run, computed and drawn into its folder."""
 
 import contextlib
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
+from PIL import Image
 from torch import nn
 
 from drawbench import figures, published
@@ -14,13 +18,16 @@ from drawbench.errors import Problem
 from drawbench.evaluation import bounds, drawings
 from drawbench.evaluation.mistakes import find as find_mistakes
 from drawbench.figures import save
+from drawbench.figures.style import array, as_bytes
 from drawbench.figures.windows import Outlines
 from drawbench.files import write_atomically
 from drawbench.models.common import as_images
+from drawbench.reporters import Views
 from drawbench.runs import Run
 
 CHANNELS = (1, 3)  # of images that can be shown
 SHOWN = 16  # images in the glimpse figures
+VIEWED = 64  # validation images whose windows a log shows
 STEP_ROWS = 6  # samples shown step by step
 PAIRS = 8  # in the animation of reconstructions
 INTERPOLATIONS = 4  # rows
@@ -54,17 +61,12 @@ def classifier_pictures(
 
 def _glimpse_pictures(model: Any, dataset: Dataset, folder: Path) -> list[Path]:
     """Draw the glimpses of the first test images; nothing for a model without patches to show."""
-    channels = dataset.size[0]
-    if channels not in CHANNELS:
-        return []
     shown = dataset.test.at(torch.arange(min(SHOWN, len(dataset.test))))
     with torch.no_grad():
         record = model(as_images(shown.images.to(next(model.parameters()).device)))
-    patches = getattr(record, "patches", None)
-    where = _glimpse_outlines(model, record, *dataset.size[1:])
-    if where is None or patches is None or patches.ndim != 5 or patches.shape[2] % channels:
+    facts = glimpse_facts(model, shown.images, shown.labels, record, dataset.classes)
+    if facts is None:
         return []
-    facts = (shown.images, shown.labels, record.logits, patches, where, dataset.classes)
     sheets = enumerate(figures.glimpse_paths(*facts), start=1)
     paths = [path for n, sheet in sheets for path in save(sheet, folder, f"glimpses_{n}")]
     return [*paths, figures.glimpse_animation(folder / "glimpses.gif", *facts)]
@@ -103,6 +105,93 @@ def mistakes(
         shown.images, shown.labels, record.logits, where, dataset.classes
     )
     return found.table, [*paths, *save(sheet, folder / "figures", "errors")]
+
+
+def glimpse_facts(
+    model: Any, images: Any, labels: Any, record: Any, classes: Any
+) -> tuple[Any, ...] | None:
+    """Return the arguments of the figures of glimpses; None where there are none to show.
+
+    Args:
+        images: uint8 (B, C, H, W), at which the model looked.
+        labels: (B,), or None where the true classes are unknown.
+        record: what the model returned.
+        classes: names of the classes.
+    """
+    _, channels, height, width = images.shape
+    patches = getattr(record, "patches", None)
+    where = _glimpse_outlines(model, record, height, width)
+    if where is None or patches is None or patches.ndim != 5 or patches.shape[2] % channels:
+        return None
+    if channels not in CHANNELS:
+        return None
+    return images, labels, record.logits, patches, where, classes
+
+
+def classifier_views(model: Any, dataset: Dataset) -> Views:
+    """Return the glimpses at a few validation images, and where all windows of more of them are.
+
+    Both are empty for a model that does not glimpse.
+    """
+    part = dataset.validation.at(torch.arange(min(VIEWED, len(dataset.validation))))
+    with _measuring(model), torch.no_grad():
+        record = model(as_images(part.images.to(next(model.parameters()).device)))
+    pictures = {}
+    if (
+        facts := glimpse_facts(model, part.images, part.labels, record, dataset.classes)
+    ) is not None:
+        images, labels, logits, patches, where, classes = facts
+        few = slice(4)
+        some = (images[few], labels[few], logits[few], patches[few], where.part(few), classes)
+        pictures["glimpses"] = _pixels(figures.glimpse_paths(*some)[0])
+    return Views(pictures, _window_values("window", getattr(record, "windows", None)))
+
+
+def generator_views(model: Any, dataset: Dataset) -> Views:
+    """Return samples and reconstructions, and where the windows of the reconstructions are."""
+    pictures: dict[str, np.ndarray] = {}
+    values: dict[str, np.ndarray] = {}
+    index = bounds.evenly(len(dataset.validation), SHOWN)
+    shown = dataset.validation.at(index)
+    with _measuring(model):
+        samples = hasattr(model, "sample")
+        drawn = drawings.samples(model, len(index), 0, shown.condition) if samples else None
+        again = drawings.reconstructions(model, shown, index)
+    if drawn is not None and drawn.images.shape[1] in CHANNELS:
+        pictures["samples"] = _pixels(figures.sample_sheet(drawn.images))
+    if again is not None and again.images.shape[1] in CHANNELS:
+        panel = figures.reconstruction_panel(as_images(shown.images).cpu(), again.images)
+        pictures["reconstructions"] = _pixels(panel)
+        values |= _window_values("read", again.read_windows)
+        values |= _window_values("write", again.write_windows)
+    return Views(pictures, values)
+
+
+@contextlib.contextmanager
+def _measuring(model: nn.Module) -> Iterator[None]:
+    """Put a model in eval mode for a while."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+def _window_values(name: str, windows: Any) -> dict[str, np.ndarray]:
+    """Return all numbers of each field of windows (named tuples of tensors), by name."""
+    fields = windows._asdict() if hasattr(windows, "_asdict") else {}
+    return {
+        f"{name}/{field}": array(value).astype(float).ravel()
+        for field, value in fields.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def _pixels(figure: Figure) -> np.ndarray:
+    """Return a figure as uint8 (H, W, 3)."""
+    with Image.open(io.BytesIO(as_bytes(figure, "png"))) as picture:
+        return np.asarray(picture.convert("RGB"))
 
 
 def _glimpse_outlines(model: Any, record: Any, height: int, width: int) -> Outlines | None:

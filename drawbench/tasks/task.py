@@ -15,7 +15,7 @@ from drawbench import distributed, records
 from drawbench.data.dataset import Dataset
 from drawbench.errors import Problem
 from drawbench.evaluation.paired import Outcomes
-from drawbench.reporters import Reporter
+from drawbench.reporters import Reporter, Views
 from drawbench.runs import Run
 from drawbench.tasks import weights
 from drawbench.training import StopFlag, Trainer
@@ -63,6 +63,9 @@ class Task(Protocol):
 
     def validate(self, model: Any, check: Check) -> dict[str, float]:
         """Measure a model on the validation images."""
+
+    def views(self, model: Any) -> Views:
+        """Return pictures and histograms of a model in training, on validation images."""
 
     def test(self, model: Any, check: Check, progress: Progress, **options: Any) -> Measurement:
         """Measure a model on the test images; ``options`` are those of ``drawbench evaluate``."""
@@ -152,4 +155,5 @@ def conclude(
             f"safe. Draw them with: drawbench plot {run.folder}"
         )
     run.write_result(result)
+    reporter.result(result)
     return result, figures

@@ -1,0 +1,271 @@
+"""Many trainings by one command: each in a process of its own, some at a time, and to be resumed."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from drawbench import config as configs
+from drawbench import distributed, records, studies
+from drawbench.cli import options
+from drawbench.errors import Problem
+from drawbench.studies import Job
+
+POLL = 0.2  # seconds
+
+
+def row(job: Job) -> dict[str, Any]:
+    minutes = None if job.minutes is None else round(job.minutes, 1)
+    return {"run": job.name, "state": job.state, "core_minutes": minutes, "starts_from": job.start}
+
+
+def plan_text(plan: list[Job]) -> str:
+    """Return the plan as a table, and what is left of it."""
+    from drawbench.cli import console
+
+    rows = [{name: _word(value) for name, value in row(job).items()} for job in plan]
+    left = [job for job in plan if job.state != "finished"]
+    hours = sum(job.minutes or 0 for job in left) / 60
+    unknown = sum(job.minutes is None for job in left)
+    total = f"{len(left)} of {len(plan)} runs to train, about {hours:.1f} core-hours"
+    return f"{console.table(rows)}\n{total}" + (
+        f" and {unknown} of unknown length." if unknown else "."
+    )
+
+
+def _word(value: Any) -> str:
+    return "" if value is None else f"{value:.0f}" if isinstance(value, float) else str(value)
+
+
+def check(failures: dict[str, str], plan: list[Job]) -> None:
+    """Raise `Problem` if runs failed."""
+    if failures:
+        raise Problem(
+            f"{len(failures)} of {len(plan)} runs failed: "
+            + "; ".join(f"{name} ({why})" for name, why in failures.items())
+        )
+
+
+# -------------------------------------------------------------------------------------- processes
+
+
+@dataclass
+class _Process:
+    """A command of a job that is running."""
+
+    job: Job
+    process: subprocess.Popen
+    log: Path
+
+
+def carry_out(
+    plan: list[Job], jobs: int, given: list[str], runs: Path, say: Callable[[str], object]
+) -> tuple[list[Job], dict[str, str]]:
+    """Run every command of a plan, ``jobs`` at once.
+
+    Args:
+        given: words that every command gets.
+        say: told what begins and ends.
+
+    Returns:
+        The jobs in their new states, and why runs failed, by name.
+    """
+    waiting, running = {job.name: job for job in plan if not job.done}, list[_Process]()
+    finished = {job.name: job for job in plan if job.done}
+    failures: dict[str, str] = {}
+    logs = runs / records.LOGS
+    logs.mkdir(parents=True, exist_ok=True)
+    with _stopped_together(running):
+        while waiting or running:
+            for job in list(waiting.values()):
+                if len(running) == jobs:
+                    break
+                if job.start in failures:
+                    failures[job.name] = f"{job.start}, from which it starts, failed"
+                    finished[job.name] = waiting.pop(job.name)
+                elif job.start not in {*waiting, *(other.job.name for other in running)}:
+                    running.append(_begin(waiting.pop(job.name), jobs, given, logs, say))
+            time.sleep(POLL)
+            for one in [one for one in running if one.process.poll() is not None]:
+                running.remove(one)
+                job = _after(one, failures)
+                (finished if job.done or job.name in failures else waiting)[job.name] = job
+                if job.name in finished:
+                    state = "failed" if job.name in failures else "finished"
+                    say(f"{job.name} {state} ({len(finished)} of {len(plan)}).")
+    return [finished[job.name] for job in plan], failures
+
+
+def _begin(
+    job: Job, jobs: int, given: list[str], logs: Path, say: Callable[[str], object]
+) -> _Process:
+    """Start the next command of a job."""
+    if job.state == "finished":
+        words, what = studies.evaluation(job), "Measuring"
+    else:
+        words, what = studies.arguments(job), "Resuming" if job.state == "half-done" else "Training"
+        if jobs > 1 and words[0] != "resume" and job.config.training.threads is None:
+            words += ["--threads", str(max(1, (os.cpu_count() or 1) // jobs))]
+    log = logs / f"{job.name}.log"
+    say(f"{what} {job.name} (log: {log}).")
+    with open(log, "ab") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "drawbench", *words, *given, "--json"],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,  # a signal reaches it through us, once
+        )
+    return _Process(job, process, log)
+
+
+def _after(one: _Process, failures: dict[str, str]) -> Job:
+    """Return a job in its state after a command has ended."""
+    job = one.job
+    if one.process.returncode:
+        lines = one.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        failures[job.name] = f"status {one.process.returncode}, {(lines or ['no message'])[-1]}"
+    return replace(job, state=studies.progress(job.folder))
+
+
+@contextlib.contextmanager
+def _stopped_together(running: list[_Process]) -> Iterator[None]:
+    """Pass SIGINT and SIGTERM on to the runs, which save their state, and leave with its status."""
+    from drawbench.cli import console
+
+    def stop(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except SystemExit:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        for one in running:
+            one.process.terminate()
+        for one in running:
+            one.process.wait()
+        console.say("Stopped; everything is saved. Continue with the same command.")
+        raise
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# ------------------------------------------------------------------------------------- the seeds
+
+
+def train_seeds(
+    kind: Any,
+    recipe: str | None,
+    given: dict[str, Any],
+    seeds: list[int],
+    *,
+    jobs: int,
+    name: str | None,
+    runs: Path,
+    datasets: Path,
+    sources: Path | None,
+    trust: tuple[str, ...] = (),
+    log: tuple[str, ...] = (),
+    force: bool = False,
+    quiet: bool = False,
+    as_json: bool = False,
+    pictures: int | None = None,
+) -> None:
+    """Train the runs of a row, which differ in their seed alone; the same command continues them.
+
+    Raises:
+        Problem: a run failed; the others are finished.
+        UsageError: the options do not go together.
+    """
+    from drawbench.cli import console
+
+    if "seed" in given:
+        raise click.UsageError("--seeds and --seed contradict each other; give one of them")
+    if distributed.by_torchrun():
+        raise click.UsageError("torchrun trains one run; leave out --seeds, or use --processes")
+    config = options.configure(kind, recipe, given)
+    place = {"datasets": datasets, "sources": sources}
+    more = [word for key, value in place.items() if value for word in (f"--{key}", str(value))]
+    more += [word for module in trust for word in ("--trust", module)]
+    more += [word for tracker in log for word in ("--log", tracker)]
+    extras = ["--force"] if force else []
+    extras += [] if pictures is None else ["--pictures", str(pictures)]
+
+    def plan(settings: dict[str, Any]) -> list[Job]:
+        row = {"name": name or _name(config), "task": config.task, "recipe": recipe}
+        row |= {"seeds": seeds, "start": None, "settings": settings, "evaluate": {}}
+        planned = studies.plan([row], runs, Path("results/published"), check=not force)
+        return [replace(job, extras=tuple(extras)) for job in planned]
+
+    say: Callable[[str], object] = (lambda text: None) if quiet else console.say
+    first, *rest = plan(given)
+    if config.training.steps is None and rest:  # its measurement or data decide for all
+        done, failures = carry_out([first], 1, more, runs, say)
+        try:
+            steps = configs.load_recipe(str(first.folder))["training"]["steps"]
+        except (Problem, KeyError):
+            check(failures, [first])
+            raise
+        first, *rest = plan(_with_steps(given, steps))
+        rest_done, other_failures = carry_out(rest, jobs, more, runs, say)
+        done, failures = done + rest_done, failures | other_failures
+    else:
+        done, failures = carry_out([first, *rest], jobs, more, runs, say)
+    _report(done, failures, as_json)
+    check(failures, done)
+
+
+def _with_steps(given: dict[str, Any], steps: int) -> dict[str, Any]:
+    """Return settings with a number of steps in place of any other length."""
+    return {k: value for k, value in given.items() if k not in configs.LENGTHS} | {"steps": steps}
+
+
+def _name(config: Any) -> str:
+    """Return the usual name of a row of runs: what can be known before the data are loaded."""
+    model, looks = config.model.model.replace(":", "-").replace(".", "-"), ""
+    if hasattr(config.model, "glimpses"):
+        looks = f"-{config.model.glimpses}"
+    dataset = config.data.dataset.replace(":", "-").replace(".", "-")
+    return f"{config.task}-{model}{looks}-{dataset}"
+
+
+def _report(plan: list[Job], failures: dict[str, str], as_json: bool) -> None:
+    """Print the results of a row, and their mean."""
+    from drawbench.cli import console
+    from drawbench.tables.rows import estimate
+
+    finished = {job.name: job for job in plan if job.state == "finished"}
+    results = {name: records.read_result(job.folder) for name, job in finished.items()}
+    rows = [
+        {
+            "run": str(finished[name].folder),
+            "seed": result["seed"],
+            "value": f"{result['value']:.2f}",
+            "95% interval": f"{result['low']:.2f}-{result['high']:.2f}",
+        }
+        for name, result in results.items()
+    ]
+    text, mean = console.table(rows) if rows else "", None
+    if results:
+        mean = estimate(list(results.values()))
+        metric = next(iter(results.values()))["metric"].replace("_", " ")
+        text += f"\n\nmean {metric} {mean.value:.2f}, 95% interval {mean.low:.2f}-{mean.high:.2f} "
+        text += f"over {mean.basis}"
+    report = {
+        "runs": [{"run": str(job.folder), "state": job.state} for job in plan],
+        "results": list(results.values()),
+        "mean": None if mean is None else mean._asdict(),
+        "failures": failures,
+    }
+    console.emit(report, text, as_json)
