@@ -60,9 +60,14 @@ def test_one_seed_has_the_interval_over_its_images(tmp_path):
     assert row["interval over"] == "10,000 test images"
 
 
-def test_an_interval_does_not_go_below_zero():
-    results = [{"value": value, "low": 0, "high": 9, "n": 5} for value in (0.1, 3.0)]
-    assert estimate(results).low == 0
+def test_an_interval_stays_within_what_is_possible():
+    def interval(metric, *values):
+        facts = {"metric": metric, "low": 0, "high": 9, "n": 5}
+        return estimate([facts | {"value": value} for value in values])
+
+    assert interval(records.ERROR, 0.1, 3.0).low == 0
+    assert interval(records.ERROR, 90.0, 96.0).high == 100
+    assert interval(records.BOUND, 90.0, 96.0).high > 100
 
 
 @pytest.mark.parametrize(

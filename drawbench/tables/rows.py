@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from scipy.special import stdtrit
 
 from drawbench import config as configs
-from drawbench.records import Record
+from drawbench.records import ERROR, Record
 
 MAX_LENGTH_RATIO = 1.1  # between the longest and the shortest run of a row
 ATTENTION = {
@@ -117,7 +117,8 @@ class Row:
 
 
 def estimate(results: list[dict[str, Any]], field: str = "value") -> Estimate:
-    """Return a mean over seeds with its t-interval, which does not go below zero.
+    """Return a mean over seeds with its t-interval, which does not go below zero, nor an error's
+    above 100%.
 
     The interval of a single result is the one over its test images.
 
@@ -130,7 +131,8 @@ def estimate(results: list[dict[str, Any]], field: str = "value") -> Estimate:
         return Estimate(values[0], results[0]["low"], results[0]["high"], images)
     mean, count = statistics.fmean(values), len(values)
     half = float(stdtrit(count - 1, 0.975)) * statistics.stdev(values) / math.sqrt(count)
-    return Estimate(mean, max(0.0, mean - half), mean + half, f"{count} seeds (t)")
+    most = 100.0 if field == "error" or results[0].get("metric") == ERROR else math.inf
+    return Estimate(mean, max(0.0, mean - half), min(most, mean + half), f"{count} seeds (t)")
 
 
 def by_dataset(records: Iterable[Record], first: str = "") -> dict[str, list[Record]]:
