@@ -1,5 +1,6 @@
 """A headless Chromium, driven over a pipe by the DevTools protocol: only the browser is needed."""
 
+import base64
 import itertools
 import json
 import os
@@ -15,6 +16,7 @@ PROGRAM = next(
 )
 WORDS = "no-sandbox disable-gpu hide-scrollbars remote-debugging-pipe no-first-run "
 WORDS += "disable-background-networking disable-component-update disable-sync headless=new"
+LOCAL = ("file:", "data:", "blob:", "http://127.0.0.1:", "ws://127.0.0.1:")
 FLAGS = [f"--{word}" for word in WORDS.split()]
 
 
@@ -69,17 +71,24 @@ class Browser:
         message, _, self._rest = self._rest.partition(b"\0")
         return json.loads(message)
 
-    def open(self, page: Path, width: int = 1300, height: int = 900, dark: bool = False) -> None:
-        """Load a file, as a double click does, and wait for it."""
+    def open(
+        self, page: Path | str, width: int = 1300, height: int = 900, dark: bool = False
+    ) -> None:
+        """Load a file, as a double click does, or an address, and wait for it."""
         screen = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
         self.send("Emulation.setDeviceMetricsOverride", **screen)
         theme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[theme])
         self.messages.clear()
-        self.send("Page.navigate", url=page.absolute().as_uri())
+        url = page if isinstance(page, str) else page.absolute().as_uri()
+        self.send("Page.navigate", url=url)
+        self.wait(f"document.readyState == 'complete' && location.href == {json.dumps(url)}")
+
+    def wait(self, condition: str) -> None:
+        """Wait until a JavaScript expression is true in the page."""
         deadline = time.monotonic() + self._seconds
-        while self.run("document.readyState + location.protocol") != "completefile:":
-            assert time.monotonic() < deadline, "the page does not load"
+        while not self.run(f"!!({condition})"):
+            assert time.monotonic() < deadline, f"waited in vain for {condition}"
             time.sleep(0.1)
 
     def run(self, script: str) -> Any:
@@ -95,14 +104,40 @@ class Browser:
         for kind in ("rawKeyDown", "keyUp"):
             self.send("Input.dispatchKeyEvent", type=kind, **event)
 
+    def click(self, selector: str) -> None:
+        """Click on the middle of an element."""
+        self.drag([self.place(selector)])
+
+    def place(self, selector: str, x: float = 0.5, y: float = 0.5) -> tuple[float, float]:
+        """Scroll to an element; return the place in it that is x and y, shares of its size."""
+        found = f"document.querySelector({json.dumps(selector)})"
+        script = f"""(() => {{ const e = {found}; e.scrollIntoView({{block: 'center'}});
+        const b = e.getBoundingClientRect();
+        return [b.x + {x} * b.width, b.y + {y} * b.height]; }})()"""
+        return tuple(self.run(script))
+
+    def drag(self, points: list[tuple[float, float]]) -> None:
+        """Press the mouse at the first point, move it along the others, and let go."""
+        kinds = ["mousePressed", *["mouseMoved"] * (len(points) - 1), "mouseReleased"]
+        for kind, (x, y) in zip(kinds, [*points, points[-1]], strict=True):
+            event = {"x": x, "y": y, "button": "left", "buttons": 1, "clickCount": 1}
+            self.send("Input.dispatchMouseEvent", type=kind, **event)
+
+    def picture(self, path: Path) -> None:
+        """Write what is visible as a PNG."""
+        data = self.send("Page.captureScreenshot", format="png")["data"]
+        path.write_bytes(base64.b64decode(data))
+
     def complaints(self) -> list[dict[str, Any]]:
-        """Return errors and warnings, and requests for anything but the page and its pictures."""
+        """Return errors and warnings, and requests for anything but the page and its pictures, or
+        this machine.
+        """
         bad = ("Runtime.exceptionThrown", "Log.entryAdded", "Page.javascriptDialogOpening")
 
         def complains(message: dict[str, Any]) -> bool:
             if message.get("method") != "Network.requestWillBeSent":
                 return message.get("method") in bad
-            return not message["params"]["request"]["url"].startswith(("file:", "data:"))
+            return not message["params"]["request"]["url"].startswith(LOCAL)
 
         return list(filter(complains, self.messages))
 

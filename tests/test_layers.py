@@ -25,7 +25,7 @@ LAYERS = [  # a module may import from those before it, in its own layer or a lo
     ["tables", "figures"],
     ["tasks"],
     ["bench"],
-    ["report"],
+    ["report", "demo"],
     ["cli"],
 ]
 ORDER = [name for layer in LAYERS for name in layer]

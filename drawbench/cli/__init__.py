@@ -30,6 +30,7 @@ COMMANDS = {
     "report": "Make one page with tables, figures and animations, to open by double click.",
     "export": "Copy a finished run to keep or share.",
     "bench": "Measure images per second, against the plain model and the machine's limit.",
+    "demo": "Open a page: draw a digit, watch a network look at it; watch another one draw.",
     "doctor": "Show what is installed, what is missing, and how to get it.",
 }
 SHARED = ("classify", "generate", "evaluate", "resume")  # commands that processes can share
