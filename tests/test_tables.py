@@ -157,6 +157,20 @@ def test_other_digits_and_other_tasks_have_their_own_tables(tmp_path):
     assert every["classification_cluttered-60x60-4-mnist"].rows[0]["whose"] == "published"
 
 
+def test_a_likelihood_of_256_levels_has_a_table_of_its_own_with_bits(tmp_path):
+    photos = {"task": "generate", "dataset": "cifar10"}
+    finished_run(tmp_path / "bernoulli", photos)
+    finished_run(tmp_path / "levels", photos | {"bits_per_dimension": 4.5}, likelihood="logistic")
+    every = tables_of(tmp_path)
+    assert names(every["likelihood_cifar10"].rows) == ["bernoulli"]
+    assert "bits/dim" not in every["likelihood_cifar10"].rows[0]
+    (row,) = ours(every["likelihood_cifar10-logistic"])
+    assert row["bits/dim"] == 4.5
+    theirs = every["likelihood_cifar10-logistic"].rows[:-1]
+    assert {row["model"] for row in theirs} >= {"ConvDRAW"} and theirs[0]["bound"] is None
+    assert "bits/dim" in every["likelihood_cifar10-logistic"].shown()
+
+
 def test_robustness_is_wide_to_read_and_long_with_intervals_in_the_csv(tmp_path):
     for seed in (0, 1):
         folder = finished_run(tmp_path / f"run{seed}", seed=seed)

@@ -102,9 +102,15 @@ class Digits(Data):
 
 @dataclass(frozen=True)
 class Svhn(Data):
-    """Street View House Numbers, 32x32 crops."""
+    """Street View House Numbers: single digits, or with --format full whole photographs."""
 
     dataset: str = selector("svhn")
+    format: str = setting(
+        "cropped",
+        "Of SVHN; cropped: single digits, 32x32; full: to classify 64x64 scenes around a digit, to "
+        "generate 54x54 windows of whole numbers.",
+        choices=("cropped", "full"),
+    )
 
 
 @dataclass(frozen=True)
@@ -157,9 +163,12 @@ class DrawnFolder(Folder):
 
 @dataclass(frozen=True)
 class DrawnSvhn(Svhn):
-    """Street View House Numbers, 32x32 crops."""
+    """Street View House Numbers: single digits, or with --format full whole numbers."""
 
     pixels: str = pixels("intensity")
+    extra: bool = setting(
+        True, "With --format full: train on SVHN's 202,353 additional photographs too."
+    )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ DATASETS = {
     "cluttered": "drawbench.data.cluttered:load",
     "mnist2": "drawbench.data.mnist2:load",
     "mnist": "drawbench.data.mnist:load",
-    "svhn": "drawbench.data.photographs:load_svhn",
+    "svhn": "drawbench.data.house_numbers:load",
     "cifar10": "drawbench.data.photographs:load_cifar10",
     "folder": "drawbench.data.folders:load",
 }

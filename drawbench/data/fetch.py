@@ -1,7 +1,8 @@
 """Downloads: to a temporary folder, verified, and moved into place together.
 
 A network may be silent or absent: a server is asked for an answer before anything is downloaded,
-and nothing is waited for without end.
+and nothing is waited for without end. What has arrived of a large file is kept where a download
+stops, and the next one goes on from there.
 """
 
 import contextlib
@@ -21,11 +22,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from drawbench.errors import Problem, reason
-from drawbench.files import check_inside, plain
+from drawbench.files import check_inside, plain, read_json, write_json
 
 TIMEOUT = 10.0  # seconds to wait for a silent network
 PIECE = 1 << 20  # bytes read at a time
 MAX_BYTES = 1 << 30  # of a file whose length is not known
+LARGE = 1 << 27  # bytes of a file whose download goes on where it stopped
+PINS = "sha256.json"  # of files without a published hash: what they were at first
 ADVICE = "delete it and run the command again to download it, or put the original file there"
 
 Progress = Callable[[int, int], object]
@@ -38,7 +41,9 @@ class Original(NamedTuple):
 
     name: str
     urls: tuple[str, ...]  #: tried in turn
-    digest: str  #: MD5 (32 hexadecimal digits) or SHA-256 (64)
+    #: MD5 (32 hexadecimal digits) or SHA-256 (64); None where none is published: the SHA-256 of the
+    #: first download is kept beside the files, and later ones must have it too
+    digest: str | None
     length: int | None = None  #: bytes, if known
 
 
@@ -75,11 +80,19 @@ def fetch(
         with tempfile.TemporaryDirectory(prefix=".", suffix=".partial", dir=folder) as temporary:
             place = Path(temporary)
             for original in originals:
-                _download(original, place / original.name, progress)
+                large = (original.length or 0) >= LARGE
+                part = folder / f".{original.name}.part" if large else place / original.name
+                digest = _download(original, part, progress)
+                if original.digest is None:
+                    _pin(original.name, digest, part, folder / PINS)
+                if large:
+                    _share(part, place / original.name)
             unpack(place)
             for path in sorted(place.iterdir()):
                 if not (folder / path.name).exists():
                     os.replace(path, folder / path.name)
+            for original in originals:
+                (folder / f".{original.name}.part").unlink(missing_ok=True)
     except _NotOriginal as error:
         raise Problem(
             f"{what} was downloaded, but {error}, so nothing was kept: try again later, or {advice}"
@@ -119,35 +132,77 @@ class _NotOriginal(Exception):
     """What is wrong with a file that was downloaded."""
 
 
-def _download(original: Original, path: Path, progress: Progress | None) -> None:
-    """Download a file from the first of its servers that has the original."""
-    for number, url in enumerate(original.urls, start=1):
-        try:
-            _copy(url, original, path, progress)
-            return
-        except (*_FAILURES, _NotOriginal):
-            if number == len(original.urls):
-                raise
+def _download(original: Original, path: Path, progress: Progress | None) -> str:
+    """Download a file from the first of its servers that has the original; return its hash."""
+    for url in original.urls[:-1]:
+        with contextlib.suppress(*_FAILURES, _NotOriginal):
+            return _copy(url, original, path, progress)
+    return _copy(original.urls[-1], original, path, progress)
 
 
-def _copy(url: str, original: Original, path: Path, progress: Progress | None) -> None:
+def _share(part: Path, path: Path) -> None:
+    """Give a file a second name, so that the first is still there if the disk fills up later."""
+    try:
+        os.link(part, path)
+    except OSError:  # a file system without such links
+        os.replace(part, path)
+
+
+def _pin(name: str, digest: str, part: Path, pins: Path) -> None:
+    """Remember the hash of a file that is downloaded for the first time, or compare it."""
+    known = read_json(pins) if pins.exists() else {}
+    if not isinstance(known, dict) or known.get(name, digest) != digest:
+        part.unlink()
+        raise _NotOriginal(f"{name} has the SHA-256 {digest}, another than {pins} says")
+    write_json(pins, known | {name: digest})
+
+
+def _copy(url: str, original: Original, path: Path, progress: Progress | None) -> str:
+    """Download a file, or what is missing of it; return its hash."""
     limit = MAX_BYTES if original.length is None else original.length
-    digest = hashlib.new("md5" if len(original.digest) == 32 else "sha256", usedforsecurity=False)
-    done = 0
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response, path.open("wb") as file:
-        total = original.length or getattr(response, "length", None) or 0
-        # One byte beyond the limit is enough to see that a server sends something else.
-        while done <= limit and (piece := response.read(min(PIECE, limit + 1 - done))):
-            file.write(piece)
+    md5 = original.digest is not None and len(original.digest) == 32
+    digest = hashlib.new("md5" if md5 else "sha256", usedforsecurity=False)
+    done = path.stat().st_size if path.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={done}-"} if done else {})
+    if done != original.length:
+        done = _receive(request, path, done, limit, original.length, progress)
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
             digest.update(piece)
-            done += len(piece)
-            if progress and total:
-                progress(min(done, total), total)
-    if digest.hexdigest() != original.digest:
+    if original.length is not None and done < original.length:
+        raise OSError(f"the server sent {done:,} of {original.length:,} bytes")
+    found = digest.hexdigest()
+    if done > limit or found != (original.digest or found):
+        path.unlink()
+        expected = original.digest or f"{original.length} bytes"
         raise _NotOriginal(
             f"{original.name} is not the original ({done:,} bytes with {digest.name.upper()} "
-            f"{digest.hexdigest()} where {original.digest} is expected)"
+            f"{found} where {expected} is expected)"
         )
+    return found
+
+
+def _receive(
+    request: urllib.request.Request,
+    path: Path,
+    done: int,
+    limit: int,
+    length: int | None,
+    progress: Progress | None,
+) -> int:
+    """Append what a server sends to a file of ``done`` bytes, or replace it; return its length."""
+    with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+        if getattr(response, "status", 200) != 206:  # all of it, and not the rest
+            done = 0
+        total = length or getattr(response, "length", None) or 0
+        with path.open("ab" if done else "wb") as file:
+            # One byte beyond the limit is enough to see that a server sends something else.
+            while done <= limit and (piece := response.read(min(PIECE, limit + 1 - done))):
+                file.write(piece)
+                done += len(piece)
+                if progress and total:
+                    progress(min(done, total), total)
+    return done
 
 
 def reachable(urls: Sequence[str]) -> bool:

@@ -74,7 +74,7 @@ def load_svhn(settings: Any, context: Context) -> Dataset:
 
     splits = [SVHN.split_list[split] for split in ("train", "test")]
     known = {file: Original(file, (url,), md5) for url, file, md5 in splits}
-    md5 = {file: original.digest for file, original in known.items()}
+    md5 = {file: digest for _, file, digest in splits}
     folder = context.sources_root / "SVHN"
     _require("SVHN", folder, md5, lambda missing: [known[file] for file in missing], context)
     with warnings.catch_warnings(action="ignore"):  # NumPy warns of its older conventions

@@ -18,7 +18,8 @@ INTERVALS = (
     " t-interval over the seeds."
 )
 COLUMNS = ("model", "glimpses", "-log p", "bound", INTERVAL, "importance-weighted", "seeds")
-METRICS = {"nll": "-log p", "bound": "bound", "iw_bound": "importance-weighted"}  # columns
+BITS = "bits/dim"  # a column of its own for pixels of 256 levels
+METRICS = {"nll": "-log p", "bound": "bound", "iw_bound": "importance-weighted", "bits": BITS}
 
 
 def tables(records: list[Record]) -> list[Table]:
@@ -55,13 +56,17 @@ def table(name: str, title: str, note: str, records: list[Record], protocol: str
     """
     theirs = _published(protocol)
     units = "Nats per test image, lower is better; the bounds are upper bounds on -log p."
+    columns = COLUMNS
+    if levels := protocol.endswith("-logistic"):
+        columns = (*COLUMNS[:4], BITS, *COLUMNS[4:])
+        units += " Bits per dimension: the bound over the number of pixels and channels."
     common = [*([note] if note else []), units, INTERVALS]
     return Table(
         name,
         title,
         " ".join([*common, *([SOURCES] if theirs else [])]),
-        theirs + [_own(row) for row in rows(records)],
-        paper=COLUMNS,
+        [_without_bits(row, levels) for row in theirs + [_own(row) for row in rows(records)]],
+        paper=columns,
         paper_note=" ".join([*common, MORE.format(name)]),
     )
 
@@ -74,7 +79,8 @@ def _published(protocol: str) -> list[dict[str, Any]]:
             "model": entry["model"],
             "whose": "published",
             "glimpses": entry.get("glimpses"),
-            **dict.fromkeys(("-log p", "bound", "low", "high", "importance-weighted", "samples")),
+            **dict.fromkeys(("-log p", "bound", BITS, "low", "high", "importance-weighted")),
+            "samples": None,
             **dict.fromkeys(("KL", "entropy floor", "interval over", "seeds", "updates", "notes")),
             "runs or source": f"{entry['source']} ({entry['mark']})",
         }
@@ -82,6 +88,11 @@ def _published(protocol: str) -> list[dict[str, Any]]:
         row[METRICS[entry["metric"]]] = entry["value"]
         row["notes"] = row["notes"] or entry.get("note")
     return list(models.values())
+
+
+def _without_bits(line: dict[str, Any], levels: bool) -> dict[str, Any]:
+    """Leave out the bits where the pixels are not of 256 levels."""
+    return line if levels else {name: value for name, value in line.items() if name != BITS}
 
 
 def _own(row: Row) -> dict[str, Any]:
@@ -92,6 +103,7 @@ def _own(row: Row) -> dict[str, Any]:
         "glimpses": row.glimpses,
         "-log p": None,
         "bound": value,
+        BITS: row.mean("bits_per_dimension"),
         "low": low,
         "high": high,
         "importance-weighted": row.mean("iw_bound"),

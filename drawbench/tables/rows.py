@@ -136,10 +136,16 @@ def estimate(results: list[dict[str, Any]], field: str = "value") -> Estimate:
 
 
 def by_dataset(records: Iterable[Record], first: str = "") -> dict[str, list[Record]]:
-    """Return the runs of each data set, by its name; one data set can be the first."""
+    """Return the runs of each data set, by its name; one data set can be the first.
+
+    The likelihood of 256 levels and the cross-entropy of a Bernoulli never share a table, so runs
+    with the former are of the data set ``NAME-logistic``.
+    """
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.result["dataset"]):
-        groups.setdefault(record.result["dataset"], []).append(record)
+        levels = record.settings.get("likelihood") == "logistic"
+        name = record.result["dataset"] + ("-logistic" if levels else "")
+        groups.setdefault(name, []).append(record)
     return ({first: groups[first]} if first in groups else {}) | groups
 
 
