@@ -151,6 +151,14 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n\n".join(lists)
 
 
+def columns(rows: list[dict[str, str]]) -> str:
+    """Return rows with columns as wide as their content: such a list is read by eye or ``grep``."""
+    lines = [dict(zip(rows[0], rows[0], strict=True)), *rows]
+    widths = {name: max(len(line[name]) for line in lines) for name in rows[0]}
+    padded = ("  ".join(line[name].ljust(widths[name]) for name in line) for line in lines)
+    return "\n".join(line.rstrip() for line in padded)
+
+
 def this_command() -> str:
     """Return how this program was started, for commands that can be pasted."""
     program = Path(sys.argv[0])

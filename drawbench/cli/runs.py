@@ -61,7 +61,7 @@ def list_runs(
         if row["problem"]:
             console.say(f"{row['run']}: {row['problem']}.")
     where = ", ".join(str(place) for place in searched or options.USUAL_PLACES)
-    text = _table([_words(row) for row in found]) if found else f"No such run in {where}."
+    text = console.columns([_words(row) for row in found]) if found else f"No such run in {where}."
     console.emit({"runs": found}, text, as_json)
 
 
@@ -95,14 +95,6 @@ def _age(seconds: float | None) -> str:
     return f"{seconds / length:.0f} {unit}"
 
 
-def _table(rows: list[dict[str, str]]) -> str:
-    """Return rows with columns as wide as their content: such a list is read by eye or ``grep``."""
-    lines = [dict(zip(rows[0], rows[0], strict=True)), *rows]
-    widths = {name: max(len(line[name]) for line in lines) for name in rows[0]}
-    padded = ("  ".join(line[name].ljust(widths[name]) for name in line) for line in lines)
-    return "\n".join(line.rstrip() for line in padded)
-
-
 @command.command("diff")
 @click.argument("first", type=options.run)
 @click.argument("second", type=options.run)
@@ -124,7 +116,7 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
             for name, (one, two) in fields.items()
             if not isinstance(one or two, list | dict)
         ]
-        parts.append(_table(rows) if rows else f"{title}\n  no difference")
+        parts.append(console.columns(rows) if rows else f"{title}\n  no difference")
     console.emit({"runs": names, **tables}, "\n\n".join(parts), as_json)
 
 

@@ -104,6 +104,12 @@ def load(settings: Any, context: Context) -> Dataset:
     )
 
 
+def pictures(root: Path) -> list[Path]:
+    """Return the files below a folder that have the suffix of an image, in order."""
+    found = (path for path in _walk(root) if path.suffix.lower() in image_files.suffixes())
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
 def _find(root: Path, context: Context) -> list[Path]:
     """Return the images in the order of their paths, and say what else is there."""
     if not root.is_dir():

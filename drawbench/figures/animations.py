@@ -294,7 +294,8 @@ class _GlimpseStage:
     def __init__(
         self, pictures, labels, probabilities, patches, where: Outlines, names, side, shades
     ):
-        self.labels, self.where, self.names = array(labels), where, names
+        self.labels = None if labels is None else array(labels)
+        self.where, self.names = where, names
         self.probabilities = probabilities
         height, width = pictures.shape[1:3]
         self.scale = side / max(height, width)
@@ -316,8 +317,10 @@ class _GlimpseStage:
         """Return (rows, columns) uint8 indices: the page after glimpse t, counted from 0."""
         page = np.full(self.size, self.ink.white, np.uint8)
         guesses, steps = self.probabilities[:, t].argmax(-1), self.probabilities.shape[1]
-        right = int((guesses == self.labels).sum())
-        head = f"glimpse {t + 1} of {steps}: {right} of {len(self.labels)} correct"
+        head = f"glimpse {t + 1} of {steps}"
+        if self.labels is not None:
+            right = int((guesses == self.labels).sum())
+            head += f": {right} of {len(self.labels)} correct"
         _write(page, 4, _HEAD // 2 - 2, head, self.ink.first["black"])
         page[_HEAD - 4 : _HEAD - 2, : self.size[1] * (t + 1) // steps] = self.ink.first["0.75"]
         images, patches = self.ink.pictures
@@ -333,9 +336,10 @@ class _GlimpseStage:
             x, patch = left + wide + 2 * edge + 6, patches[n, t]
             page[top : top + patch.shape[0], x : x + patch.shape[1]] = patch
             guess = int(guesses[n])
-            mark, colour = verdict(guess, int(self.labels[n]))
+            label = None if self.labels is None else int(self.labels[n])
+            mark, colour = verdict(guess, label)
             y, ink = top + patch.shape[0] + self.letters, self.ink.first[colour]
-            _write(page, x, y, f"{self.names[guess]} {mark}", ink, self.letters, bold=True)
+            _write(page, x, y, f"{self.names[guess]} {mark}".strip(), ink, self.letters, bold=True)
             share = f"{100 * self.probabilities[n, t, guess]:.0f}%"
             y += round(1.5 * self.letters)
             _write(page, x, y, share, ink, max(9, round(0.8 * self.letters)))

@@ -26,8 +26,10 @@ def panels(images, logits, patches, names) -> tuple[np.ndarray, np.ndarray, np.n
     return as_pictures(images), probabilities, patch_pictures(patches, channels), names
 
 
-def verdict(guess: int, label: int) -> tuple[str, str]:
-    """Return a sign, which also reads in grey, and a colour."""
+def verdict(guess: int, label: int | None) -> tuple[str, str]:
+    """Return a sign, which also reads in grey, and a colour; no sign where the truth is unknown."""
+    if label is None:
+        return "", BLUE
     return ("\N{CHECK MARK}", BLUE) if guess == label else ("\N{BALLOT X}", RED)
 
 
@@ -71,19 +73,22 @@ def montage(images, labels=None) -> Figure:
     return figure
 
 
-def _draw_probabilities(axes: Axes, probabilities: np.ndarray, label: int, names) -> None:
-    """Draw a bar per class, the true class dark with its name below, and the guess above."""
+def _draw_probabilities(axes: Axes, probabilities: np.ndarray, label: int | None, names) -> None:
+    """Draw a bar per class, the true class (or else the guess) dark with its name below, and the
+    guess above.
+    """
     classes, guess = np.arange(len(probabilities)), int(probabilities.argmax())
     mark, colour = verdict(guess, label)
-    colours = [BLUE if c == label else colour if c == guess else "0.72" for c in classes]
+    named = guess if label is None else label
+    colours = [BLUE if c == named else colour if c == guess else "0.72" for c in classes]
     axes.grid(False)
     axes.bar(classes, probabilities, width=0.8, color=colours)
     axes.plot([-0.5, len(classes) - 0.5], [0, 0], color="0.3", linewidth=0.6, clip_on=False)
     axes.set(xlim=(-0.6, len(classes) - 0.4), ylim=(0, 1), yticks=[], xticks=[])
     axes.spines[:].set_visible(False)
-    text = axes.text(label, -0.07, names[label], ha="center", va="top", fontsize=6.5, color=BLUE)
+    text = axes.text(named, -0.07, names[named], ha="center", va="top", fontsize=6.5, color=BLUE)
     text.set(weight="bold", parse_math=False)
-    title = f"{names[guess]} {mark} {100 * probabilities[guess]:.0f}%"
+    title = " ".join(filter(None, [names[guess], mark, f"{100 * probabilities[guess]:.0f}%"]))
     axes.set_title(title, fontsize=6.5, pad=1.5, color=colour, parse_math=False)
 
 
@@ -121,9 +126,13 @@ def _sheet(pictures, labels, probabilities, patches, where: Outlines, names) -> 
             axes = bare(place(x + (inner - wide) / 2, top + rows[0] + 0.05, wide, rows[1]))
             axes.imshow(patches[n, t], vmin=0, vmax=1)
             axes = place(x, top + sum(rows[:2]) + 0.05 + gap, inner, rows[2])
-            _draw_probabilities(axes, probabilities[n, t], int(labels[n]), names)
+            label = None if labels is None else int(labels[n])
+            _draw_probabilities(axes, probabilities[n, t], label, names)
         middles = (rows[0] / 2, rows[0] + 0.05 + rows[1] / 2, sum(rows[:2]) + gap + rows[2] / 2)
-        titles = (f"true class\n{names[int(labels[n])]}", "glimpse", "class\nprobability")
+        first = f"answer\n{names[int(probabilities[n, -1].argmax())]}"
+        if labels is not None:
+            first = f"true class\n{names[int(labels[n])]}"
+        titles = (first, "glimpse", "class\nprobability")
         for name, y in zip(titles, middles, strict=True):
             spot = (0.04 / size[0], 1 - (top + y) / size[1])
             figure.text(*spot, name, ha="left", va="center", fontsize=7, parse_math=False)
@@ -140,7 +149,7 @@ def glimpse_paths(images, labels, logits, patches, where: Outlines, names=None) 
 
     Args:
         images: uint8 or in [0, 1], (B, H, W) or (B, C, H, W).
-        labels: (B,).
+        labels: (B,), or None where the true classes are unknown.
         logits: (B, T, classes).
         patches: (B, T, S C, N, N), S scales of the C channels.
         where: the outlines of B images and T steps.
@@ -150,9 +159,16 @@ def glimpse_paths(images, labels, logits, patches, where: Outlines, names=None) 
         Figures of :data:`PER_SHEET` images each.
     """
     pictures, probabilities, patches, names = panels(images, logits, patches, names)
-    labels = array(labels)
+    labels = None if labels is None else array(labels)
     parts = [slice(start, start + PER_SHEET) for start in range(0, len(pictures), PER_SHEET)]
     return [
-        _sheet(pictures[p], labels[p], probabilities[p], patches[p], where.part(p), names)
+        _sheet(
+            pictures[p],
+            None if labels is None else labels[p],
+            probabilities[p],
+            patches[p],
+            where.part(p),
+            names,
+        )
         for p in parts
     ]

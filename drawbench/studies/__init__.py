@@ -14,7 +14,6 @@ A study is a TOML file in this folder, or the user's own::
     evaluate = { clutter = "0..32..4" }
 """
 
-import json
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -223,8 +222,7 @@ def _state(job: Job) -> str:
     if not (job.folder / "config.json").is_file():
         return "to do"
     expected = configs.to_dict(job.config)
-    stored = json.loads((job.folder / "config.json").read_text(encoding="utf-8"))
-    found = configs.stored_settings(stored)
+    found = records.read_settings(job.folder)
     known = configs.settings(configs.TASKS[job.task])
     for section in ("data", "model", "training"):
         for name, value in expected[section].items():

@@ -48,7 +48,8 @@ class Classify:
 
     @property
     def about(self) -> dict[str, Any]:
-        return {"size": list(self.dataset.size), "classes": len(self.dataset.classes or ())}
+        names = list(self.dataset.classes or ())
+        return {"size": list(self.dataset.size), "classes": len(names), "names": names}
 
     @property
     def fingerprint(self) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from drawbench import models, streams
 from drawbench.data.dataset import Dataset
-from drawbench.errors import Problem
+from drawbench.errors import Problem, one_line
 from drawbench.runs import Run
 from drawbench.tasks import user_model
 
@@ -64,6 +64,19 @@ def facts_of(run: Run, about: dict[str, Any]) -> dict[str, int]:
         )
     facts = dict(zip(("channels", "height", "width"), size, strict=True))
     return facts | ({"classes": classes} if run.config.task == "classify" else {})
+
+
+def class_names(about: dict[str, Any], classes: int) -> tuple[str, ...]:
+    """Return the names of a classifier's classes; numbers where its checkpoint does not say them.
+
+    Args:
+        about: the facts in a run's checkpoint.
+        classes: how many there are.
+    """
+    names = about.get("names")
+    if isinstance(names, list) and len(names) == classes and {type(n) for n in names} == {str}:
+        return tuple(map(one_line, names))
+    return tuple(map(str, range(classes)))
 
 
 def load(build: Callable[[], Model], run: Run, dataset: Dataset | None = None) -> Model:
