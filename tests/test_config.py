@@ -110,8 +110,13 @@ def test_mistakes_are_named(recipe, words):
         (Classify, {"model": "conv6"}, "deviation", "ram; conv6 has none"),
         (Classify, {}, "scales", "ram; draw has none"),
         (Classify, {"dataset": "svhn"}, "canvas", "cluttered; svhn has none"),
-        (Generate, {"model": "vae"}, "glimpses", "draw; vae has none"),
-        (Generate, {"dataset": "cifar10"}, "source", "mnist and mnist2; cifar10 has none"),
+        (Generate, {"model": "vae"}, "glimpses", "draw and aligndraw; vae has none"),
+        (
+            Generate,
+            {"dataset": "cifar10"},
+            "source",
+            "mnist, mnist2 and captions; cifar10 has none",
+        ),
         (Classify, {"model": "m:f"}, "scales", "ram; m:f has none; set its .* --set scales=..."),
     ],
 )

@@ -282,7 +282,7 @@ def test_the_test_digits_in_other_surroundings(tmp_path, few_digits, monkeypatch
 @pytest.mark.parametrize(
     ("dataset", "settings", "text"),
     [
-        ("mnst", {}, "cluttered, mnist2, mnist, svhn, cifar10, folder"),
+        ("mnst", {}, "cluttered, mnist2, captions, mnist, svhn, cifar10, folder"),
         ("cluttered", SCENES | {"digits": 3}, "names one digit, but each image has 3"),
         ("cluttered", SCENES | {"canvas": 20}, "20x20"),
         ("cluttered", SCENES | {"fixed_train": True, "distortion": 1.0}, "omit --fixed-train"),

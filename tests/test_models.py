@@ -56,7 +56,8 @@ def test_the_models_are_those_of_the_settings():
         section = config.replace(config.Generate(), model=name).model
         model = models.make(factory, section.arguments, facts)
         noise = torch.zeros(1, model.steps, model.latent)
-        assert models.draw_images(model, images, noise).mean.shape == images.shape
+        caption = torch.zeros(1, 5, dtype=torch.int64) if name == "aligndraw" else None
+        assert models.draw_images(model, images, noise, caption).mean.shape == images.shape
 
 
 @pytest.mark.parametrize("name", TAKES)

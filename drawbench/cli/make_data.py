@@ -10,11 +10,12 @@ from drawbench.cli import options
 from drawbench.config import MakeData
 
 RECIPES = {"cluttered": "cluttered-100", "mnist2": "two-digits-60"}  # by data set
+DATASETS = (*RECIPES, "captions")
 _COUNTS = [
     click.option(
-        f"--{split}", type=click.IntRange(1), help="Images of this part.  [default: one per digit]"
+        f"--{part}", type=click.IntRange(1), help="Images of this part.  [default: one per digit]"
     )
-    for split in ("train", "validation", "test")
+    for part in ("train", "validation", "test", "held-out")
 ]
 
 
@@ -25,9 +26,10 @@ Examples:
   drawbench make-data cluttered                        100x100, 8 pieces, as in the paper
   drawbench make-data cluttered --recipe cluttered-60  60x60, 4 pieces
   drawbench make-data mnist2 --source digits           two embedded digits: needs no network
+  drawbench make-data captions                         digits, and sentences that say where
 """,
 )
-@click.argument("dataset", type=click.Choice(list(RECIPES)))
+@click.argument("dataset", type=click.Choice(DATASETS))
 @options.recipe(MakeData)
 @options.settings(MakeData, skip=("dataset", "data", "data_seed"))
 @click.option(
@@ -61,16 +63,19 @@ def command(
     as_json: bool,
     **counts: int | None,
 ) -> None:
-    """Make a data set of digits on a canvas: cluttered, or mnist2 (two digits)."""
+    """Make a data set of digits on a canvas: cluttered, mnist2 (two digits), or captions."""
     from drawbench import figures
     from drawbench.cli import console
-    from drawbench.data import digits, sources_root, stored
+    from drawbench.data import digits, sentences, sources_root, stored
     from drawbench.data.scenes import scene_of
 
     given = {**given, "dataset": dataset} | ({} if seed is None else {"data_seed": seed})
-    settings = options.configure(MakeData, recipe or RECIPES[dataset], given).data
+    settings = options.configure(MakeData, recipe or RECIPES.get(dataset), given).data
     screen = console.Console()
-    scene = scene_of(settings)
+    captioned = dataset == "captions"
+    scene: stored.Recipe = sentences.CaptionScene() if captioned else scene_of(settings)
+    if counts["held_out"] and not captioned:
+        raise click.UsageError("--held-out is for captions: no other data set has such a part")
     source = digits.load(settings.source, sources_root(sources), warn=screen.say)
     numbers = {split: count for split, count in counts.items() if count}
     seed = settings.data_seed
@@ -88,14 +93,37 @@ def command(
     )
     screen.close()
     sample = stored.load(folder, "train")
-    figures.save(figures.montage(sample.images[:64], sample.labels[:64]), folder, "montage")
-    next_command = "classify" if scene.digits == 1 else "generate"
+    figures.save(_montage(sample), folder, "montage")
     lines = [
-        f"{folder}: {scene.canvas}x{scene.canvas}, {scene.digits} digit"
-        f"{'s' if scene.digits > 1 else ''}, {scene.clutter} pieces of clutter, digits from "
-        f"{source.name}.",
+        f"{folder}: {scene.canvas}x{scene.canvas}, {_contents(settings)} from {source.name}.",
         *(f"  {name}.npz  {n:,} images" for name, n in card["counts"].items()),
         "  card.json, montage.png",
-        f"Next: {console.this_command()} {next_command} --data {shlex.quote(str(folder))}",
+        f"Next: {console.this_command()} {_next(settings, folder)}",
     ]
     console.emit({"folder": str(folder), **card}, "\n".join(lines), as_json)
+
+
+def _montage(part: Any) -> Any:
+    """Show the first scenes of a stored part with their captions or labels."""
+    from drawbench import figures
+    from drawbench.data import sentences
+
+    if part.captions is None:
+        return figures.montage(part.images[:64], part.labels[:64])
+    texts = [sentences.text(words) for words in part.captions[:20]]
+    return figures.captioned(part.images[:20, None] / 255, texts)
+
+
+def _contents(settings: Any) -> str:
+    if settings.dataset == "captions":
+        return "captioned digits"
+    plural = "s" if settings.digits > 1 else ""
+    return f"{settings.digits} digit{plural}, {settings.clutter} pieces of clutter, digits"
+
+
+def _next(settings: Any, folder: Path) -> str:
+    """Return a command that uses the data set."""
+    if settings.dataset == "captions":
+        return "generate --dataset captions"
+    one = settings.dataset == "cluttered" and settings.digits == 1
+    return f"{'classify' if one else 'generate'} --data {shlex.quote(str(folder))}"

@@ -374,9 +374,10 @@ class TrainingCommand(click.Command):
 def usual_recipe(kind: type, given: dict[str, Any]) -> str | None:
     """Return the recipe that a command takes unless another is given: that of its data set."""
     dataset = given.get("dataset", "mnist")
-    if kind is configs.Generate and given.get("model", "draw") == "draw":
-        return dataset if dataset in configs.recipes() else None
-    return None
+    if kind is not configs.Generate or dataset not in configs.recipes():
+        return None
+    usual = configs.load_recipe(dataset).get("model", {}).get("model")
+    return dataset if given.get("model", usual) == usual else None
 
 
 def configure(kind: Any, recipe: str | None, given: dict[str, Any]) -> Any:

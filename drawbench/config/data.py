@@ -77,6 +77,15 @@ class PairFiles(ClutteredFiles):
 
 
 @dataclass(frozen=True)
+class CaptionFiles(Data):
+    """One or two digits on a 60x60 canvas and a sentence that says which and where."""
+
+    dataset: str = selector("captions")
+    source: str = source()
+    data_seed: int = data_seed()
+
+
+@dataclass(frozen=True)
 class Cluttered(ClutteredFiles):
     """One digit in clutter on a larger canvas."""
 
@@ -155,6 +164,13 @@ class BinaryPairs(Data):
 
 
 @dataclass(frozen=True)
+class BinaryCaptions(CaptionFiles):
+    """Digits on a 60x60 canvas with captions, binarised."""
+
+    pixels: str = pixels("fixed", "threshold", "intensity")
+
+
+@dataclass(frozen=True)
 class DrawnFolder(Folder):
     """A folder of your own images."""
 
@@ -189,7 +205,7 @@ def _by_name(*kinds: type) -> dict[str, type]:
     return {kind.dataset: kind for kind in kinds}  # type: ignore[attr-defined]
 
 
-FILES = _by_name(ClutteredFiles, PairFiles)
+FILES = _by_name(ClutteredFiles, PairFiles, CaptionFiles)
 LABELLED = _by_name(Cluttered, Digits, Svhn, Cifar10, Folder)
 MEASURED = LABELLED | _by_name(ClutteredFiles)
-DRAWN = _by_name(BinaryDigits, BinaryPairs, DrawnSvhn, DrawnCifar10, DrawnFolder)
+DRAWN = _by_name(BinaryDigits, BinaryPairs, BinaryCaptions, DrawnSvhn, DrawnCifar10, DrawnFolder)

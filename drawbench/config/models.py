@@ -189,6 +189,22 @@ class DrawGenerator(Model):
 
 
 @dataclass(frozen=True)
+class AlignDrawGenerator(Model):
+    """alignDRAW, which draws what a caption says."""
+
+    model: str = selector("aligndraw")
+    glimpses: int = count(32, "Steps of reading and writing.", 4096)
+    hidden: int = hidden(300)
+    latent: int = count(150, "Latent variables, of each step.", 65536)
+    read_patch: int = count(8, "Side of the patch that is read, in filters.", 512)
+    write_patch: int = count(8, "Side of the patch that is written, in filters.", 512)
+    words: int = count(128, "Units of the LSTM that reads a caption, in each direction.", 65536)
+    alignment: int = count(512, "Units between a word and its weight.", 65536)
+    window_map: str = window_map("linear")
+    window_clip: float | None = window_clip(None)
+
+
+@dataclass(frozen=True)
 class VaeGenerator(Model):
     """The plain variational autoencoder."""
 
@@ -213,7 +229,9 @@ CLASSIFIERS: dict[str, type] = {
         Conv6Classifier,
     )
 }
-GENERATORS: dict[str, type] = {kind.model: kind for kind in (DrawGenerator, VaeGenerator)}
+GENERATORS: dict[str, type] = {
+    kind.model: kind for kind in (DrawGenerator, AlignDrawGenerator, VaeGenerator)
+}
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 DATASETS = {
     "cluttered": "drawbench.data.cluttered:load",
     "mnist2": "drawbench.data.mnist2:load",
+    "captions": "drawbench.data.captions:load",
     "mnist": "drawbench.data.mnist:load",
     "svhn": "drawbench.data.house_numbers:load",
     "cifar10": "drawbench.data.photographs:load_cifar10",

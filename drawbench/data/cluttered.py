@@ -101,7 +101,7 @@ def load_scenes(dataset: str, scene: Scene, settings: Any, context: Context) -> 
     scene, seed, counts = Scene(**card["recipe"]), card["seed"], card["counts"]
 
     def part(split: str) -> Batch:
-        arrays = stored.load(folder, split, verify=False)  # `write` has verified it
+        arrays = stored.load(folder, split, verify=False)  # it was verified above
         labels = torch.from_numpy(arrays.labels).view(len(arrays.labels), -1)
         rendering = Rendering(torch.from_numpy(arrays.images), labels, torch.empty(0))
         return _batch(rendering, rule, torch.arange(len(labels)), seed, split)
@@ -150,16 +150,9 @@ def _find(
     if place is None:
         seed = settings.data_seed
         folder = stored.default_folder(context.datasets_root, scene, dataset, source, seed)
-        is_new = not (folder / stored.CARD).is_file()
-        if is_new:
-            context.say(f"Making {folder} (once; the same as drawbench make-data).")
-        say = context.say if is_new else str  # that it is kept is no news
-        progress = context.progress
-        return (
-            folder,
-            source,
-            stored.write(folder, scene, source, dataset, seed, None, False, progress, say),
-        )
+        say, progress = context.say, context.progress
+        card = stored.write_if_missing(folder, scene, source, dataset, seed, say, progress)
+        return folder, source, card
     folder = Path(place)
     card = stored.verified(folder, settings, source)
     if not getattr(settings, "fixed_train", True):

@@ -100,6 +100,8 @@ class Dataset:
     classes: tuple[str, ...] | None = None  #: names that labels are indices into, if there are any
     #: Yields the test part in batches with a condition (``clutter``, ``canvas``) set to a value.
     under: Callable[[str, int], Iterator[Batch]] | None = None
+    held_out: Batch | None = None  #: test images of conditions that no other part has
+    show: Callable[[Tensor], str] | None = None  #: returns a condition in words
 
     def __post_init__(self):
         self._check("test", self.test)
@@ -107,6 +109,8 @@ class Dataset:
         if not len(self.train):
             raise Problem(f"{self.name} has no training images")
         self._check("training", self.train.batch(0, 1))
+        if self.held_out is not None:
+            self._check("held-out", self.held_out)
 
     def _check(self, split: str, part: Batch) -> None:
         what = f"the {split} part of {self.name}"
@@ -147,7 +151,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """A hash of all three parts, by which a resumed run notices that its data have changed."""
         train = getattr(self.train, "fingerprint", None) or self.train.batch(0, 256).sha256()
-        parts = (self.validation, self.test)
+        parts = (self.validation, self.test, *([self.held_out] if self.held_out else []))
         hashes = [part.sha256(labels=part.labels is not None) for part in parts]
         return hashlib.sha256(" ".join([self.name, train, *hashes]).encode()).hexdigest()
 

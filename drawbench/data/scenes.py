@@ -10,10 +10,12 @@ edges included. Everything about scene ``n`` is a function of (seed, name, ``n``
 scenes come out in any order, batch size or process.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,6 +25,8 @@ from drawbench.errors import Problem
 
 DIGIT = 28  # side of an MNIST digit, pixels
 MAX_CANVAS_SIDE = 4096  # pixels: boxes are int16, and one image is 16 MB already
+
+Layout = tuple[np.dtype, tuple[int, ...]]  # type and shape of an array
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,13 @@ class Digits:
 
 @dataclass(frozen=True)
 class Scene:
-    """The recipe of a scene.
+    """The recipe of a scene, a :class:`drawbench.data.stored.Recipe`.
 
     Raises:
         ValueError: on a size or count that cannot be rendered, naming it.
     """
+
+    parts: ClassVar[Mapping[str, str]] = {name: name for name in ("train", "validation", "test")}
 
     canvas: int = 100  #: side of the square image, pixels
     digits: int = 1  #: whole digits; the label names them
@@ -85,6 +91,70 @@ class Scene:
                 f"a clutter piece is cut from a digit, so its side must be in 1..{DIGIT}, "
                 f"got {self.clutter_size}"
             )
+
+    @property
+    def scene_bytes(self) -> int:
+        """Memory that rendering a scene takes, roughly."""
+        pieces = self.clutter * self.clutter_size**2 + self.digits * DIGIT**2
+        return 4 * self.canvas**2 + 20 * pieces
+
+    def stored(self, digits: Digits, index: Tensor, seed: int, part: str) -> "Rendering":
+        """Render scenes ``index`` (int64) of a stored part."""
+        return fresh(digits, self, index, seed, "set", part)
+
+    def layout(self, count: int) -> dict[str, Layout]:
+        """Return type and shape of each array of a stored part."""
+        return {
+            "images": (np.dtype(np.uint8), (count, self.canvas, self.canvas)),
+            "labels": (np.dtype(np.uint8), (count, self.digits) if self.digits > 1 else (count,)),
+            "boxes": (np.dtype("<i2"), (count, self.digits, 4)),
+        }
+
+    def check(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Raise ValueError if a label is no digit or a box leaves the canvas."""
+        check_labels(arrays["labels"])
+        check_boxes(arrays["boxes"], self.canvas)
+
+    def words(self, dataset: str) -> list[str]:
+        """Return what a folder's name says of clutter and digits."""
+        words = []
+        if self.clutter or dataset == "cluttered":
+            usual = self.clutter_size == Scene.clutter_size
+            words.append(f"{self.clutter}" + ("" if usual else f"of{self.clutter_size}"))
+        if self.digits != (2 if dataset == "mnist2" else 1):
+            words.append(f"{self.digits}digits")
+        return words
+
+    def rule(self, seed: int) -> str:
+        """Return the recipe in words."""
+        size = self.clutter_size
+        digits = "one digit" if self.digits == 1 else f"{self.digits} digits"
+        clutter = (
+            f"{self.clutter} times a random {size}x{size} crop of a random digit of the same part, "
+            "added at a uniform place; then "
+        )
+        return (
+            f"a black {self.canvas}x{self.canvas} canvas; {clutter if self.clutter else ''}"
+            f"{digits} added at uniform places; "
+            "every sum clipped to 255; places uniform over all positions inside the canvas, edges "
+            "included; train, validation and test made from disjoint digits; clutter fixed in these "
+            "files"
+        )
+
+
+def check_labels(labels: np.ndarray) -> None:
+    """Raise ValueError if a label is no digit."""
+    if labels.size and (highest := int(labels.max())) > 9:
+        raise ValueError(f"a label is {highest}, outside 0..9")
+
+
+def check_boxes(boxes: np.ndarray, canvas: int) -> None:
+    """Raise ValueError if a box (..., 4) is no digit inside the canvas."""
+    places, sides = boxes[..., :2], boxes[..., 2:]
+    if (sides != DIGIT).any() or places.min() < 0 or places.max() > canvas - DIGIT:
+        raise ValueError(
+            f"a box is not a {DIGIT}x{DIGIT} digit inside the {canvas}x{canvas} canvas"
+        )
 
 
 def scene_of(settings: Any) -> Scene:

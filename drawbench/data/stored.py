@@ -9,6 +9,9 @@
             boxes   int16 (N, digits, 4): top, left, height, width in pixels
         card.json   recipe, source, seed, counts, SHA-256 of each file, version
 
+What the files hold is up to the recipe (:class:`Recipe`): captioned scenes have an array
+``captions`` and a fourth file ``held_out.npz``.
+
 The card is written last and removed first, so a folder with a card is complete. Plain
 ``numpy.load`` reads the files.
 """
@@ -21,19 +24,21 @@ import math
 import os
 import shutil
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Protocol
 
 import filelock
 import numpy as np
 import torch
 from numpy.lib import format as npy
+from torch import Tensor
 
 from drawbench import files
 from drawbench.data.digits import SPLITS, Source
-from drawbench.data.scenes import DIGIT, Scene, fresh
+from drawbench.data.scenes import Digits, Layout, Scene
+from drawbench.data.sentences import CaptionScene
 from drawbench.errors import Problem, reason
 
 FORMAT = "drawbench data set"
@@ -59,15 +64,48 @@ FIELDS = set(
         "torch",
     ]
 )
-FILES = {split: f"{split}.npz" for split in SPLITS}
 CHUNK_BYTES = 1 << 28  # working memory for rendering, roughly
 
-_OURS = (CARD, *FILES.values(), "montage.png")  # all that is ever deleted
+_PARTS = (*SPLITS, "held_out")
+_OURS = (CARD, *map("{}.npz".format, _PARTS), "montage.png")  # all that is ever deleted
 _RUN_FILES = ("config.json", "result.json", "metrics.csv")
 
 Progress = Callable[[int, int], object]
-Layout = tuple[np.dtype, tuple[int, ...]]  # type and shape of an array
 Say = Callable[[str], object]
+
+
+class Recipe(Protocol):
+    """How scenes of a set are rendered: a dataclass whose fields are whole numbers."""
+
+    @property
+    def parts(self) -> Mapping[str, str]:
+        """The files, without ending, and the part of the source that each is made of."""
+
+    @property
+    def canvas(self) -> int:
+        """Side of the square images, pixels."""
+
+    @property
+    def scene_bytes(self) -> int:
+        """Memory that rendering a scene takes, roughly."""
+
+    def stored(self, digits: Digits, index: Tensor, seed: int, part: str) -> Any:
+        """Render scenes ``index`` of a part: a named tuple of tensors, ``images`` first."""
+
+    def layout(self, count: int) -> dict[str, Layout]:
+        """Return type and shape of each array of a part of ``count`` scenes."""
+
+    def check(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Raise ValueError if an array holds what no scene has."""
+
+    def words(self, dataset: str) -> list[str]:
+        """Return what a folder's name says beside data set, canvas, source and seed."""
+
+    def rule(self, seed: int) -> str:
+        """Return the recipe in words."""
+
+
+RECIPES: dict[str, Callable[..., Recipe]] = {"captions": CaptionScene}  # others are a `Scene`
 
 
 class Scenes(NamedTuple):
@@ -77,11 +115,12 @@ class Scenes(NamedTuple):
     labels: np.ndarray
     boxes: np.ndarray
     card: dict  #: of the whole set
+    captions: np.ndarray | None = None  #: uint8 (N, 12), numbers of words
 
 
 def default_folder(
     root: str | Path,
-    scene: Scene,
+    scene: Recipe,
     dataset: str,
     source: Source,
     seed: int,
@@ -92,24 +131,18 @@ def default_folder(
     Numbers that are the usual ones, and seed 0, are not named. Whatever else differs is, so that
     two sets never want the same folder.
     """
-    words = [dataset, f"{scene.canvas}x{scene.canvas}"]
-    if scene.clutter or dataset == "cluttered":
-        usual = scene.clutter_size == Scene.clutter_size
-        words.append(f"{scene.clutter}" + ("" if usual else f"of{scene.clutter_size}"))
-    if scene.digits != (2 if dataset == "mnist2" else 1):
-        words.append(f"{scene.digits}digits")
-    words.append(source.name)
+    words = [dataset, f"{scene.canvas}x{scene.canvas}", *scene.words(dataset), source.name]
     if seed:
         words.append(f"seed{seed}")
-    usual_counts = {split: len(source.splits[split]) for split in SPLITS}
-    if (all_counts := usual_counts | (counts or {})) != usual_counts:
-        words += [str(all_counts[split]) for split in SPLITS]
+    usual = {part: len(source.splits[split]) for part, split in scene.parts.items()}
+    if (numbers := usual | (counts or {})) != usual:
+        words += [str(numbers[part]) for part in scene.parts]
     return Path(root) / "-".join(words)
 
 
 def write(
     folder: str | Path,
-    scene: Scene,
+    scene: Recipe,
     source: Source,
     dataset: str,
     seed: int,
@@ -120,9 +153,9 @@ def write(
 ) -> dict:
     """Render a data set and store it.
 
-    Scene ``n`` of a part is ``scenes.fresh(part, scene, n, seed, "set", part_name)``. With the
-    default counts each digit of a part is the target (the first digit of its scene) exactly once,
-    in random order; larger counts start over in another order.
+    Scene ``n`` of a part is ``scene.stored(digits, n, seed, part_name)``. With the default counts
+    each digit of a part of a :class:`Scene` is the target (the first digit of its scene) exactly
+    once, in random order; larger counts start over in another order.
 
     Args:
         folder: the same data set there, undamaged, is kept; anything else is an error without
@@ -148,12 +181,13 @@ def write(
         "format": FORMAT,
         "version": VERSION,
         "dataset": dataset,
-        "recipe": asdict(scene),
+        "recipe": asdict(scene),  # type: ignore[call-overload]
         "source": source.name,
         "source_note": source.note,
         "source_sha256": source.sha256,
         "seed": seed,
-        "counts": {split: len(source.splits[split]) for split in SPLITS} | (counts or {}),
+        "counts": {part: len(source.splits[split]) for part, split in scene.parts.items()}
+        | (counts or {}),
     }
     try:
         if not force and (kept := _kept(folder, plan)):
@@ -168,6 +202,25 @@ def write(
             f"the data set could not be written to {folder} ({error.strerror or error}): free the "
             "place, or choose another with --out"
         ) from error
+
+
+def write_if_missing(
+    folder: Path,
+    scene: Recipe,
+    source: Source,
+    dataset: str,
+    seed: int,
+    say: Say,
+    progress: Progress | None,
+) -> dict:
+    """Make a data set that a training needs, saying so, or verify it; return its card. Arguments as
+    of :func:`write`.
+    """
+    is_new = not (folder / CARD).is_file()
+    if is_new:
+        say(f"Making {folder} (once; the same as drawbench make-data).")
+    say = say if is_new else str  # that it is kept is no news
+    return write(folder, scene, source, dataset, seed, progress=progress, say=say)
 
 
 def card(folder: str | Path) -> dict:
@@ -202,6 +255,11 @@ def settings(folder: str | Path) -> dict[str, Any]:
         Problem: as :func:`card`.
     """
     content = card(folder)
+    if content["dataset"] in RECIPES:
+        raise Problem(
+            f"{folder} holds {content['dataset']}, which are trained on by name: "
+            f"drawbench generate --dataset {content['dataset']}"
+        )
     return {**content["recipe"], "source": content["source"], "data_seed": content["seed"]}
 
 
@@ -238,7 +296,7 @@ def load(folder: str | Path, split: str, verify: bool = True) -> Scenes:
 
     Args:
         folder: of the data set.
-        split: ``train``, ``validation`` or ``test``.
+        split: ``train``, ``validation`` or ``test``, or another part of the recipe.
         verify: compare the file's SHA-256 with the card. Types, shapes and ranges are always
             checked.
 
@@ -246,7 +304,7 @@ def load(folder: str | Path, split: str, verify: bool = True) -> Scenes:
         Problem: no such data set; a file that is missing, damaged, or not what the card says.
     """
     content = card(folder)
-    path, layout = Path(folder) / FILES[split], _layout(content, split)
+    path, layout = Path(folder) / f"{split}.npz", _layout(content, split)
     if verify:
         _verify(Path(folder), content, split)
     try:
@@ -254,7 +312,7 @@ def load(folder: str | Path, split: str, verify: bool = True) -> Scenes:
             arrays = {
                 name: _read_array(archive, name, expected) for name, expected in layout.items()
             }
-        _check_values(arrays["labels"], arrays["boxes"], content["recipe"]["canvas"])
+        _recipe(content).check(arrays)
     # a broken file makes zipfile and zlib raise nearly anything: RuntimeError, zlib.error ...
     except Exception as error:
         raise Problem(
@@ -267,29 +325,18 @@ def load(folder: str | Path, split: str, verify: bool = True) -> Scenes:
 # ---- The card
 
 
-def _rule(scene: Scene) -> str:
-    """Return the recipe in words."""
-    size = scene.clutter_size
-    digits = "one digit" if scene.digits == 1 else f"{scene.digits} digits"
-    clutter = (
-        f"{scene.clutter} times a random {size}x{size} crop of a random digit of the same part, "
-        "added at a uniform place; then "
-    )
-    return (
-        f"a black {scene.canvas}x{scene.canvas} canvas; {clutter if scene.clutter else ''}"
-        f"{digits} added at uniform places; "
-        "every sum clipped to 255; places uniform over all positions inside the canvas, edges "
-        "included; train, validation and test made from disjoint digits; clutter fixed in these "
-        "files"
-    )
+def _recipe(content: dict) -> Recipe:
+    """Return the recipe of a card; raise TypeError or ValueError if it is none."""
+    return RECIPES.get(content["dataset"], Scene)(**content["recipe"])
 
 
 def _command(plan: dict, source: Source) -> str:
     """Return the command that makes the data set."""
+    parts = _recipe(plan).parts
     counts = {
-        split: count
-        for split, count in plan["counts"].items()
-        if count != len(source.splits[split])
+        part.replace("_", "-"): count
+        for part, count in plan["counts"].items()
+        if count != len(source.splits[parts[part]])
     }
     options = {"source": plan["source"], **plan["recipe"], "data_seed": plan["seed"], **counts}
     words = [f"--{name.replace('_', '-')} {value}" for name, value in options.items()]
@@ -304,15 +351,18 @@ def _check_card(content: Any) -> None:
         raise ValueError(f"its version is {content['version']}, this drawbench reads {VERSION}")
     if not all(isinstance(content[name], dict) for name in ("recipe", "counts", "sha256")):
         raise TypeError("recipe, counts and sha256 must be tables")
-    counts, recipe = [content["counts"][split] for split in SPLITS], content["recipe"]
+    texts = [content[name] for name in ("dataset", "source", "command")]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("names and commands must be text")
+    recipe = content["recipe"]
+    parts = RECIPES.get(content["dataset"], Scene).parts  # type: ignore[attr-defined]
+    counts = [content["counts"][part] for part in parts]
     if not all(type(number) is int for number in (*recipe.values(), *counts)) or min(counts) < 1:
         raise ValueError("sizes and counts must be whole numbers, counts 1 or more")
-    if asdict(Scene(**recipe)) != recipe:
+    if asdict(_recipe(content)) != recipe:  # type: ignore[call-overload]
         raise ValueError("its recipe is not complete")
-    texts = [content[name] for name in ("dataset", "source", "command")]
-    texts += [content["sha256"][file] for file in FILES.values()]
-    if not all(isinstance(text, str) for text in texts):
-        raise TypeError("names, commands and hashes must be text")
+    if not all(isinstance(content["sha256"][f"{part}.npz"], str) for part in parts):
+        raise TypeError("hashes must be text")
     if set(content) - {OWN_HASH} != FIELDS:
         raise ValueError("it has other fields than a card")
     # Cards of earlier versions have no hash of their own.
@@ -346,8 +396,8 @@ def _kept(folder: Path, plan: dict) -> dict | None:
     elif CARD in names:
         present = card(folder)
         if all(present.get(name) == value for name, value in plan.items()):
-            for split in SPLITS:
-                _verify(folder, present, split)
+            for part in _recipe(present).parts:
+                _verify(folder, present, part)
             return present
         content, advice = (
             f"another data set: {_differences(present, plan)}",
@@ -365,7 +415,7 @@ def _differences(present: dict, plan: dict) -> str:
     """Return what a data set has otherwise than planned: ``canvas 60 instead of 100``."""
 
     def facts(card: dict) -> dict[str, Any]:
-        counts = {f"{split} images": card["counts"][split] for split in SPLITS}
+        counts = {f"{part} images": count for part, count in card["counts"].items()}
         digits = f"{card['source']} (SHA-256 {card['source_sha256'][:8]}...)"
         return {
             "version": card["version"],
@@ -378,9 +428,9 @@ def _differences(present: dict, plan: dict) -> str:
 
     there, wanted = facts(present), facts(plan)
     return ", ".join(
-        f"{name.replace('_', ' ')} {there[name]} instead of {wanted[name]}"
+        f"{name.replace('_', ' ')} {there.get(name)} instead of {wanted[name]}"
         for name in wanted
-        if there[name] != wanted[name]
+        if there.get(name) != wanted[name]
     )
 
 
@@ -401,7 +451,7 @@ def _lock(folder: Path, say: Say) -> filelock.AcquireReturnProxy:
 
 
 def _render(
-    folder: Path, scene: Scene, source: Source, plan: dict, progress: Progress | None
+    folder: Path, scene: Recipe, source: Source, plan: dict, progress: Progress | None
 ) -> dict:
     """Write into a folder beside the place, then move: no interrupted write looks complete."""
     partial = _beside(folder, "partial")
@@ -417,18 +467,19 @@ def _render(
 
     try:
         content = {
-            split: _write_part(partial / file, scene, source, plan, split, report)
-            for split, file in FILES.items()
+            part: _write_part(partial / f"{part}.npz", scene, source, plan, part, report)
+            for part in scene.parts
         }
+        files = [f"{part}.npz" for part in scene.parts]
         try:
             version = importlib.metadata.version("drawbench")
         except importlib.metadata.PackageNotFoundError:  # run from a checkout, not installed
             version = "not installed"
         complete = {
             **plan,
-            "sha256": {file: _sha256(partial / file) for file in FILES.values()},
+            "sha256": {file: _sha256(partial / file) for file in files},
             "content_sha256": content,
-            "rule": _rule(scene),
+            "rule": scene.rule(plan["seed"]),
             "command": _command(plan, source),
             "drawbench": version,
             "torch": torch.__version__,
@@ -450,12 +501,12 @@ def _move(partial: Path, folder: Path) -> None:
         return
     for name in _OURS:  # the card is first, so a half replaced data set has none
         (folder / name).unlink(missing_ok=True)
-    for name in (*FILES.values(), CARD):
-        os.replace(partial / name, folder / name)
+    for path in sorted(partial.iterdir(), key=lambda path: path.name == CARD):  # the card is last
+        os.replace(path, folder / path.name)
 
 
 def _write_part(
-    path: Path, scene: Scene, source: Source, plan: dict, split: str, report: Callable[[int], None]
+    path: Path, scene: Recipe, source: Source, plan: dict, part: str, report: Callable[[int], None]
 ) -> str:
     """Render one part into an npz file, a chunk at a time, and return the SHA-256 of its content.
 
@@ -463,21 +514,20 @@ def _write_part(
     versions of zlib, so the content (images, labels, boxes) has a hash of its own, which is the
     same on every platform. No time of day is stored.
     """
-    layout, content = _layout(plan, split), hashlib.sha256()
-    # bytes for a scene, roughly
-    pieces = scene.clutter * scene.clutter_size**2 + scene.digits * DIGIT**2
-    chunk = max(1, min(1_000, CHUNK_BYTES // (4 * scene.canvas**2 + 20 * pieces)))
+    layout, content = _layout(plan, part), hashlib.sha256()
+    digits = source.splits[scene.parts[part]]
+    chunk = max(1, min(1_000, CHUNK_BYTES // scene.scene_bytes))
     renderings = []
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         with _member(archive, "images", *layout["images"]) as stream:
-            for index in torch.arange(plan["counts"][split]).split(chunk):
-                rendered = fresh(source.splits[split], scene, index, plan["seed"], "set", split)
+            for index in torch.arange(plan["counts"][part]).split(chunk):
+                rendered = scene.stored(digits, index, plan["seed"], part)
                 images = rendered.images.numpy().data
                 stream.write(images)
                 content.update(images)
-                renderings.append((rendered.labels, rendered.boxes))
+                renderings.append(rendered[1:])
                 report(len(index))
-        for name, chunks in zip(("labels", "boxes"), zip(*renderings, strict=True), strict=True):
+        for name, chunks in zip(list(layout)[1:], zip(*renderings, strict=True), strict=True):
             dtype, shape = layout[name]
             array = torch.cat(chunks).numpy().astype(dtype).reshape(shape)
             content.update(array.data)
@@ -508,7 +558,7 @@ def _sha256(path: Path) -> str:
 
 def _verify(folder: Path, content: dict, split: str) -> None:
     """Check that a part's file is there with the SHA-256 that the card gives."""
-    path, layout = folder / FILES[split], _layout(content, split).values()
+    path, layout = folder / f"{split}.npz", _layout(content, split).values()
     expected = content["sha256"][path.name]
     limit = (1 << 20) + sum(2 * dtype.itemsize * math.prod(shape) for dtype, shape in layout)
     try:
@@ -529,13 +579,7 @@ def _verify(folder: Path, content: dict, split: str) -> None:
 
 def _layout(content: dict, split: str) -> dict[str, Layout]:
     """Return type and shape of each array, as the card promises them."""
-    count, recipe = content["counts"][split], content["recipe"]
-    canvas, digits = recipe["canvas"], recipe["digits"]
-    return {
-        "images": (np.dtype(np.uint8), (count, canvas, canvas)),
-        "labels": (np.dtype(np.uint8), (count,) if digits == 1 else (count, digits)),
-        "boxes": (np.dtype("<i2"), (count, digits, 4)),
-    }
+    return _recipe(content).layout(content["counts"][split])
 
 
 def _read_array(archive: zipfile.ZipFile, name: str, expected: Layout) -> np.ndarray:
@@ -546,14 +590,3 @@ def _read_array(archive: zipfile.ZipFile, name: str, expected: Layout) -> np.nda
             )
 
     return files.read_array(archive, name, check)
-
-
-def _check_values(labels: np.ndarray, boxes: np.ndarray, canvas: int) -> None:
-    """Raise ValueError if a label is no digit or a box leaves the canvas."""
-    if (highest := int(labels.max())) > 9:
-        raise ValueError(f"a label is {highest}, outside 0..9")
-    places, sides = boxes[..., :2], boxes[..., 2:]
-    if (sides != DIGIT).any() or places.min() < 0 or places.max() > canvas - DIGIT:
-        raise ValueError(
-            f"a box is not a {DIGIT}x{DIGIT} digit inside the {canvas}x{canvas} canvas"
-        )

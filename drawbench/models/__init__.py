@@ -22,6 +22,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from drawbench.models.aligndraw import AlignDraw
 from drawbench.models.cnn import FullyConnected, SixLayerConv, TwoLayerConv
 from drawbench.models.common import as_images as as_images
 from drawbench.models.draw import Draw
@@ -77,7 +78,11 @@ CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     "conv2": TwoLayerConv,
     "conv6": SixLayerConv,
 }
-GENERATORS: dict[str, Callable[..., nn.Module]] = {"draw": _generator, "vae": VAE}
+GENERATORS: dict[str, Callable[..., nn.Module]] = {
+    "draw": _generator,
+    "aligndraw": lambda glimpses, **rest: AlignDraw(steps=glimpses, **rest),
+    "vae": VAE,
+}
 
 
 def make(

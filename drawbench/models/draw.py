@@ -29,6 +29,7 @@ class Sample(NamedTuple):
     likelihood: Bernoulli | Logistic  #: of the pixels, given the last canvas c_T, (B, C, H, W)
     write_windows: Window | None = None  #: fields of shape (B, T); None without attention
     canvases: Tensor | None = None  #: (B, T, C, H, W), c_1 .. c_T, where they were asked for
+    attended: Tensor | None = None  #: (B, T, K), weights of the K parts of a condition
 
     @property
     def mean(self) -> Tensor:
@@ -50,6 +51,7 @@ class Drawing(NamedTuple):
     read_windows: Window | None = None  #: fields of shape (B, T); None without attention
     write_windows: Window | None = None  #: fields of shape (B, T); None without attention
     canvases: Tensor | None = None  #: (B, T, C, H, W), c_1 .. c_T, where they were asked for
+    attended: Tensor | None = None  #: (B, T, K), weights of the K parts of a condition
 
     @property
     def mean(self) -> Tensor:
@@ -105,6 +107,7 @@ class DrawState(NamedTuple):
     encoder: State  #: h_enc and its cell
     decoder: State  #: h_dec and its cell
     condition: Any = None  #: what a conditional model is told, or what it made of that
+    attended: Tensor | None = None  #: (B, K), weights of its K parts in the step that led here
 
 
 class Step(NamedTuple):
@@ -115,6 +118,7 @@ class Step(NamedTuple):
     read_window: Window | None
     write_window: Window | None
     canvas: Tensor | None  #: (B, C, H, W), where canvases are kept
+    attended: Tensor | None = None  #: (B, K), for a model that attends to its condition
 
 
 def check_noise(noise: Tensor, steps: int, latent: int) -> None:
@@ -264,7 +268,8 @@ class Draw(nn.Module):
         posterior = Gaussian(*(widen(to_field(encoder.hidden)) for to_field in maps))
         state = state._replace(encoder=encoder)
         state, write_window = self.write_latent(state, posterior.at(noise))
-        return state, Step(posterior, prior, read_window, write_window, state.canvas)
+        looks = (read_window, write_window, state.canvas, state.attended)
+        return state, Step(posterior, prior, *looks)
 
     def write_latent(self, state: DrawState, latent: Tensor) -> tuple[DrawState, Window | None]:
         """Decode latents (B, Z) and add to the canvas: the part of a step that needs no image
@@ -368,10 +373,12 @@ class Draw(nn.Module):
 
     def _draw(self, numbers: Tensor, condition: Any, keep: bool, from_prior: bool) -> Sample:
         check_noise(numbers, self.steps, self.latent)
-        state, windows, canvases = self.start(len(numbers), condition), [], []
+        state, windows, canvases, attended = self.start(len(numbers), condition), [], [], []
         for latent in numbers.unbind(1):
             prior = self.prior(state) if from_prior else None
             state, window = self.write_latent(state, latent if prior is None else prior.at(latent))
             windows.append(window)
             canvases.append(state.canvas if keep else None)
-        return Sample(self.likelihood(state.canvas), collect(windows), collect(canvases))
+            attended.append(state.attended)
+        records = (collect(windows), collect(canvases), collect(attended))
+        return Sample(self.likelihood(state.canvas), *records)

@@ -56,7 +56,7 @@ def table(name: str, title: str, note: str, records: list[Record], protocol: str
     """
     theirs = _published(protocol)
     units = "Nats per test image, lower is better; the bounds are upper bounds on -log p."
-    columns = COLUMNS
+    columns: tuple[str, ...] = COLUMNS
     if levels := protocol.endswith("-logistic"):
         columns = (*COLUMNS[:4], BITS, *COLUMNS[4:])
         units += " Bits per dimension: the bound over the number of pixels and channels."

@@ -58,6 +58,8 @@ def create(
     model = model.to(device)
     if ":" in model_name:
         user_model.check_model(config, model, dataset)
+    elif config.task == "generate":
+        generate.check_condition(model_name, model, dataset)
     return TASKS[config.task](config, dataset, model, device)
 
 

@@ -217,6 +217,21 @@ def initialize(model: nn.Module, dataset: Dataset) -> None:
             canvas.copy_(start_canvas(dataset.train, canvas_of))
 
 
+def check_condition(name: str, model: Any, dataset: Dataset) -> None:
+    """Raise `Problem` if a model draws from a condition that the data lack, or the reverse."""
+    needs, has = getattr(model, "conditional", False), dataset.test.condition is not None
+    if needs and not has:
+        raise Problem(
+            f"{name} draws from captions, but the images of {dataset.name} have none: use "
+            "--dataset captions, or another --model"
+        )
+    if has and not needs:
+        raise Problem(
+            f"the images of {dataset.name} have captions, but {name} takes none: use --model "
+            "aligndraw, or another --dataset"
+        )
+
+
 def _terms(model: Any, images: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
     """The tensors of a generator's loss, which is what can be recorded on a GPU."""
     return tuple(models.draw_images(model, images, *inputs).terms(images))
