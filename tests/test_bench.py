@@ -23,6 +23,7 @@ from drawbench.bench import (
     RENDER,
     Classifier,
     Data,
+    Eye,
     Generator,
     Plan,
     Product,
@@ -101,9 +102,9 @@ def surplus(case, gradients: bool) -> int:
 @pytest.mark.parametrize("gradients", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize(
     "case",
-    [SMALL, Classifier(batch=1), SMALL_DRAW, Generator(batch=1)]
+    [SMALL, Classifier(batch=1), Eye(batch=1), SMALL_DRAW, Generator(batch=1)]
     + [small_draw(attention) for attention in ("read", "write", "none")],
-    ids=["small", "paper", "small generator", "paper's generator", "read", "write", "none"],
+    ids=["small", "paper", "eye", "small generator", "paper's generator", "read", "write", "none"],
 )
 def test_the_floor_counts_the_operations_of_the_plain_model_less_the_avoidable(case, gradients):
     floor = bench.operations(case.products(), case.batch, gradients)
@@ -151,7 +152,7 @@ def test_the_bfloat16_floor_keeps_exact_products_in_float32(monkeypatch):
 
 def test_cases_are_selected_by_name_and_by_part():
     assert list(bench.select([])) == list(bench.CASES)
-    expected = ["classifier-paper", "classifier-small", "generator-10"]
+    expected = ["classifier-paper", "classifier-eye", "classifier-small", "generator-10"]
     assert list(bench.select(["generator-10", "classifier"])) == expected
 
 

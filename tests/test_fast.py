@@ -17,7 +17,13 @@ from drawbench.fast import glimpse as fast_glimpse
 from drawbench.models.cnn import SixLayerConv
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
-from drawbench.models.glimpses import AffineGlimpse, FixedGlimpse, GaussianGlimpse, RandomGlimpse
+from drawbench.models.glimpses import (
+    AffineGlimpse,
+    EyeGlimpse,
+    FixedGlimpse,
+    GaussianGlimpse,
+    RandomGlimpse,
+)
 from drawbench.models.vae import VAE
 
 needs_kernels = pytest.mark.skipif(
@@ -256,10 +262,11 @@ def test_shares_of_a_batch_add_up_to_the_whole(monkeypatch, cores):
     monkeypatch.setattr(fast_draw, "shares", shares)
     monkeypatch.setattr(fast_glimpse, "shares", shares)
     check_agree(*drawer(SHAPES[1], 2, 5, batch=7, window_clip=1e-3))
-    model, images = classifier("bounded", LOOKED_AT[2], window_clip=1e-2)
-    truth = classifier_gradients(model, model(images).logits, True)
-    ours = classifier_gradients(model, forward_for(model)(images).logits, True)
-    assert relative([whole(ours)], [whole(truth)]) < 1e-10
+    for eye in (False, True):
+        model, images = classifier("bounded", LOOKED_AT[2], window_clip=1e-2, eye=eye)
+        truth = classifier_gradients(model, model(images).logits, True)
+        ours = classifier_gradients(model, forward_for(model)(images).logits, True)
+        assert relative([whole(ours)], [whole(truth)]) < 1e-10
 
 
 @needs_kernels
@@ -297,11 +304,14 @@ def test_wrong_shapes_are_named_as_by_the_reference():
 LOOKED_AT = [(1, 30, 30), (1, 40, 25), (3, 25, 40)]
 
 
-def classifier(window_map, shape, dtype=torch.float64, spread=0.2, patch=5, batch=7, **others):
+def classifier(
+    window_map, shape, dtype=torch.float64, spread=0.2, patch=5, batch=7, eye=False, **others
+):
     channels, height, width = shape
     sizes = {"glimpses": 4, "hidden": 16, "channels": channels} | others
     with streams.seeded(0, "fast"):
-        model = GlimpseClassifier(GaussianGlimpse(patch, window_map), **sizes).to(dtype)
+        kind = partial(EyeGlimpse, channels=channels) if eye else GaussianGlimpse
+        model = GlimpseClassifier(kind(patch, window_map), **sizes).to(dtype)
         return shaken(model, spread), torch.rand(batch, channels, height, width, dtype=dtype)
 
 
@@ -318,9 +328,10 @@ def classifier_gradients(model, logits, every_step):
 @pytest.mark.parametrize("window_map", WINDOW_MAPS)
 @pytest.mark.parametrize("shape", LOOKED_AT)
 @pytest.mark.parametrize("every_step", [False, True])
-def test_answers_and_gradients_equal_the_reference(window_map, shape, every_step, taken):
+@pytest.mark.parametrize("eye", [False, True])
+def test_answers_and_gradients_equal_the_reference(window_map, shape, every_step, eye, taken):
     for dtype, spread, limit in ((torch.float64, 0.2, 1e-10), (torch.float32, 0.05, 1e-5)):
-        model, images = classifier(window_map, shape, spread=spread)
+        model, images = classifier(window_map, shape, spread=spread, eye=eye)
         plain = model(images).logits
         truth = classifier_gradients(model, plain, every_step)
         model, images = model.to(dtype), images.to(dtype)
@@ -334,8 +345,9 @@ def test_answers_and_gradients_equal_the_reference(window_map, shape, every_step
 
 @needs_kernels
 @pytest.mark.parametrize("limit", [1e-3, 1e-2])
-def test_clipping_each_image_of_a_classifier_equals_the_reference(limit):
-    model, images = classifier("bounded", LOOKED_AT[0], window_clip=limit)
+@pytest.mark.parametrize("eye", [False, True])
+def test_clipping_each_image_of_a_classifier_equals_the_reference(limit, eye):
+    model, images = classifier("bounded", LOOKED_AT[0], window_clip=limit, eye=eye)
 
     def ours():
         return whole(classifier_gradients(model, forward_for(model)(images).logits, False))
@@ -349,8 +361,9 @@ def test_clipping_each_image_of_a_classifier_equals_the_reference(limit):
 
 @needs_kernels
 @pytest.mark.parametrize("patch, glimpses", [(1, 1), (2, 3), (7, 2)])
-def test_any_patch_and_any_number_of_glimpses(patch, glimpses):
-    model, images = classifier("bounded", (1, 20, 31), patch=patch, hidden=8)
+@pytest.mark.parametrize("eye", [False, True])
+def test_any_patch_and_any_number_of_glimpses(patch, glimpses, eye):
+    model, images = classifier("bounded", (1, 20, 31), patch=patch, hidden=8, eye=eye)
     ours, theirs = forward_for(model)(images, glimpses).logits, model(images, glimpses).logits
     assert ours.shape == (7, glimpses, 10)
     gradients = [whole(classifier_gradients(model, logits, True)) for logits in (ours, theirs)]
@@ -358,8 +371,9 @@ def test_any_patch_and_any_number_of_glimpses(patch, glimpses):
 
 
 @needs_kernels
-def test_bfloat16_products_of_a_classifier_point_the_same_way():
-    model, images = classifier("bounded", (1, 60, 60), torch.float32, spread=0.05)
+@pytest.mark.parametrize("eye", [False, True])
+def test_bfloat16_products_of_a_classifier_point_the_same_way(eye):
+    model, images = classifier("bounded", (1, 60, 60), torch.float32, spread=0.05, eye=eye)
     exact, rough = (
         whole(classifier_gradients(model, forward_for(model, dtype)(images).logits, False))
         for dtype in (torch.float32, BFLOAT16)
@@ -392,6 +406,7 @@ MODELS = {
     "draw": lambda: drawer((1, 30, 30), 2, 5)[0],
     "vae": lambda: VAE(30, 30, hidden=8, latent=4).double(),
     "classifier": lambda: classifier("bounded", (1, 30, 30))[0],
+    "eye": lambda: classifier("bounded", (1, 30, 30), eye=True)[0],
     "affine": lambda: GlimpseClassifier(AffineGlimpse(3), glimpses=2, hidden=8).double(),
     "conv6": lambda: SixLayerConv().double(),
 }
@@ -414,6 +429,11 @@ def test_bytes_are_read_as_zero_to_one_with_and_without_kernels(name, kernels, m
 class OwnRead(GaussianGlimpse):
     def read(self, images, where):
         return 0 * super().read(images, where)
+
+
+class OwnEncode(EyeGlimpse):
+    def encode(self, patch, where):
+        return 0 * super().encode(patch, where)
 
 
 class OwnStep(GlimpseClassifier):
@@ -451,12 +471,20 @@ def look(glimpse: nn.Module | None = None, kind: type = GlimpseClassifier) -> nn
     return kind(glimpse or GaussianGlimpse(5), glimpses=2, hidden=8)
 
 
+def eye(features: int, **first: int) -> EyeGlimpse:
+    second = nn.Conv2d(features, 32, 3, stride=2, padding=1)
+    return changed(EyeGlimpse(5), first=nn.Conv2d(1, features, 3, **first), second=second)
+
+
 def draw(kind: type = Draw) -> nn.Module:
     return kind(30, 30, steps=2, hidden=8, latent=4)
 
 
 OTHERS = {
     "glimpse": lambda: look(OwnRead(5)),
+    "eye": lambda: look(OwnEncode(5)),
+    "layer of an eye": lambda: look(eye(16, padding=2, dilation=2)),
+    "features of an eye": lambda: look(eye(17, padding=1)),  # no whole number of vectors
     "fixed glimpse": lambda: look(FixedGlimpse(5, 2)),
     "random glimpse": lambda: look(RandomGlimpse(5)),
     "step": lambda: look(kind=OwnStep),
@@ -490,7 +518,7 @@ def test_a_model_with_a_part_of_its_own_runs_its_own_equations(name, training, t
 
 
 def test_the_exact_models_have_a_fast_path_and_so_have_copies():
-    for model in (look(), draw(), changed(draw(), decoder=nn.LSTMCell(4, 8))):
+    for model in (look(), look(EyeGlimpse(5)), draw(), changed(draw(), decoder=nn.LSTMCell(4, 8))):
         assert has_fast_path(model) and has_fast_path(copy.deepcopy(model))
     weighted = draw()
     nn.utils.parametrizations.weight_norm(weighted.to_mu)

@@ -41,14 +41,14 @@ def _images(batch: int, side: int) -> Tensor:
     return (torch.rand(batch, 1, side, side, generator=streams.stream(0, "bench")) < 0.1).float()
 
 
-def _model(kind: str, case: Any, **facts: int) -> nn.Module:
-    """Make ``draw`` of a kind of models, with the case's sizes; its images are (1, S, S)."""
+def _model(kind: str, case: Any, name: str = "draw", **facts: int) -> nn.Module:
+    """Make a model of a kind by name, with the case's sizes; its images are (1, S, S)."""
     fields = dataclasses.asdict(case)
     side, _ = fields.pop("canvas"), fields.pop("batch")
-    settings = getattr(configs, kind)["draw"](**fields)
+    settings = getattr(configs, kind)[name](**fields)
     facts |= {"channels": 1, "height": side, "width": side}
     with streams.seeded(0, "bench"):
-        return models.make(getattr(models, kind)["draw"], settings.arguments, facts)
+        return models.make(getattr(models, kind)[name], settings.arguments, facts)
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,27 @@ class Classifier:
             Product(patch, side, patch, steps),  # ... F_X^T
             Product(1, patch**2 + units, 4 * units, steps, weights=True),  # the LSTM
             Product(steps, units, CLASSES, 1, weights=True, exact=True),  # the answers
+        ]
+
+
+@dataclass(frozen=True)
+class Eye(Classifier):
+    """The glimpse classifier with a convolutional eye."""
+
+    def build(self) -> nn.Module:
+        """Make the model."""
+        return _model("CLASSIFIERS", self, "eye", classes=CLASSES)
+
+    def products(self) -> list[Product]:
+        """List the products that one image needs, the convolutions as products over places."""
+        side, steps, features, seen = self.patch, self.glimpses, 16, 32
+        places = ((side + 1) // 2) ** 2
+        more = places * seen + len(attention.PARAMETERS)  # inputs of the LSTM
+        return [
+            *super().products(),
+            Product(1, more, 4 * self.hidden, steps, weights=True),
+            Product(side**2, 9, features, steps, weights=True),
+            Product(places, 9 * features, seen, steps, weights=True),
         ]
 
 
@@ -177,6 +198,7 @@ class Data:
 Case = Classifier | Generator | Data
 CASES: dict[str, Case] = {  # the part of the toolkit, a dash, the size
     "classifier-paper": Classifier(),
+    "classifier-eye": Eye(),
     "classifier-small": Classifier(canvas=60, glimpses=4, batch=32),
     "generator-paper": Generator(),
     "generator-10": Generator(glimpses=10),

@@ -22,6 +22,7 @@ Examples:
 \b
 Cases; the word before the dash selects all cases of that part:
   classifier-paper        100x100, 8 glimpses of 12x12, 256 units, batches of 128
+  classifier-eye          the same with a convolutional eye
   classifier-small        60x60, 4 glimpses, batches of 32
   generator-paper         28x28, 64 steps, reads 2x2, writes 5x5, 256 units, 100 latents,
                           batches of 100

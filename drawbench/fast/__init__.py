@@ -1,8 +1,8 @@
 """The same recurrences written to be fast: by hand with C kernels, or as CUDA graphs.
 
 :func:`forward_for` is the one door. The fast path computes exactly the equations of ``Draw`` and of
-the Gaussian ``GlimpseClassifier``, so it is taken only for these, part by part; every other model,
-a subclass of them included, runs its own equations.
+the Gaussian ``GlimpseClassifier``, with an eye or without, so it is taken only for these, part by
+part; every other model, a subclass of them included, runs its own equations.
 """
 
 import inspect
@@ -13,19 +13,21 @@ import torch
 from torch import Tensor, nn
 
 from drawbench.fast.draw import fast_drawing
-from drawbench.fast.glimpse import fast_glimpses
+from drawbench.fast.eye import has_these_layers
+from drawbench.fast.glimpse import GLIMPSES, fast_glimpses
 from drawbench.fast.native import kernels
 from drawbench.models import as_images
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
-from drawbench.models.glimpses import GaussianGlimpse
+from drawbench.models.glimpses import EyeGlimpse
 
 # The exact types of the parts of the two models that have a fast path.
-_PARTS: dict[str, type] = {
-    "glimpse": GaussianGlimpse,
-    **dict.fromkeys(("cell", "encoder", "decoder"), nn.LSTMCell),
-    **dict.fromkeys(("to_window", "classify", "to_mu", "to_log_sigma", "to_patch"), nn.Linear),
-    **dict.fromkeys(("to_read_window", "to_write_window"), nn.Linear),
+_PARTS: dict[str, tuple[type, ...]] = {
+    "glimpse": tuple(GLIMPSES),
+    **dict.fromkeys(("glimpse.first", "glimpse.second"), (nn.Conv2d,)),
+    **dict.fromkeys(("cell", "encoder", "decoder"), (nn.LSTMCell,)),
+    **dict.fromkeys(("to_window", "classify", "to_mu", "to_log_sigma", "to_patch"), (nn.Linear,)),
+    **dict.fromkeys(("to_read_window", "to_write_window"), (nn.Linear,)),
 }
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -39,10 +41,11 @@ def has_fast_path(model: nn.Module) -> bool:
     if getattr(model, "log_scale", None) is not None:
         return False
     return type(model) in _BY_HAND and all(
-        (not name or type(part) is _PARTS.get(name))
+        (not name or type(part) in _PARTS.get(name, ()))
         and not any(getattr(part, hooks) for hooks in _HOOKS)
         and all(value is not None for value in part._parameters.values())
         and not any(callable(value) for value in vars(part).values())
+        and (type(part) is not EyeGlimpse or has_these_layers(part))
         for name, part in model.named_modules()
     )
 

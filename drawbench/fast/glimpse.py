@@ -1,28 +1,39 @@
-"""The recurrence of the Gaussian glimpse classifier as one autograd function: same numbers, same
-gradients, faster on a CPU.
+"""The recurrence of the Gaussian glimpse classifier, with an eye or without, as one autograd
+function: same numbers, same gradients, faster on a CPU.
 
 :class:`drawbench.models.glimpse.GlimpseClassifier` is the reference, written to be read; this is
 the same computation written to be trained, forward and backward by hand, as
-:mod:`drawbench.fast.draw` is for the generator: one row ``[patch, h, 1]`` per step and image for
-the product with the weights, gates and windows in C, a share of the images for each core.
+:mod:`drawbench.fast.draw` is for the generator: one row ``[input, h, 1]`` per step and image for
+the product with the weights, gates and windows in C, a share of the images for each core. The
+LSTM's input is the patch; with an eye (:mod:`drawbench.fast.eye`), the patch, what the eye sees in
+it place by place, and the window's numbers.
 
-Symbols: B images, C channels, H rows, W columns, N the side of a patch, T glimpses, K = C N N
-inputs and U units of the LSTM.
+Symbols: B images, C channels, H rows, W columns, N the side of a patch, T glimpses, K inputs and U
+units of the LSTM.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from drawbench import attention
+from drawbench.fast.eye import Eye, EyeWeights, pack
 from drawbench.fast.native.build import Kernels, addresses, padded_lines
 from drawbench.fast.native.parts import Lstm, Side, weight_gradient
 from drawbench.fast.native.shards import in_parallel, shares
 from drawbench.models.glimpse import GlimpseClassifier, Glimpses
+from drawbench.models.glimpses import EyeGlimpse, GaussianGlimpse
 
 NUMBERS = len(attention.PARAMETERS)
+#: The glimpses that are done here: what returns the weights of each one's eye, () for none.
+GLIMPSES: dict[type, Callable[[Any], tuple[Tensor, ...]]] = {
+    GaussianGlimpse: lambda glimpse: (),
+    EyeGlimpse: pack,
+}
 
 
 def fast_glimpses(
@@ -45,18 +56,32 @@ def fast_glimpses(
         The record, without windows and patches.
     """
     dtype, batch = model.start_hidden.dtype, len(images)
-    cell, to_window = model.cell, model.to_window
+    cell, to_window, inputs = model.cell, model.to_window, model.cell.weight_ih
     assert to_window is not None
     with torch.autocast("cpu", enabled=False):
+        eye = GLIMPSES[type(model.glimpse)](model.glimpse)
+        if eye:
+            inputs = _by_place(inputs, model, len(eye[-1]))
         states = _Recurrence.apply(
             (model, native, matmul_dtype, glimpses or model.glimpses),
             images if images.dtype == torch.uint8 else images.to(dtype),
             model.start_hidden.expand(batch, -1),
             model.start_cell.expand(batch, -1),
-            torch.cat([cell.weight_ih, cell.weight_hh, (cell.bias_ih + cell.bias_hh)[:, None]], 1),
+            torch.cat([inputs, cell.weight_hh, (cell.bias_ih + cell.bias_hh)[:, None]], 1),
             torch.cat([to_window.weight, to_window.bias[:, None]], 1),
+            *eye,
         )
         return Glimpses(model.classify(states))
+
+
+def _by_place(weight: Tensor, model: GlimpseClassifier, features: int) -> Tensor:
+    """Reorder the columns for what the eye sees, ``(features, places)``, to ``(places, features)``,
+    in which they come out of its second layer.
+    """
+    patch = model.channels * model.glimpse.patch**2
+    seen = weight.shape[1] - patch - NUMBERS
+    pixels, eye, numbers = weight.split([patch, seen, NUMBERS], 1)
+    return torch.cat([pixels, eye.unflatten(1, (features, -1)).mT.flatten(1), numbers], 1)
 
 
 class _Recurrence(torch.autograd.Function):
@@ -65,10 +90,10 @@ class _Recurrence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, kind, images, hidden, cell, weight, to_window):
+    def forward(ctx, kind, images, hidden, cell, weight, to_window, *eye):
         ctx.parts, whole = shares(len(images)), len(images)
-        rounded = weight.to(kind[2])
-        ctx.tapes = [_Tape(*kind, images[part], rounded, to_window, whole) for part in ctx.parts]
+        weights = weight.to(kind[2]), to_window, *eye
+        ctx.tapes = [_Tape(*kind, images[part], whole, *weights) for part in ctx.parts]
         jobs = [
             partial(tape.forward, hidden[part], cell[part])
             for tape, part in zip(ctx.tapes, ctx.parts, strict=True)
@@ -91,7 +116,8 @@ class _Recurrence(torch.autograd.Function):
 class _Tape:
     """The forward pass of a share of the images, what it keeps, and the backward pass.
 
-    ``rows[t]`` holds the LSTM's input at step t: ``[patch, h, 1]``, with the state before the step.
+    ``rows[t]`` holds what the LSTM takes at step t: ``[input, h, 1]``, with the state before the
+    step.
     """
 
     def __init__(
@@ -101,15 +127,16 @@ class _Tape:
         matmul_dtype,
         steps,
         images,
+        whole,
         weight,
         to_window,
-        whole,
+        *eye,
     ):
         self.native, self.weight, self.to_window = native, weight, to_window
         self.steps, self.units, self.dtype = steps, len(weight) // 4, to_window.dtype
         batch, self.channels, height, width = images.shape
         self.batch, patch = batch, model.glimpse.patch
-        self.inputs, self.rounded = self.channels * patch**2, int(matmul_dtype == torch.bfloat16)
+        self.inputs, self.rounded = model.cell.input_size, int(matmul_dtype == torch.bfloat16)
         # Bytes stay bytes: a batch of them fits into a core's own cache; four times as much not.
         self.bytes = int(images.dtype == torch.uint8)
         self.images = images.contiguous() if self.bytes else padded_lines(images)
@@ -119,8 +146,12 @@ class _Tape:
         )  # fmt: skip
         self.row_stride = self.inputs + self.units + 1
         self.rows = torch.ones(steps + 1, batch, self.row_stride, dtype=matmul_dtype)
-        self.at_rows, self.at_hidden = (
-            addresses(self.rows[..., first:], steps + 1) for first in (0, self.inputs)
+        self.eye, self.seen = None, self.channels * patch**2  # begins in the row behind the patch
+        if eye:
+            shape = batch, self.channels, patch
+            self.eye = Eye(native, EyeWeights(*eye), shape, steps, matmul_dtype)
+        self.at_rows, self.at_seen, self.at_hidden = (
+            addresses(self.rows[..., first:], steps + 1) for first in (0, self.seen, self.inputs)
         )
         # The states and a 1, (T + 1, B, U + 1), are never rounded.
         self.states = self.rows[..., self.inputs :]
@@ -143,11 +174,14 @@ class _Tape:
                 self.bytes, 0, 0, self.at_numbers[t], NUMBERS, *self.side.at(t), self.at_rows[t],
                 self.row_stride, self.rounded,
             )  # fmt: skip
+            if self.eye is not None:
+                self.eye.forward(t, self.side.at(t)[-1], self.at_seen[t], self.row_stride)
+                self.rows[t, :, self.inputs - NUMBERS : self.inputs] = self.numbers[t]
             row = (self.at_hidden[t + 1], self.row_stride) if self.rounded else (0, 0)
             self.lstm.step(t, self.rows[t], weight, self.at_states[t + 1], stride, *row)
         return self.states[1:, :, :-1].transpose(0, 1)
 
-    def backward(self, gradient: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    def backward(self, gradient: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, ...]]:
         """Return the gradients of the start states and of the weights, given that of the states
         after each look, (B, T, U).
         """
@@ -161,9 +195,14 @@ class _Tape:
         to_window = self.to_window[:, :-1]
         into_cell = into_states.new_zeros(self.batch, units)
         later: list[tuple[int, int]] = []
+        if self.eye is not None:
+            self.eye.begin_backward()
         for t in reversed(range(steps)):
             self.lstm.backward(t, into_states[t].data_ptr(), later, into_cell, at_sums[t])
             torch.mm(into_sums[t], self.weight, out=into_input)
+            if self.eye is not None:
+                row, patches = (self.at_seen[t], stride), self.side.at(t)[-1]
+                self.eye.backward(t, patches, *row, into_input.data_ptr(), stride)
             self.native.read_backward(
                 self.side.map.address, self.batch, self.channels, self.images.data_ptr(),
                 self.bytes, 0, self.at_numbers[t], NUMBERS, *self.side.at(t),
@@ -175,4 +214,6 @@ class _Tape:
         start = into_input[:, self.inputs : -1].to(self.dtype)
         start = torch.addmm(start, into_numbers[0], to_window)
         into_weight = weight_gradient(into_sums, self.rows[:-1]).to(self.dtype)
-        return (start, into_cell), (into_weight, weight_gradient(into_numbers, self.states[:-1]))
+        into_to_window = weight_gradient(into_numbers, self.states[:-1])
+        into_eye = () if self.eye is None else self.eye.into_weights()
+        return (start, into_cell), (into_weight, into_to_window, *into_eye)

@@ -615,6 +615,185 @@ int write_backward(const Map *map, count batch, count channels, const real *patc
     return 0;
 }
 
+/* ------------------------------------------------------------------------------------ the eye */
+
+/* Two layers of 3x3 convolutions, of which the second has stride 2. Each is padded with zeros, so
+maps here have a border one pixel wide: S = N + 2 is their side, M = (N + 1) / 2 that of the second
+layer's output. F features come from the first layer and G from the second, both whole vectors.
+What the second layer takes is laid out for a matrix product, as the columns (B M M, 9 F): the nine
+neighbors of each of its outputs, row by row. */
+
+enum { TAPS = 9 };
+
+/* Copy a patch (C, N, N) into the middle of maps (C, S, S). */
+static void bordered(count channels, count n, const real *patch, real *maps) {
+    const count side = n + 2;
+    memset(maps, 0, channels * side * side * sizeof(real));
+    for (count c = 0; c < channels; c++)
+        for (count y = 0; y < n; y++, patch += n)
+            memcpy(maps + (c * side + y + 1) * side + 1, patch, n * sizeof(real));
+}
+
+/* relu(conv(patch) + bias), product (S, S, F) with its border. The weight is (C, 9, F). */
+static void eye_layer(count channels, count n, count features, count rounded, const real *maps,
+                      const real *weight, const real *bias, void *into) {
+    const count side = n + 2;
+    for (count y = 0; y < n; y++)
+        for (count x = 0; x < n; x++)
+            for (count f = 0; f < features; f += LANES) {
+                vec total = load(bias + f, LANES);
+                const real *from = maps + y * side + x, *taps = weight + f;
+                for (count c = 0; c < channels; c++, from += side * side)
+#pragma GCC unroll 9
+                    for (int k = 0; k < TAPS; k++, taps += features)
+                        total += from[k / 3 * side + k % 3] * load(taps, LANES);
+                const count at = ((y + 1) * side + x + 1) * features + f;
+                give(into, at, LANES, rounded, pick(total > 0, total, (vec){0}));
+            }
+}
+
+/* The first layer, from patches (B, C N N) to columns, product (B M M, 9 F). Return 0, or 1 without
+memory. */
+int eye_forward(count batch, count channels, count n, count features, count rounded,
+                const real *patches, const real *weight, const real *bias, void *columns) {
+    const count side = n + 2, m = (n + 1) / 2, size = rounded ? sizeof(uint16_t) : sizeof(real);
+    const count line = 3 * features * size; /* bytes: three neighbors in a row */
+    real *maps = malloc(channels * side * side * sizeof(real));
+    char *layer = calloc(side * side * features, size), *to = columns;
+    for (count b = 0; maps && layer && b < batch; b++, patches += channels * n * n) {
+        bordered(channels, n, patches, maps);
+        eye_layer(channels, n, features, rounded, maps, weight, bias, layer);
+        for (count i = 0; i < m; i++)
+            for (count j = 0; j < m; j++)
+                for (count k = 0; k < 3; k++, to += line)
+                    memcpy(to, layer + ((2 * i + k) * side + 2 * j) * features * size, line);
+    }
+    const int failed = !maps || !layer;
+    free(maps);
+    free(layer);
+    return failed;
+}
+
+/* relu(sums + bias) into row, product (B, M M G), from sums, product (B M M, G). */
+void eye_answer(count batch, count places, count features, count rounded, const void *sums,
+                const real *bias, void *row, count row_stride) {
+    for (count b = 0; b < batch; b++)
+        for (count place = 0; place < places; place++)
+            for (count f = 0; f < features; f += LANES) {
+                const count k = place * features + f;
+                vec v = take(sums, b * places * features + k, LANES, rounded);
+                v += load(bias + f, LANES);
+                give(row, b * row_stride + k, LANES, rounded, pick(v > 0, v, (vec){0}));
+            }
+}
+
+/* The gradient of the sums of eye_answer, product (B M M, G), from that of the row; that of the
+bias is added to what is there. */
+void eye_answer_backward(count batch, count places, count features, count rounded, const void *row,
+                         count row_stride, const void *into_row, count into_stride,
+                         void *into_sums, real *into_bias) {
+    for (count b = 0; b < batch; b++)
+        for (count place = 0; place < places; place++)
+            for (count f = 0; f < features; f += LANES) {
+                const count k = place * features + f;
+                vec into = take(into_row, b * into_stride + k, LANES, rounded);
+                mask lit = take(row, b * row_stride + k, LANES, rounded) > 0;
+                into = pick(lit, into, (vec){0});
+                give(into_sums, b * places * features + k, LANES, rounded, into);
+                store(into_bias + f, LANES, load(into_bias + f, LANES) + into);
+            }
+}
+
+/* The gradient of the first layer's sums, (S, S, F) with a border of zeros, from that of the
+columns (M M, 9 F) of an image. */
+static void eye_gather(count n, count features, count rounded, const void *columns,
+                       const void *into_columns, count at, real *into_layer) {
+    const count side = n + 2, m = (n + 1) / 2, line = 3 * features;
+    memset(into_layer, 0, side * side * features * sizeof(real));
+    for (count i = 0; i < m; i++)
+        for (count j = 0; j < m; j++)
+            for (count k = 0; k < 3; k++, at += line) {
+                real *to = into_layer + ((2 * i + k) * side + 2 * j) * features;
+                for (count f = 0; f < line; f += LANES) { /* the border of the columns is dark */
+                    mask lit = take(columns, at + f, LANES, rounded) > 0;
+                    vec into = take(into_columns, at + f, LANES, rounded);
+                    store(to + f, LANES, load(to + f, LANES) + pick(lit, into, (vec){0}));
+                }
+            }
+}
+
+/* Add the gradients of the first layer's weight (C, 9, F) and bias, given that of its sums. */
+static void eye_weight_backward(count channels, count n, count features, const real *maps,
+                                const real *into_layer, real *into_weight, real *into_bias) {
+    const count side = n + 2;
+    for (count f = 0; f < features; f += LANES) {
+        vec bias = load(into_bias + f, LANES);
+        for (count c = 0; c < channels; c++) {
+            real *to = into_weight + c * TAPS * features + f;
+            vec total[TAPS] = {{0}};
+            for (count y = 0; y < n; y++)
+                for (count x = 0; x < n; x++) {
+                    const real *from = maps + (c * side + y) * side + x;
+                    vec into = load(into_layer + ((y + 1) * side + x + 1) * features + f, LANES);
+                    bias += c ? (vec){0} : into;
+#pragma GCC unroll 9
+                    for (int k = 0; k < TAPS; k++)
+                        total[k] += from[k / 3 * side + k % 3] * into;
+                }
+            for (int k = 0; k < TAPS; k++)
+                store(to + k * features, LANES, load(to + k * features, LANES) + total[k]);
+        }
+        store(into_bias + f, LANES, bias);
+    }
+}
+
+/* The gradient of a patch (C, N, N), given that of the first layer's sums. */
+static void eye_patch_backward(count channels, count n, count features, const real *weight,
+                               const real *into_layer, real *into_patch) {
+    const count side = n + 2;
+    for (count c = 0; c < channels; c++, weight += TAPS * features)
+        for (count y = 0; y < n; y++)
+            for (count x = 0; x < n; x++) {
+                vec total = {0};
+                for (count f = 0; f < features; f += LANES)
+#pragma GCC unroll 9
+                    for (int k = 0; k < TAPS; k++) {
+                        const count place = (y + 2 - k / 3) * side + x + 2 - k % 3;
+                        total += load(weight + k * features + f, LANES) *
+                                 load(into_layer + place * features + f, LANES);
+                    }
+                *into_patch++ = sum(total);
+            }
+}
+
+/* The way back of eye_forward, from the gradient of the columns: those of weight and bias, and of
+the patch, product (B, C N N) in into_row, each added to what is there. Return 0, or 1 without
+memory. */
+int eye_backward(count batch, count channels, count n, count features, count rounded,
+                 const real *patches, const real *weight, const void *columns,
+                 const void *into_columns, real *into_weight, real *into_bias, void *into_row,
+                 count into_stride) {
+    const count side = n + 2, m = (n + 1) / 2, plane = side * side, size = channels * n * n;
+    real *into_layer = malloc((plane * (features + channels) + size) * sizeof(real));
+    if (!into_layer)
+        return 1;
+    real *maps = into_layer + plane * features, *into_patch = maps + plane * channels;
+    for (count b = 0; b < batch; b++, patches += size) {
+        const count at = b * m * m * TAPS * features;
+        eye_gather(n, features, rounded, columns, into_columns, at, into_layer);
+        bordered(channels, n, patches, maps);
+        eye_weight_backward(channels, n, features, maps, into_layer, into_weight, into_bias);
+        eye_patch_backward(channels, n, features, weight, into_layer, into_patch);
+        for (count k = 0; k < size; k += LANES) {
+            vec into = take(into_row, b * into_stride + k, size - k, rounded);
+            into += load(into_patch + k, size - k);
+            give(into_row, b * into_stride + k, size - k, rounded, into);
+        }
+    }
+    free(into_layer);
+    return 0;
+}
+
 /* ------------------------------------------------------------------------------------------------------ without attention */
 
 /* image - sigmoid(canvas) into row, product (B, C H W), for C H lines of width W; the sigmoid is kept. */
