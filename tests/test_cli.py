@@ -405,7 +405,7 @@ WRONG_USAGE = {
     # What the chosen model or data set lacks: the sentence names those that have it.
     "classify --model conv6 --deviation 0.1": ["deviation", "ram", "conv6"],
     "classify --images photos": ["images is a setting of folder; cluttered has none"],
-    "generate --model vae": ["glimpses is a setting of draw; vae has none"],
+    "generate --model vae": ["glimpses is a setting of draw and aligndraw; vae has none"],
     "generate --no-attention --attention read": ["contradict"],
     "generate --out x": ["--from"],
     "generate --recipe paper-8": ["drawbench classify"],
