@@ -18,6 +18,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 Examples:
   drawbench plot results/runs/quickstart       curves, glimpses, animations
   drawbench plot results/runs/photos --images photos/   a run on a folder of images
+  drawbench plot explained results/published/draw-20 results/published/draw-20-no-attention
   drawbench plot attention                     what a window does, on an example
   drawbench plot attention --window 0.2,-0.3,0,-1,0 --image photo.png --out zoom.png
 """,
@@ -107,6 +108,76 @@ def plot_errors(
     lines = [console.table(shown.to_dict("records")), "", *map(str, paths)]
     result = {"run": str(run), "errors": table.to_dict("records"), "files": [*map(str, paths)]}
     console.emit(result, "\n".join(lines), as_json)
+
+
+@command.command("explained")
+@click.argument("run", type=options.run)
+@click.argument("other", type=options.run)
+@click.option(
+    "--reader",
+    type=options.run,
+    help="A classifier that reads the drawings.  [default: the package's, for 28x28 digits]",
+)
+@click.option("--seed", type=click.IntRange(0, 2**62), default=0, help="Seed of the samples.")
+@click.option(
+    "--out",
+    type=options.folder,
+    default=Path("results/figures/explained"),
+    help="Folder to write to.",
+)
+@options.TRUST
+@options.common
+def plot_explained(
+    run: Path,
+    other: Path,
+    reader: Path | None,
+    seed: int,
+    out: Path,
+    trust: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Explain DRAW by two generators, with and without attention: drawings step by step, windows,
+    the KL of the steps, and the moment at which a drawing changes its mind.
+    """
+    from drawbench import tasks
+    from drawbench.cli import console
+    from drawbench.tasks import explained
+
+    loaded = [tasks.load_run(folder, trust) for folder in (run, other)]
+    for one in loaded:
+        if one.config.task != "generate":
+            raise click.UsageError(
+                f"{one.run.folder} is a run of {one.config.task!r}, which draws nothing"
+            )
+    if reader is not None:
+        read = _classifier(reader, trust)
+    elif loaded[0].model.size == (1, 28, 28):
+        from drawbench.evaluation.reader import load_reader
+
+        read = load_reader()
+    else:
+        read = None
+        console.say("No reader fits these pictures, so none says what they show; see --reader.")
+    made = explained.draw(
+        [one.run for one in loaded], [one.model for one in loaded], read, out, seed
+    )
+    paths = [str(path) for path in made.paths]
+    lines = [
+        f"{name}: {share:.1f}% of {explained.SAMPLES} samples are read as another class half-way."
+        for name, share in made.changed_after_half.items()
+    ]
+    result = {"figures": paths, "changed_after_half_percent": made.changed_after_half}
+    console.emit(result, "\n".join([*lines, *paths]), as_json)
+
+
+def _classifier(folder: Path, trust: tuple[str, ...]) -> Any:
+    """Return a reader of pictures: the last answer of a classifier."""
+    from drawbench import tasks
+
+    loaded = tasks.load_run(folder, trust)
+    if loaded.config.task != "classify":
+        raise click.UsageError(f"{folder} is a run of {loaded.config.task!r}, which reads nothing")
+    return lambda pictures: loaded.model(pictures).logits[:, -1]
 
 
 class WindowNumbers(click.ParamType):

@@ -16,6 +16,7 @@ _NAMES = {
     "drawings": "interpolation_panel kl_map kl_per_step_bars reconstruction_panel sample_sheet "
     "steps_panel",
     "errors": "error_curve",
+    "explained": "readings side_by_side",
     "glimpses": "glimpse_paths montage",
     "mistakes": "mistakes_sheet",
     "style": "save",

@@ -1,5 +1,7 @@
 """How the attention works: the grid, the filters, the patch read, and what a write puts back."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from matplotlib.axes import Axes
@@ -28,7 +30,9 @@ def _draw_filters(axes: Axes, filters: np.ndarray, upright: bool) -> None:
 
 
 @styled
-def attention_explained(image, windows: Window, patch: int) -> Figure:
+def attention_explained(
+    image, windows: Window, patch: int, names: Sequence[str] | None = None
+) -> Figure:
     """Show what windows do to an image, as the paper's figures on zooming do: a row per window.
 
     From left to right: the image with the grid of filter centres and its outline, below it the
@@ -40,6 +44,7 @@ def attention_explained(image, windows: Window, patch: int) -> Figure:
         image: (H, W) or (C, H, W), uint8 or in [0, 1].
         windows: fields of shape (K,), pixels numbered from 1.
         patch: N.
+        names: of the windows; by default they are numbered.
     """
     image = torch.as_tensor(array(image))
     image = (image / 255 if image.dtype == torch.uint8 else image).double()
@@ -92,7 +97,7 @@ def attention_explained(image, windows: Window, patch: int) -> Figure:
                 figure.text(*spot, name, ha="center", va="center")
             beside.set_title("$F_Y$", fontsize=7, pad=2)
         text = (
-            f"window {k + 1}: centre ({window.centre_x:.1f}, {window.centre_y:.1f}), "
+            f"{names[k] if names else f'window {k + 1}'}: centre ({window.centre_x:.1f}, {window.centre_y:.1f}), "
             f"stride $\\delta$ = {window.stride:.2f} pixels,\n"
             f"filter width $\\sigma$ = {window.variance**0.5:.2f} pixels, "
             f"intensity $\\gamma$ = {window.intensity:.2f}"
