@@ -75,6 +75,7 @@ FIELDS = {
     "sampled_error": Field("number", "test error with sampled places, percent", task="classify"),
     "chance_error": Field("number", "error of guessing, percent", task="classify"),
     "majority_error": Field("number", "error of the most frequent class, percent", task="classify"),
+    "classes": Field("list", "names of the classes", task="classify"),
     "per_class_error": Field("list", "test error of each class, percent", task="classify"),
     "errors_after_glimpse": Field("list", "test error after each glimpse", task="classify"),
     "confusion": Field("list", "images by true class, then predicted class", task="classify"),

@@ -1,6 +1,7 @@
 """Folders of images as users have them, and the files in them."""
 
 import os
+import shutil
 import struct
 import warnings
 import zlib
@@ -124,7 +125,8 @@ def test_subfolders_are_the_classes(photos, tmp_path):
     save(photos / "loose.png", noise(8, 8, 3))
     said = []
     dataset = folder(tmp_path, photos, said, pixels=None)
-    assert len(said) == 1 and "1 images elsewhere" in said[0]
+    assert len(said) == 2 and "1 images elsewhere" in said[0]
+    assert said[1] == "2 classes of 10 images each."
     assert dataset.classes == ("a", "b") and dataset.pixels is None
     parts = dataset.train.part, dataset.validation, dataset.test
     assert [part.labels.bincount().tolist() for part in parts] == [[8, 8], [1, 1], [1, 1]]
@@ -138,7 +140,7 @@ def test_classes_inside_train_and_test(photos, tmp_path):
         for number in numbers:
             place = tmp_path / "divided" / split / "ab"[number % 2] / "deep" / f"{number}.png"
             save(place, noise(8, 8, 3, seed=number))
-    dataset = folder(tmp_path, tmp_path / "divided", pixels=None)
+    dataset = folder(tmp_path, tmp_path / "divided", [], pixels=None)
     assert dataset.classes == ("a", "b") and dataset.test.labels.tolist() == [0, 1]
     assert dataset.train.part.labels.tolist() == dataset.validation.labels.tolist() == [0, 1]
     test = [bytes(image.numpy()) for image in dataset.test.images]
@@ -148,10 +150,52 @@ def test_classes_inside_train_and_test(photos, tmp_path):
 def test_folders_without_classes_are_refused(photos, tmp_path):
     with pytest.raises(Problem, match="a subfolder for each of two or more classes, but has 0"):
         folder(tmp_path, photos / "a", pixels=None)
-    save(photos / "c" / "1.png", noise(8, 8, 3))
-    save(photos / "c" / "2.png", noise(8, 8, 3))
+    save(photos / "c" / "1.png", noise(8, 8, 3, seed=50))
+    save(photos / "c" / "2.png", noise(8, 8, 3, seed=51))
     with pytest.raises(Problem, match="1 usable images of the class 'c' to train on and 1"):
         folder(tmp_path, photos, pixels=None)
+
+
+def test_validation_may_be_given_too(photos, tmp_path):
+    for number in range(10):
+        split = ("train", "train", "validation", "test", "test")[number // 2]
+        save(
+            tmp_path / "three" / split / "ab"[number % 2] / f"{number}.png",
+            noise(8, 8, 3, seed=number),
+        )
+    said: list[str] = []
+    dataset = folder(tmp_path, tmp_path / "three", said, pixels=None)
+    assert sizes(dataset) == (4, 2, 4) and said == ["2 classes of 5 images each."]
+    images = [bytes(image.numpy()) for image in dataset.validation.images]
+    assert images == [noise(8, 8, 3, seed=number).transpose(2, 0, 1).tobytes() for number in (4, 5)]
+    (tmp_path / "three" / "validation" / "a" / "4.png").unlink()
+    save(tmp_path / "three" / "validation" / "b" / "6.png", noise(8, 8, 3, seed=60))
+    with pytest.raises(Problem, match=r"2 usable images of the class 'a' to train on, 0 to valid"):
+        folder(tmp_path, tmp_path / "three", [], pixels=None)
+
+
+def test_the_sizes_of_the_classes_are_told(photos, tmp_path):
+    for number in range(40, 70):
+        save(photos / "b" / f"{number}.png", noise(8, 8, 3, seed=number))
+    said: list[str] = []
+    folder(tmp_path, photos, said, pixels=None)
+    told = "2 classes of 10 ('a') to 40 images ('b'): answering 'b' is right for 80.0% of the test"
+    assert said == [f"{told} images."]
+
+
+def test_an_image_in_two_classes_and_a_class_without_images_are_refused(photos, tmp_path):
+    (photos / "c").mkdir()
+    (photos / "c" / "notes.txt").write_text("later")
+    with pytest.raises(Problem, match=r"/c holds no images, but each subfolder is a class"):
+        folder(tmp_path, photos, [], pixels=None)
+    shutil.rmtree(photos / "c")
+    shutil.copy(photos / "a" / "04.png", photos / "b" / "copy.png")
+    with pytest.raises(Problem, match=r"a/04.png and .*b/copy.png are the same image in two clas"):
+        folder(tmp_path, photos, [], pixels=None)
+    (photos / "b" / "copy.png").unlink()
+    (photos / "b" / "link.png").symlink_to(photos / "a" / "04.png")
+    with pytest.raises(Problem, match=r"a/04.png and .*b/link.png are the same image in two clas"):
+        folder(tmp_path, photos, [], pixels=None)
 
 
 # ---- What resizing does

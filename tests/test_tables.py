@@ -157,6 +157,24 @@ def test_other_digits_and_other_tasks_have_their_own_tables(tmp_path):
     assert every["classification_cluttered-60x60-4-mnist"].rows[0]["whose"] == "published"
 
 
+def test_classes_with_names_have_a_table_of_their_own(tmp_path):
+    facts = {
+        "classes": ["cat", "dog"],
+        "per_class_error": [10.0, None],
+        "confusion": [[9, 1], [0, 0]],
+    }
+    finished_run(tmp_path / "one", facts | {"dataset": "folder-pets"})
+    digits = facts | {"classes": [str(n) for n in range(10)]}
+    finished_run(tmp_path / "digits", digits)
+    (table,) = [table for name, table in tables_of(tmp_path).items() if name.startswith("classes")]
+    (column,) = [name for name in table.rows[0] if name.startswith("draw")]
+    assert table.name == "classes_folder-pets"
+    assert table.rows == [
+        {"class": "cat", "images": 10, column: 10.0},
+        {"class": "dog", "images": 0, column: None},
+    ]
+
+
 def test_a_likelihood_of_256_levels_has_a_table_of_its_own_with_bits(tmp_path):
     photos = {"task": "generate", "dataset": "cifar10"}
     finished_run(tmp_path / "bernoulli", photos)

@@ -220,7 +220,8 @@ def _text(
 
     lines = [f"{folder}:", console.table([training.measured_row(fields)])]
     if "per_class_error" in fields:
-        by_class = enumerate(fields["per_class_error"])
+        names = fields.get("classes") or range(len(fields["per_class_error"]))
+        by_class = zip(names, fields["per_class_error"], strict=True)
         rows = [
             {"class": n, "error %": f"{error:.2f}"} for n, error in by_class if error is not None
         ]

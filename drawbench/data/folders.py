@@ -1,5 +1,6 @@
 """Any folder of images, for a generator or, with a subfolder for each class, for a classifier."""
 
+import hashlib
 import os
 import re
 from collections import Counter
@@ -17,6 +18,8 @@ from drawbench.data.dataset import Context, Dataset
 from drawbench.data.image_files import Unusable
 from drawbench.errors import Problem, one_line
 
+PARTS = ("train", "validation", "test")  # subfolders by which a folder may be divided
+
 
 class _Image(NamedTuple):
     """A decoded image."""
@@ -33,11 +36,11 @@ def load(settings: Any, context: Context) -> Dataset:
     followed, each folder and file is read once. The first image decides whether all are grey (one
     channel) or in colour (three).
 
-    Subfolders ``train`` and ``test``, if there are both, are these parts, and a tenth of ``train``
-    is the validation part. Otherwise a tenth of all images is the validation part and a tenth the
-    test part. Which images those are follows from the data seed and the names of the files. For a
-    classifier each subfolder (of ``train`` and ``test``, if there are those) is a class, and each
-    class is divided so.
+    Subfolders ``train`` and ``test``, if there are both, are these parts, and ``validation`` or, if
+    there is none, a tenth of ``train`` is the validation part. Otherwise a tenth of all images is
+    the validation part and a tenth the test part. Which images those are follows from the data seed
+    and the names of the files. For a classifier each subfolder (of those of the parts, if there are
+    these) is a class, and each class is divided so; one image in two classes is an error.
 
     Settings: ``images`` (the folder), ``size`` (side of the squares, pixels), ``broken`` (``stop``
     at a file that cannot be used, or ``skip`` such files), ``data_seed`` and, for generators,
@@ -45,13 +48,13 @@ def load(settings: Any, context: Context) -> Dataset:
 
     Raises:
         Problem: no such folder, or one that cannot be read; too few images, of a class or in all;
-            with ``stop``, a file that cannot be used.
+            an image in two classes; with ``stop``, a file that cannot be used.
     """
     rule, side, seed = getattr(settings, "pixels", None), settings.size, settings.data_seed
     if settings.images is None:
         raise Problem("the data set 'folder' is a folder of images: name it with --images DIR")
     root = Path(settings.images)
-    paths = _find(root, context)
+    paths = _find(root, rule is None, context)
 
     def keep(condition: Callable[[Path], bool], why: str) -> list[Path]:
         kept = list(filter(condition, paths))
@@ -60,11 +63,12 @@ def load(settings: Any, context: Context) -> Dataset:
         return kept
 
     folders = {path: path.relative_to(root).parts[:-1] for path in paths}
-    halves = [("train",), ("test",)]
-    divided = {parents[:1] for parents in folders.values()}.issuperset(halves)
+    tops = {parents[0] for parents in folders.values() if parents}
+    divided = tops.issuperset(("train", "test"))
+    given = tuple(part for part in PARTS if part in tops) if divided else ()
     if divided:
-        why = f"{root} has subfolders train and test"
-        paths = keep(lambda path: folders[path][:1] in halves, why)
+        why = f"{root} has subfolders {', '.join(given[:-1])} and {given[-1]}"
+        paths = keep(lambda path: folders[path][:1] in {(part,) for part in given}, why)
     classes, class_of = None, dict.fromkeys(paths, "")
     if rule is None:
         class_of = {path: "".join(folders[path][divided:][:1]) for path in paths}
@@ -74,12 +78,18 @@ def load(settings: Any, context: Context) -> Dataset:
                 f"{root} must have a subfolder for each of two or more classes, but has "
                 f"{len(classes)}: sort the images into subfolders, or use drawbench generate"
             )
+        for parent in (root / part for part in given or ("",)):
+            _check_no_empty_class(parent, classes)
         why = "images must lie in the subfolder of a class"
         paths = keep(lambda path: class_of[path] != "", why)
     images = _decode(root, paths, side, settings.broken == "skip", context)
     _remark(images, root, side, context)
     labels = [class_of[image.path] for image in images]
-    parts = _divide(images, labels, classes or ("",), root, divided, seed)
+    if classes:
+        _check_one_class_each(images, labels)
+    parts = _divide(images, labels, classes or ("",), root, given, seed)
+    if classes:
+        context.say(_balance(Counter(labels), Counter(labels[row] for row in parts["test"])))
     stacked = torch.from_numpy(np.stack([image.pixels for image in images]))
     numbers = torch.tensor([classes.index(label) for label in labels]) if classes else None
     whole = Batch(stacked, numbers)
@@ -110,20 +120,24 @@ def pictures(root: Path) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
-def _find(root: Path, context: Context) -> list[Path]:
-    """Return the images in the order of their paths, and say what else is there."""
+def _find(root: Path, labelled: bool, context: Context) -> list[Path]:
+    """Return the images in the order of their paths, and say what else is there.
+
+    Of links to one file the first is taken; where folders are classes, the first in each folder.
+    """
     if not root.is_dir():
         raise Problem(
             f"{root} is {'not a folder' if root.exists() else 'missing'}: name a folder of images "
             "with --images DIR"
         )
-    images: dict[Path, Path] = {}
+    images: dict[tuple, Path] = {}
     others = Counter[str]()
     # By code points of the path with slashes, which is the same order on every system.
     for path in sorted(_walk(root), key=lambda path: path.relative_to(root).as_posix()):
         suffix = path.suffix.lower()
         if suffix in image_files.suffixes():
-            images.setdefault(Path(os.path.realpath(path)), path)
+            folder = path.relative_to(root).parts[:-1][:2] if labelled else ()
+            images.setdefault((os.path.realpath(path), folder), path)
         else:
             others[suffix or "no suffix"] += 1
     if not images:
@@ -207,15 +221,55 @@ def _remark(images: list[_Image], root: Path, side: int, context: Context) -> No
         )
 
 
+def _check_no_empty_class(parent: Path, classes: Sequence[str]) -> None:
+    """Raise Problem if a subfolder holds no image: a class would be missing without a word."""
+    for folder in sorted(parent.iterdir()):
+        if folder.is_dir() and not folder.name.startswith(".") and folder.name not in classes:
+            raise Problem(
+                f"{folder} holds no images, but each subfolder is a class: add images or remove it"
+            )
+
+
+def _check_one_class_each(images: list[_Image], labels: list[str]) -> None:
+    """Raise Problem if the same image, by its pixels, lies in two classes."""
+    first: dict[bytes, int] = {}
+    for row, image in enumerate(images):
+        digest = hashlib.blake2b(image.pixels, digest_size=16).digest()
+        other = first.setdefault(digest, row)
+        if labels[other] != labels[row]:
+            raise Problem(
+                f"{one_line(str(images[other].path))} and {one_line(str(image.path))} are the same "
+                "image in two classes: keep it in one of them"
+            )
+
+
+def _balance(every: Counter[str], test: Counter[str]) -> str:
+    """Return a sentence on the sizes of the classes, and on what guessing would reach."""
+    (largest, most), *_ = every.most_common(1)
+    smallest, fewest = every.most_common()[-1]
+    if most == fewest:
+        return f"{len(every)} classes of {most:,} images each."
+    guess = test.most_common(1)[0]
+    return (
+        f"{len(every)} classes of {fewest:,} ('{smallest}') to {most:,} images ('{largest}'): "
+        f"answering '{guess[0]}' is right for {100 * guess[1] / test.total():.1f}% of the test "
+        "images."
+    )
+
+
 def _divide(
     images: list[_Image],
     labels: list[str],
     classes: Sequence[str],
     root: Path,
-    divided: bool,
+    given: tuple[str, ...],
     data_seed: int,
 ) -> dict[str, list[int]]:
-    """Return the row numbers of the parts, each in the order of the paths."""
+    """Return the row numbers of the parts, each in the order of the paths.
+
+    Args:
+        given: the parts that have a subfolder each; empty if there are none.
+    """
     names = [image.path.relative_to(root).as_posix() for image in images]
 
     def choose(rows: list[int], count: int) -> set[int]:
@@ -225,18 +279,22 @@ def _divide(
     parts: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for label in classes:
         rows = [row for row, own in enumerate(labels) if own == label]
-        if divided:
+        if given:
             test = {row for row in rows if names[row].startswith("test/")}
         else:
             test = choose(rows, len(rows) // 10)
         rest = [row for row in rows if row not in test]
-        if not test or len(rest) < 2:
+        validation = {row for row in rest if names[row].startswith("validation/")}
+        if "validation" not in given and len(rest) > 1:
+            validation = choose(rest, len(rest if given else rows) // 10)
+        if not test or not validation or len(rest) == len(validation):
             of_class = f" of the class '{label}'" if label else ""
+            learned = len(rest) if "validation" not in given else len(rest) - len(validation)
+            measured = f", {len(validation)} to validate on" if "validation" in given else ""
             raise Problem(
-                f"{root} has {len(rest)} usable images{of_class} to train on and {len(test)} to "
-                "test on, but 2 and 1 or more are needed"
+                f"{root} has {learned} usable images{of_class} to train on{measured} and "
+                f"{len(test)} to test on, but {1 if measured else 2} and 1 or more are needed"
             )
-        validation = choose(rest, len(rest if divided else rows) // 10)
         parts["train"] += [row for row in rest if row not in validation]
         parts["validation"] += validation
         parts["test"] += test

@@ -65,7 +65,8 @@ def side_by_side(left: Drawn, right: Drawn) -> Figure:
     figure = Figure(figsize=size)
     for half, (drawn, pictures) in enumerate(zip((left, right), halves, strict=True)):
         shown = spread(pictures.shape[1], STEPS)
-        view, start = view_of(*pictures.shape[2:4], 0.06), half * (WIDTH + apart) / 2
+        height, width = pictures.shape[2:4]
+        view, start = view_of(height, width), half * (WIDTH + apart) / 2
         middle = (start + len(shown) * (cell + gap) / 2) / WIDTH
         figure.text(middle, 1 - 0.02 / size[1], drawn.title, weight="bold", ha="center", va="top")
         for n in range(len(pictures)):
@@ -106,7 +107,8 @@ def readings(canvases, probabilities, classes: Sequence[str]) -> Figure:
     if read.shape != (*pictures.shape[:2], len(classes)):
         wanted = (*pictures.shape[:2], len(classes))
         raise ValueError(f"probabilities must be (B, T, K) = {wanted}, got {read.shape}")
-    shown, view = spread(pictures.shape[1], READ_STEPS), view_of(*pictures.shape[2:4], 0.0)
+    steps, height, width = pictures.shape[1:4]
+    shown, view = spread(steps, READ_STEPS), view_of(height, width, margin=0.0)
     cell, strip, below, head = WIDTH / len(shown), 0.17, 0.12, 0.2  # inches
     row = cell + strip + below
     size = (WIDTH, head + len(pictures) * row - below)
@@ -134,8 +136,9 @@ def _draw_strip(
     before = None
     for column, step in enumerate(read):
         best = int(step.argmax())
-        colour = {"facecolor": colours[best % len(colours)], "alpha": float(step[best]) ** 2}
-        axes.add_patch(Rectangle((column, 0), 0.97, 1, edgecolor="none", **colour))
+        field = Rectangle((column, 0), 0.97, 1, edgecolor="none")
+        field.set(facecolor=colours[best % len(colours)], alpha=float(step[best]) ** 2)
+        axes.add_patch(field)
         place = (column + 0.485, 0.47)
         axes.text(*place, classes[best], ha="center", va="center", fontsize=7, parse_math=False)
         if before not in (None, best):

@@ -5,6 +5,7 @@ To add one, write a module with ``tables(records) -> list[Table]`` and name it i
 
 from drawbench.records import Record
 from drawbench.tables import (
+    classes,
     classification,
     cost,
     equal_images,
@@ -15,7 +16,16 @@ from drawbench.tables import (
 )
 from drawbench.tables.table import Table
 
-MODULES = (classification, likelihood, settings, two_digits, robustness, equal_images, cost)
+MODULES = (
+    classification,
+    classes,
+    likelihood,
+    settings,
+    two_digits,
+    robustness,
+    equal_images,
+    cost,
+)
 
 
 def make(records: list[Record]) -> list[Table]:

@@ -202,6 +202,7 @@ def measure(
         **cost(model, height, width, channels)._asdict(),
         "chance_error": 100 * (1 - 1 / len(dataset.classes)),
         "majority_error": score.majority,
+        "classes": list(dataset.classes),
         "per_class_error": score.per_class,
         "errors_after_glimpse": score.errors_after.tolist(),
         "confusion": score.confusion.tolist(),
