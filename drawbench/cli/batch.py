@@ -6,10 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
@@ -19,7 +19,7 @@ from drawbench.cli import options
 from drawbench.errors import Problem
 from drawbench.studies import Job
 
-POLL = 0.2  # seconds
+VERBS = {"to do": "Training", "half-done": "Resuming", "finished": "Measuring"}  # by state
 
 
 def row(job: Job) -> dict[str, Any]:
@@ -57,27 +57,68 @@ def check(failures: dict[str, str], plan: list[Job]) -> None:
 # -------------------------------------------------------------------------------------- processes
 
 
+class Engine(Protocol):
+    """Starts commands; what :meth:`begin` returns has the methods of a `subprocess.Popen`."""
+
+    poll: float  #: seconds between two looks at the commands
+
+    def begin(self, job: Job, more: Sequence[str], log: Path) -> Any:
+        """Start what a job needs next, with more words on its command line."""
+
+
+class Local:
+    """Starts processes on this machine."""
+
+    poll = 0.2
+
+    def begin(self, job: Job, more: Sequence[str], log: Path) -> subprocess.Popen:
+        with open(log, "ab") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "drawbench", *studies.command(job), *more],
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,  # a signal reaches it through us, once
+            )
+
+
+def on_its_share(job: Job, jobs: int) -> Job:
+    """Return a job with its share of the cores where it has no number of threads of its own."""
+    if jobs == 1 or job.config.training.threads is not None:
+        return job
+    return replace(job, settings=job.settings | {"threads": max(1, (os.cpu_count() or 1) // jobs)})
+
+
 @dataclass
 class _Process:
     """A command of a job that is running."""
 
     job: Job
-    process: subprocess.Popen
+    process: Any  # see Engine
     log: Path
 
 
 def carry_out(
-    plan: list[Job], jobs: int, given: list[str], runs: Path, say: Callable[[str], object]
+    plan: list[Job],
+    jobs: int,
+    given: list[str],
+    runs: Path,
+    say: Callable[[str], object],
+    engine: Engine | None = None,
 ) -> tuple[list[Job], dict[str, str]]:
     """Run every command of a plan, ``jobs`` at once.
 
     Args:
         given: words that every command gets.
         say: told what begins and ends.
+        engine: where they run; by default on this machine, which they share.
 
     Returns:
         The jobs in their new states, and why runs failed, by name.
     """
+    engine = engine or Local()
+    if isinstance(engine, Local):
+        plan = [on_its_share(job, jobs) for job in plan]
     waiting, running = {job.name: job for job in plan if not job.done}, list[_Process]()
     finished = {job.name: job for job in plan if job.done}
     failures: dict[str, str] = {}
@@ -92,8 +133,11 @@ def carry_out(
                     failures[job.name] = f"{job.start}, from which it starts, failed"
                     finished[job.name] = waiting.pop(job.name)
                 elif job.start not in {*waiting, *(other.job.name for other in running)}:
-                    running.append(_begin(waiting.pop(job.name), jobs, given, logs, say))
-            time.sleep(POLL)
+                    log = logs / f"{job.name}.log"
+                    say(f"{VERBS[job.state]} {job.name} (log: {log}).")
+                    process = engine.begin(job, [*given, "--json"], log)
+                    running.append(_Process(waiting.pop(job.name), process, log))
+            time.sleep(engine.poll)
             for one in [one for one in running if one.process.poll() is not None]:
                 running.remove(one)
                 job = _after(one, failures)
@@ -104,36 +148,13 @@ def carry_out(
     return [finished[job.name] for job in plan], failures
 
 
-def _begin(
-    job: Job, jobs: int, given: list[str], logs: Path, say: Callable[[str], object]
-) -> _Process:
-    """Start the next command of a job."""
-    if job.state == "finished":
-        words, what = studies.evaluation(job), "Measuring"
-    else:
-        words, what = studies.arguments(job), "Resuming" if job.state == "half-done" else "Training"
-        if jobs > 1 and words[0] != "resume" and job.config.training.threads is None:
-            words += ["--threads", str(max(1, (os.cpu_count() or 1) // jobs))]
-    log = logs / f"{job.name}.log"
-    say(f"{what} {job.name} (log: {log}).")
-    with open(log, "ab") as file:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "drawbench", *words, *given, "--json"],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,  # a signal reaches it through us, once
-        )
-    return _Process(job, process, log)
-
-
 def _after(one: _Process, failures: dict[str, str]) -> Job:
     """Return a job in its state after a command has ended."""
     job = one.job
     if one.process.returncode:
         lines = one.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         failures[job.name] = f"status {one.process.returncode}, {(lines or ['no message'])[-1]}"
-    return replace(job, state=studies.progress(job.folder))
+    return studies.renewed(job)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from drawbench import studies
+from drawbench import records, studies
 from drawbench.cli import batch, options
 from drawbench.studies import Job
 
@@ -20,12 +20,17 @@ Examples:
   drawbench reproduce table2 --seeds 3
   drawbench reproduce all --scale 0.01        a rehearsal at a hundredth of every length
   drawbench reproduce mystudy.toml --only mine
+  drawbench reproduce all --engine slurm --partition gpu --time 600 --gpus 1
 """
 )
 @click.argument("study", metavar="table1|table2|two-digits|robustness|all|FILE")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--seeds", type=click.IntRange(1), help="Train seeds 0 to N-1 of every run.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Runs at once.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    help="Runs at once.  [default: 1; with Slurm as many as can be]",
+)
 @click.option("--only", multiple=True, metavar="NAME", help="Only this run, and what it needs.")
 @click.option(
     "--scale",
@@ -33,6 +38,33 @@ Examples:
     default=1.0,
     show_default=True,
     help="Shrink every length, for a rehearsal.",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(("local", "slurm")),
+    default="local",
+    show_default=True,
+    help="Where runs are trained: on this machine, or as jobs of a Slurm cluster.",
+)
+@click.option("--partition", help="Slurm: the partition of the jobs.  [default: the cluster's]")
+@click.option(
+    "--time",
+    "limit",
+    type=click.IntRange(1),
+    default=1440,
+    show_default=True,
+    help="Slurm: minutes after which a job is stopped, queued again and resumed.",
+)
+@click.option("--gpus", type=click.IntRange(0), default=0, help="Slurm: GPUs of each run.")
+@click.option(
+    "--cpus", type=click.IntRange(1), help="Slurm: CPUs of each run.  [default: its threads]"
+)
+@click.option(
+    "--slurm",
+    "others",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Slurm: any other option of sbatch, such as account=mine or mem=16GB.",
 )
 @click.option(
     "--out",
@@ -47,20 +79,25 @@ def command(
     study: str,
     dry_run: bool,
     seeds: int | None,
-    jobs: int,
+    jobs: int | None,
     only: tuple[str, ...],
     scale: float,
+    engine: str,
     out: Path | None,
     runs: Path,
     datasets: Path,
     sources: Path | None,
     as_json: bool,
+    **cluster: Any,
 ) -> None:
     """Make the tables of a study from nothing: train what is missing, resume what is half-done.
 
     Stop it at any time; the same command continues, and the results are the same to the bit. A run
     that fails does not stop the others. At the end every run is compared with the published one of
     its name.
+
+    With --engine slurm each run is a job. Preempted or at its time limit, it is queued again and
+    resumed. The folders of runs, data sets and sources must be the same on all nodes.
     """
     from drawbench.cli import console
 
@@ -73,7 +110,9 @@ def command(
         return
     given = ["--datasets", str(datasets)]
     given += [] if sources is None else ["--sources", str(sources)]
-    plan, failures = batch.carry_out(plan, jobs, given, runs, console.say)
+    place = _slurm(runs / records.LOGS, **cluster) if engine == "slurm" else batch.Local()
+    jobs = jobs or (len(plan) if engine == "slurm" else 1)
+    plan, failures = batch.carry_out(plan, jobs, given, runs, console.say, place)
     out = out or Path("results") / ("reproduced" if scale == 1 else f"rehearsal-{scale:g}")
     files = _tables(plan, out, scale)
     comparison = studies.comparison(plan, PUBLISHED) if scale == 1 else []
@@ -85,6 +124,28 @@ def command(
     }
     console.emit(result, _comparison_text(comparison, out), as_json)
     batch.check(failures, plan)
+
+
+def _slurm(
+    logs: Path,
+    partition: str | None,
+    limit: int,
+    gpus: int,
+    cpus: int | None,
+    others: tuple[str, ...],
+) -> batch.Engine:
+    """Return the engine that submits to Slurm."""
+    from drawbench.studies.slurm import Slurm
+
+    parameters: dict[str, Any] = {"timeout_min": limit}
+    parameters |= {"slurm_partition": partition} if partition else {}
+    parameters |= {"gpus_per_node": gpus} if gpus else {}
+    words = [text.partition("=") for text in others]
+    for name, equals, _ in words:
+        if not (name and equals):
+            raise click.UsageError(f"--slurm takes NAME=VALUE, such as account=mine; got {name!r}")
+    parameters["slurm_additional_parameters"] = {name: value for name, _, value in words}
+    return Slurm(logs / "slurm", cpus, parameters)
 
 
 # ------------------------------------------------------------------------------------- the result

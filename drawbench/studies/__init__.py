@@ -280,6 +280,16 @@ def evaluation(job: Job) -> list[str]:
     return words
 
 
+def command(job: Job) -> list[str]:
+    """Return the command line of what a job needs next: training, resuming or measuring."""
+    return evaluation(job) if job.state == "finished" else arguments(job)
+
+
+def renewed(job: Job) -> Job:
+    """Return a job in its state now."""
+    return replace(job, state=progress(job.folder))
+
+
 def comparison(jobs: Iterable[Job], published: Path) -> list[dict[str, Any]]:
     """Return a row for each finished job that has a published run: is it within the interval?"""
     rows = []

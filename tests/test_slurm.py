@@ -1,0 +1,113 @@
+"""``reproduce --engine slurm`` on a real Slurm, which these tests start on this machine."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from slurm_cluster import cluster, missing, output, wait_for
+from test_reproduce import write_study
+
+from drawbench import records
+from drawbench.cli import cli
+
+WITHOUT = missing()
+needs_slurm = pytest.mark.skipif(bool(WITHOUT), reason=f"no {', '.join(WITHOUT)}")
+STEPS = 1500  # of the run that is preempted: long enough to be
+
+
+def test_without_slurm_or_submitit_it_says_what_is_missing(tmp_path, monkeypatch):
+    words = ["reproduce", str(write_study(tmp_path)), "--runs", str(tmp_path), "--engine", "slurm"]
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 1 and "pip install 'drawbench[slurm]'" in result.stderr
+    result = CliRunner().invoke(cli, [*words, "--slurm", "account"])
+    assert result.exit_code == 2 and "NAME=VALUE" in result.stderr
+    monkeypatch.delitem(sys.modules, "submitit")
+    pytest.importorskip("submitit")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = CliRunner().invoke(cli, words)
+    assert result.exit_code == 1 and "srun" in result.stderr
+
+
+@pytest.fixture(scope="module")
+def slurm(tmp_path_factory):
+    pytest.importorskip("submitit")
+    with cluster(tmp_path_factory.mktemp("slurm")) as env:
+        yield env | {"OMP_NUM_THREADS": "1"}
+
+
+def begin(folder: Path, study: Path, env: dict[str, str], *more: str) -> subprocess.Popen:
+    places = [f"--{name}={folder / name}" for name in ("runs", "datasets", "out")]
+    words = ["reproduce", str(study), *places, "--json", *more]
+    with open(folder / "reproduce.out", "wb") as file:
+        command = [sys.executable, "-m", "drawbench", *words]
+        return subprocess.Popen(command, env=env, stdout=file, stderr=subprocess.STDOUT)
+
+
+def queue(env: dict[str, str]) -> list[str]:
+    """Return the jobs in the queue: partition and state."""
+    return output(["squeue", "--noheader", "--format=%P %T"], env).splitlines()
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+@needs_slurm
+def test_a_preempted_run_is_queued_again_and_ends_the_same(slurm, tmp_path):
+    """By way of the partition ``high``, whose jobs take the place of those in ``low``."""
+    study, results = write_study(tmp_path, first=STEPS), {}
+    for name in ("whole", "preempted"):
+        folder = tmp_path / name
+        folder.mkdir()
+        process = begin(
+            folder, study, slurm, "--engine", "slurm", "--partition", "low", "--time", "60"
+        )
+        if name == "preempted":
+            wait_for(lambda: (folder / "runs/first/last.safetensors").exists(), 120)
+            script = ["sbatch", "--partition=high", "--exclusive", "--wrap=sleep 1"]
+            subprocess.run([*script, f"--output={folder}/high.out"], env=slurm, check=True)
+            wait_for(lambda: any(line.startswith("low PENDING") for line in queue(slurm)), 60)
+            assert not (folder / "runs/first/result.json").exists()
+            release(slurm)
+        assert process.wait(300) == 0, (folder / "reproduce.out").read_text()
+        log = (folder / "runs/logs/first.log").read_text()
+        assert ("Resume with" in log) == (name == "preempted")
+        results[name] = [records.read(folder / f"runs/{run}", print) for run in ("first", "second")]
+    for whole, preempted in zip(*results.values(), strict=True):
+        assert whole.result["value"] == preempted.result["value"]
+        weights = [(one.folder / "best.safetensors").read_bytes() for one in (whole, preempted)]
+        assert weights[0][1000:] == weights[1][1000:]
+
+
+def release(env: dict[str, str]) -> None:
+    """Let a job that was queued again start at once, not after Slurm's two minutes."""
+    for number in output(["squeue", "--noheader", "--format=%i", "--partition=low"], env).split():
+        subprocess.run(
+            ["scontrol", "update", f"JobId={number}", "StartTime=now"], env=env, check=True
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.slurm
+@needs_slurm
+def test_a_job_that_dies_fails_its_run_alone_and_stopping_takes_the_jobs_away(slurm, tmp_path):
+    study = write_study(tmp_path, first=100_000, second=20)
+    study.write_text(study.read_text().replace('start = "first"', ""))
+    process = begin(tmp_path, study, slurm, "--engine", "slurm")
+    wait_for(lambda: (tmp_path / "runs/first/config.json").exists(), 120)
+    jobs = output(["squeue", "--noheader", "--format=%i %k"], slurm).splitlines()
+    (number,) = (line.split()[0] for line in jobs if line.endswith("/first"))
+    subprocess.run(["scancel", "--signal=KILL", "--full", number], env=slurm, check=True)
+    assert process.wait(300) == 1
+    answer = (tmp_path / "reproduce.out").read_text()
+    assert "1 of 2 runs failed: first" in answer and "without a word" in answer
+    assert json.loads((tmp_path / "runs/second/result.json").read_text())["steps"] == 20
+    process = begin(tmp_path, study, slurm, "--engine", "slurm")
+    wait_for(lambda: "low RUNNING" in queue(slurm), 120)
+    process.terminate()
+    assert process.wait(120) == 143
+    wait_for(lambda: not queue(slurm), 60)
+    assert os.listdir(tmp_path / "runs/first")
