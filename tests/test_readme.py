@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import numpy as np
 import pytest
 from commands import drawbench, succeeded
+from PIL import Image
 
 import drawbench as package
 from drawbench import config, published
@@ -107,6 +109,7 @@ LONG = {  # command lines of the README that the tests do not run -> why
     r"quickstart|make-data cluttered": "minutes; tests/test_cli.py",
     r"reproduce|reproduce table1": "days; tests/test_reproduce.py",
     r"bench .*": "minutes; tests/test_bench.py",
+    r"demo": "serves until it is stopped; tests/test_demo.py",
 }
 LINES = list(dict.fromkeys(commands(README)))
 SHORT = [line for line in LINES if not any(re.fullmatch(pattern, line) for pattern in LONG)]
@@ -135,7 +138,9 @@ def test_a_short_command_runs_as_printed(line, checkout, datasets):
         pytest.skip("needs MNIST")
     if line in ("tables", "report"):  # tests/test_published.py makes those of all published runs
         (checkout / "results" / "published").unlink()
+    Image.fromarray(np.eye(28, dtype=np.uint8) * 255).save(checkout / "picture.png")
     words = line.replace("RUN", f"results/runs/{task}").replace("FOLDER", "copy")
+    words = words.replace("IMAGE", "picture.png")
     if f"results/runs/{task}" in words and not re.match("generate|export", words):
         words += f" --datasets {datasets}"
     succeeded(drawbench(*shlex.split(words)))
