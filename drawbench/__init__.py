@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what editors and type checkers read; at run time __getattr_
     from drawbench.data.batch import Batch as Batch
     from drawbench.data.dataset import Dataset as Dataset
     from drawbench.data.digits import load as load_source
+    from drawbench.data.generated import GeneratedDataset as GeneratedDataset
     from drawbench.data.scenes import Scene as Scene
     from drawbench.data.scenes import fresh as fresh
     from drawbench.data.scenes import render as render
@@ -59,6 +60,7 @@ _MODULES = {  # module -> names in it; tests hold this against the imports above
     "data.batch": "Batch",
     "data.dataset": "Dataset",
     "data.digits": "load_source=load",
+    "data.generated": "GeneratedDataset",
     "data.scenes": "Scene fresh render",
     "errors": "Problem",
     "evaluation.bounds": "measure_bound=bound measure_importance_weighted=importance_weighted",

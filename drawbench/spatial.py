@@ -35,7 +35,7 @@ def affine_read(images: Tensor, transforms: Tensor, patch: int, supersample: int
     """
     theta, side = widen(transforms), patch * supersample
     with autocast_disabled(images.device):
-        grid = F.affine_grid(theta, [len(images), 1, side, side], align_corners=False)
+        grid = F.affine_grid(theta, [images.shape[0], 1, side, side], align_corners=False)
         samples = F.grid_sample(
             images.to(theta.dtype), grid, mode="bilinear", padding_mode="zeros", align_corners=False
         )
@@ -93,6 +93,6 @@ def _boxes(lines: Tensor, first: Tensor, count: int, box: int) -> Tensor:
     """
     numbers = first[:, None] + torch.arange(count * box, device=lines.device)
     inside = (numbers >= 0) & (numbers < lines.shape[1])
-    image = torch.arange(len(lines), device=lines.device)[:, None]
+    image = torch.arange(lines.shape[0], device=lines.device)[:, None]
     picked = lines[image, numbers.clamp(0, lines.shape[1] - 1)]
     return (picked * inside[:, :, None, None]).unflatten(1, (count, box)).mean(dim=2)

@@ -494,7 +494,7 @@ class Trainer:
             **{f"train_{name}": total / self.count for name, total in self.sums.items()},
             **validation,
             "learning_rate": self._rate(self.step - 1),
-            "seconds": round(self.seconds, 1),
+            "seconds": round(self.seconds, 3),
         }
         self.rows.append(row)
         self.sums, self.count = {}, 0

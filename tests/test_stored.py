@@ -103,7 +103,8 @@ def test_the_card_tells_the_whole_story(folder, digits):
         "drawbench make-data cluttered --source digits --canvas 40 --digits 1 --clutter 2 "
         "--clutter-size 8 --data-seed 0 --train 12 --validation 5 --test 7"
     )
-    assert {path.name for path in folder.iterdir()} == {"card.json", *card["sha256"]}
+    files = {"card.json", "croissant.json", *card["sha256"]}
+    assert {path.name for path in folder.iterdir()} == files
 
 
 def test_the_same_recipe_and_seed_give_the_same_bytes(tmp_path, digits, folder, monkeypatch):

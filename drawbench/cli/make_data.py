@@ -27,6 +27,7 @@ Examples:
   drawbench make-data cluttered --recipe cluttered-60  60x60, 4 pieces
   drawbench make-data mnist2 --source digits           two embedded digits: needs no network
   drawbench make-data captions                         digits, and sentences that say where
+  drawbench make-data cluttered --png 100              100 images of each part as files, too
 """,
 )
 @click.argument("dataset", type=click.Choice(DATASETS))
@@ -47,6 +48,13 @@ Examples:
     type=options.folder,
     help="Folder to write.  [default: one named after the data set, in --datasets]",
 )
+@click.option(
+    "--png",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Also write the first N images of each part as files, png/PART/LABEL/NUMBER.png (as "
+    "torchvision's ImageFolder reads them), with png/labels.csv.",
+)
 @options.FORCE
 @options.DATASETS
 @options.SOURCES
@@ -57,6 +65,7 @@ def command(
     given: dict[str, Any],
     seed: int | None,
     out: Path | None,
+    png: int | None,
     force: bool,
     datasets: Path,
     sources: Path | None,
@@ -66,7 +75,7 @@ def command(
     """Make a data set of digits on a canvas: cluttered, mnist2 (two digits), or captions."""
     from drawbench import figures
     from drawbench.cli import console
-    from drawbench.data import digits, sentences, sources_root, stored
+    from drawbench.data import digits, generated, sentences, sources_root, stored
     from drawbench.data.scenes import scene_of
 
     given = {**given, "dataset": dataset} | ({} if seed is None else {"data_seed": seed})
@@ -94,10 +103,13 @@ def command(
     screen.close()
     sample = stored.load(folder, "train")
     figures.save(_montage(sample), folder, "montage")
+    if png is not None:
+        generated.write_pictures(folder, png)
     lines = [
         f"{folder}: {scene.canvas}x{scene.canvas}, {_contents(settings)} from {source.name}.",
         *(f"  {name}.npz  {n:,} images" for name, n in card["counts"].items()),
-        "  card.json, montage.png",
+        "  card.json, croissant.json, montage.png",
+        *([] if png is None else [f"  {generated.PICTURES}/  pictures, and labels.csv"]),
         f"Next: {console.this_command()} {_next(settings, folder)}",
     ]
     console.emit({"folder": str(folder), **card}, "\n".join(lines), as_json)

@@ -8,6 +8,7 @@
             labels  uint8 (N,), or (N, digits) where there are several
             boxes   int16 (N, digits, 4): top, left, height, width in pixels
         card.json   recipe, source, seed, counts, SHA-256 of each file, version
+        croissant.json  the same in the Croissant format, for search engines and hubs
 
 What the files hold is up to the recipe (:class:`Recipe`): captioned scenes have an array
 ``captions`` and a fourth file ``held_out.npz``.
@@ -26,6 +27,7 @@ import shutil
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
@@ -36,6 +38,7 @@ from numpy.lib import format as npy
 from torch import Tensor
 
 from drawbench import files
+from drawbench.data import croissant
 from drawbench.data.digits import SPLITS, Source
 from drawbench.data.scenes import Digits, Layout, Scene
 from drawbench.data.sentences import CaptionScene
@@ -67,7 +70,7 @@ FIELDS = set(
 CHUNK_BYTES = 1 << 28  # working memory for rendering, roughly
 
 _PARTS = (*SPLITS, "held_out")
-_OURS = (CARD, *map("{}.npz".format, _PARTS), "montage.png")  # all that is ever deleted
+_OURS = (CARD, *map("{}.npz".format, _PARTS), croissant.NAME, "montage.png")  # all ever deleted
 _RUN_FILES = ("config.json", "result.json", "metrics.csv")
 
 Progress = Callable[[int, int], object]
@@ -192,6 +195,9 @@ def write(
     try:
         if not force and (kept := _kept(folder, plan)):
             say(f"{folder} already holds this data set, verified: it is kept")
+            with contextlib.suppress(OSError):  # of an earlier version, and perhaps read-only
+                if not os.path.lexists(folder / croissant.NAME):
+                    _describe(folder, kept)
             return kept
         with _lock(folder, say):
             # another process may have made it in the meantime
@@ -485,11 +491,20 @@ def _render(
             "torch": torch.__version__,
         }
         complete[OWN_HASH] = _own_hash(complete)
+        _describe(partial, complete)
         (partial / CARD).write_text(json.dumps(complete, indent=2) + "\n", encoding="utf-8")
         _move(partial, folder)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return complete
+
+
+def _describe(folder: Path, content: dict) -> None:
+    """Write ``croissant.json`` for the files in a folder."""
+    sizes = {name: (folder / name).stat().st_size for name in content["sha256"]}
+    side = _recipe(content).canvas
+    text = croissant.describe(content, side, sizes, datetime.now(UTC).date().isoformat())
+    (folder / croissant.NAME).write_text(text, encoding="utf-8")
 
 
 def _move(partial: Path, folder: Path) -> None:

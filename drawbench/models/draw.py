@@ -373,7 +373,8 @@ class Draw(nn.Module):
 
     def _draw(self, numbers: Tensor, condition: Any, keep: bool, from_prior: bool) -> Sample:
         check_noise(numbers, self.steps, self.latent)
-        state, windows, canvases, attended = self.start(len(numbers), condition), [], [], []
+        state = self.start(numbers.shape[0], condition)
+        windows, canvases, attended = [], [], []
         for latent in numbers.unbind(1):
             prior = self.prior(state) if from_prior else None
             state, window = self.write_latent(state, latent if prior is None else prior.at(latent))

@@ -92,7 +92,7 @@ class GlimpseClassifier(nn.Module):
 
     def start(self, images: Tensor) -> State:
         """Return the learned state before the first glimpse of images (B, C, H, W)."""
-        batch = len(images)
+        batch = images.shape[0]  # not len, which torch.export would take for a constant
         return State(self.start_hidden.expand(batch, -1), self.start_cell.expand(batch, -1))
 
     def step(
@@ -132,7 +132,7 @@ class GlimpseClassifier(nn.Module):
         if noise is None:
             noise = self.glimpse.draw(images, steps)
         else:
-            noise = noise.view(len(images), -1, self.glimpse.noise)
+            noise = noise.view(images.shape[0], -1, self.glimpse.noise)
         records = []
         for t in range(steps):
             now = None if noise is None else noise[:, t]

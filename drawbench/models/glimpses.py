@@ -203,7 +203,7 @@ class FixedGlimpse(GaussianGlimpse):
 
     def choose(self, numbers: Tensor | None, view: View) -> Window:
         window = super().choose(self.windows[view.step % len(self.windows), None], view)
-        return Window(*(field.expand(len(view.images)) for field in window))
+        return Window(*(field.expand(view.images.shape[0]) for field in window))
 
     def read(self, images: Tensor, where: Window) -> Tensor:
         return super().read(images, Window(*(field[:1] for field in where)))  # build filters once
@@ -259,7 +259,7 @@ class RandomGlimpse(Glimpse):
         """
         highs = [1 << 31] * (2 * looks)
         places = streams.integers(streams.fingerprint(images), highs, 0, "random glimpses")
-        return (places.double() / (1 << 30) - 1).view(len(images), looks, 2)
+        return (places.double() / (1 << 30) - 1).view(images.shape[0], looks, 2)
 
     def choose(self, numbers: Tensor | None, view: View) -> RandomWindow:
         assert numbers is not None
