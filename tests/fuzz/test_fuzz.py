@@ -12,6 +12,7 @@ import socket
 import struct
 import sys
 import tarfile
+import tempfile
 import threading
 import types
 import zipfile
@@ -20,6 +21,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import click
+import house_files
 import numpy as np
 import pytest
 import torch
@@ -32,6 +34,7 @@ from torchvision.datasets import CIFAR10
 from drawbench import config as configs
 from drawbench import data, runs
 from drawbench.cli import cli
+from drawbench.data import digit_struct
 from drawbench.errors import Problem
 from drawbench.files import hashed
 
@@ -127,6 +130,25 @@ def test_sources_that_are_not_the_originals_are_refused(name, damage):
         else:
             drawbench("make-data", "cluttered", "--source=mnist", f"--sources={folder}")
         raise AssertionError("files with another hash than the originals were accepted")
+
+
+@functools.cache
+def boxes_of_houses() -> bytes:
+    """A small ``digitStruct.mat`` of SVHN."""
+    digits = [house_files.digit(1 + n, 3, 4, 5, 6) for n in range(3)]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "digitStruct.mat")
+        house_files.write_digit_struct(path, {"1.png": digits[:1], "2.png": digits})
+        return path.read_bytes()
+
+
+@cases(40)
+@given(DAMAGE)
+def test_a_damaged_file_of_boxes_is_read_or_refused(damage):
+    with case("sources: digitStruct.mat") as folder:
+        (folder / "digitStruct.mat").write_bytes(damaged(boxes_of_houses(), damage))
+        for house in digit_struct.read(folder / "digitStruct.mat"):
+            assert set(house.labels) <= set(range(10)) and np.isfinite(house.boxes).all()
 
 
 @functools.cache
