@@ -200,7 +200,9 @@ def model_row(result: dict[str, Any]) -> dict[str, Any]:
     row = {"model": result["model"], "glimpses": result["glimpses"] or "whole image"}
     if result["task"] == "generate":
         return {**row, "attention": result["attention"], "data": result["dataset"]}
-    return {**row, "digits from": result["source"]}
+    if result["source"] in configs.SOURCES:
+        return {**row, "digits from": result["source"]}
+    return {**row, "data": result["dataset"]}
 
 
 def measured_row(fields: dict[str, Any]) -> dict[str, Any]:
