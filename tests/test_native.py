@@ -4,6 +4,8 @@ not reach; shares of a batch.
 
 import math
 import os
+import platform
+import resource
 import threading
 from functools import partial
 
@@ -131,6 +133,20 @@ def test_not_a_number_stays_one():
     """A kernel that swallowed it would hide a broken training."""
     after = step(native.kernels(), torch.full((1, 4), math.nan), torch.zeros(1, 1))
     assert all(tensor.isnan().all() for tensor in after)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_freed_memory_is_kept():
+    def page_faults() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(3):
+            blocks = [b"x" * (20 << 20), b"x" * (40 << 20)]
+            blocks.clear()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    native.keep_freed_memory()
+    page_faults()
+    assert page_faults() < 1000  # of 46,080 pages
 
 
 def test_shares_are_nearly_equal_and_not_too_small():

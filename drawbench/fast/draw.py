@@ -20,7 +20,7 @@ the patch that is written through one. R numbers are read in a step.
 """
 
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from torch.autograd.function import once_differentiable
 
 from drawbench import attention
 from drawbench.fast.native.build import Kernels, addresses, padded_lines, room
-from drawbench.fast.native.parts import Lstm, Side, weight_gradient
+from drawbench.fast.native.parts import Joined, Lstm, Piece, Side, all_of, weight_gradient
 from drawbench.fast.native.shards import in_parallel, shares
 from drawbench.likelihood import Bernoulli, Gaussian
 from drawbench.models.common import as_images, collect
@@ -68,11 +68,12 @@ def fast_drawing(
     starts = (getattr(model, f"start_{name}") for name in STATE)
     state = [start.expand(len(images), *start.shape) for start in starts]
     images, recompute = as_images(images, dtype=dtype), bool(segment and segment < model.steps)
-    weights, posteriors = _pack(model), []
+    posteriors = []
     with torch.autocast(images.device.type, enabled=False):
+        parameters = _parameters(model)
         for part in noise.to(dtype).split(segment or model.steps, dim=1):
             *state, mu, log_sigma = _Recurrence.apply(
-                kind, recompute, images, part, *state, *weights
+                kind, tuple(parameters), recompute, images, part, *state, *parameters.values()
             )
             posteriors.append(Gaussian(mu, log_sigma))
     return Drawing(Bernoulli(state[0]), collect(posteriors, torch.cat))
@@ -82,57 +83,72 @@ _Kind = tuple[Draw, Kernels, torch.dtype]  # what is computed, and the dtype of 
 
 
 class _Weights(NamedTuple):
-    """The model's weights, joined as the products need them, biases included."""
+    """The model's weights, joined as the products need them, biases included; or their gradients,
+    or which parameters they join.
+    """
 
     #: (4U, U + 1 + R + U), from [h_dec, 1, read, h_enc]; R = 2 C N N, or C H W where whole images
     #: are read and only their error changes
-    encoder: Tensor
+    encoder: Any
     #: (4U, C H W), the encoder's part for the image where it is not read through a window
-    image: Tensor | None
-    decoder: Tensor  #: (4U, Z + U + 1), from [z, h_dec, 1]
-    latent: Tensor  #: (2Z, U + 1), from [h_enc, 1] to [mu, log_sigma]
-    #: (M, U + 1), from [h_dec, 1] to the patch to write and the windows' numbers, reading first
-    choices: Tensor | None
+    image: Any
+    decoder: Any  #: (4U, Z + U + 1), from [z, h_dec, 1]
+    latent: Any  #: (2Z, U + 1), from [h_enc, 1] to [mu, log_sigma]
+    #: (M, U + 1), from [h_dec, 1] to the patch to write and the windows' numbers, reading first;
+    #: never rounded
+    choices: Any
     #: (C H W, U + 1), from [h_dec, 1] to what is added to the canvas where no window writes
-    canvas: Tensor | None
+    canvas: Any
 
 
-def _pack(model: Draw) -> _Weights:
-    """Join weights and biases; autograd takes the gradients apart again."""
-    encoder, decoder, units = model.encoder, model.decoder, model.decoder.hidden_size
-    inputs, state = encoder.weight_ih.split([encoder.input_size - units, units], 1)
-    image, read = inputs.chunk(2, 1) if model.read_patch is None else (None, inputs)
+def _joined(model: Draw) -> _Weights:
+    """Return which parameters each of the weights joins, by the names of :func:`_parameters`."""
+    units = model.decoder.hidden_size
 
-    def with_bias(layer: torch.nn.Linear) -> Tensor:
-        return torch.cat([layer.weight, layer.bias[:, None]], 1)
+    def with_bias(name: str) -> list[Piece]:
+        return [(f"{name}.weight", all_of), (f"{name}.bias", all_of)]
 
-    maps = (model.to_read_window, model.to_write_window)
-    windows = [with_bias(layer) for layer in maps if layer is not None]
-    patch = with_bias(model.to_patch)
-    choices = windows if model.write_patch is None else [patch, *windows]
-    biases = [(cell.bias_ih + cell.bias_hh)[:, None] for cell in (encoder, decoder)]
+    def columns(first: int, end: int | None) -> Piece:
+        return "encoder.weight_ih", lambda weight: weight[:, first:end]
+
+    state, end = columns(-units, None), model.encoder.input_size - units
+    half = end // 2 if model.read_patch is None else 0
+    choices = [] if model.write_patch is None else ["to_patch"]
+    choices += [] if model.to_read_window is None else ["to_read_window"]
+    choices += [] if model.to_write_window is None else ["to_write_window"]
+    encoder = [state, ("encoder.bias", all_of), columns(half, end), ("encoder.weight_hh", all_of)]
+    decoder = [(f"decoder.{name}", all_of) for name in ("weight_ih", "weight_hh", "bias")]
     return _Weights(
-        encoder=torch.cat([state, biases[0], read, encoder.weight_hh], 1),
-        image=image,
-        decoder=torch.cat([decoder.weight_ih, decoder.weight_hh, biases[1]], 1),
-        latent=torch.cat([with_bias(model.to_mu), with_bias(model.to_log_sigma)]),
-        choices=torch.cat(choices) if choices else None,
-        canvas=patch if model.write_patch is None else None,
+        encoder=Joined(encoder),
+        image=Joined([columns(0, half)]) if half else None,
+        decoder=Joined(decoder),
+        latent=Joined(with_bias("to_mu"), with_bias("to_log_sigma")),
+        choices=Joined(*map(with_bias, choices)) if choices else None,
+        canvas=Joined(with_bias("to_patch")) if model.write_patch is None else None,
     )
+
+
+def _parameters(model: Draw) -> dict[str, Tensor]:
+    """Return the parameters of the products by name; the two biases of an LSTM act as their sum."""
+    named: dict[str, Tensor] = dict(model.named_parameters())
+    for cell in ("encoder", "decoder"):
+        named[f"{cell}.bias"] = named.pop(f"{cell}.bias_ih") + named.pop(f"{cell}.bias_hh")
+    return {name: tensor for name, tensor in named.items() if not name.startswith("start_")}
 
 
 class _Recurrence(torch.autograd.Function):
     """Some steps in one function, forward, and backward through time.
 
     From images (B, C, H, W), noise (B, T, Z), canvas and LSTM states before the first step, and
-    weights, to canvas and states after the last, mu and log sigma (B, T, Z). With ``recompute``,
-    nothing is kept for the backward pass but these inputs.
+    parameters (``names``), to canvas and states after the last, mu and log sigma (B, T, Z). With
+    ``recompute``, nothing is kept for the backward pass but these inputs.
     """
 
     @staticmethod
-    def forward(ctx, kind, recompute, *inputs):
-        ctx.kind, ctx.parts = kind, shares(len(inputs[0]))
-        ctx.tapes, outputs = _pass(kind, ctx.parts, *inputs)
+    def forward(ctx, kind, names, recompute, *inputs):
+        ctx.kind, ctx.names, ctx.parts = kind, names, shares(len(inputs[0]))
+        ctx.tapes, outputs = _pass(kind, names, ctx.parts, *inputs)
+        ctx.parameters = inputs[2 + len(STATE) :]
         if recompute:
             ctx.tapes = None
             ctx.save_for_backward(*inputs)
@@ -142,27 +158,33 @@ class _Recurrence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradients):
         with torch.autocast("cpu", enabled=False):
-            tapes = ctx.tapes or _pass(ctx.kind, ctx.parts, *ctx.saved_tensors)[0]
+            tapes = ctx.tapes or _pass(ctx.kind, ctx.names, ctx.parts, *ctx.saved_tensors)[0]
             jobs = [
                 partial(tape.backward, *(part[share] for part in gradients))
                 for tape, share in zip(tapes, ctx.parts, strict=True)
             ]
             starts, weights = zip(*in_parallel(jobs), strict=True)
         into_starts = (torch.cat(pieces) for pieces in zip(*starts, strict=True))
-        into_weights = (
-            None if pieces[0] is None else sum(pieces[1:], pieces[0])
-            for pieces in zip(*weights, strict=True)
-        )
-        return None, None, None, None, *into_starts, *into_weights
+        into = dict(zip(ctx.names, map(torch.empty_like, ctx.parameters), strict=True))
+        for joined, pieces in zip(_joined(ctx.kind[0]), zip(*weights, strict=True), strict=True):
+            if joined is not None:
+                joined.unpack(pieces, into)
+        return None, None, None, None, None, *into_starts, *into.values()
 
 
-def _pass(kind: _Kind, parts: list[slice], images: Tensor, noise: Tensor, *rest: Tensor):
+def _pass(kind: _Kind, names, parts: list[slice], images: Tensor, noise: Tensor, *rest: Tensor):
     """Take all shares of a batch forward; return their tapes, and their outputs joined."""
-    state, weights = rest[: len(STATE)], _Weights(*rest[len(STATE) :])
-    rounded = _Weights._make(None if one is None else one.to(kind[-1]) for one in weights)
+    model, _, matmul_dtype = kind
+    state, parameters = rest[: len(STATE)], dict(zip(names, rest[len(STATE) :], strict=True))
+    joined = _joined(model)
+    # What chooses windows stays in full precision: bfloat16 cannot tell pixel 14 from 14.04.
+    dtypes = _Weights(*[matmul_dtype] * len(joined))._replace(choices=images.dtype)
+    weights = _Weights._make(
+        None if one is None else one.pack(parameters, dtype)
+        for one, dtype in zip(joined, dtypes, strict=True)
+    )
     tapes = [
-        _Tape(*kind, images[part], noise[part].contiguous(), rounded, weights.choices, len(images))
-        for part in parts
+        _Tape(*kind, images[part], noise[part].contiguous(), weights, len(images)) for part in parts
     ]
     jobs = [
         partial(tape.forward, *(tensor[part] for tensor in state))
@@ -178,11 +200,9 @@ class _Tape:
     the step.
     """
 
-    def __init__(self, model: Draw, native, matmul_dtype, images, noise, weights, choices, whole):
+    def __init__(self, model: Draw, native, matmul_dtype, images, noise, weights, whole):
         self.native, self.matmul_dtype, self.dtype = native, matmul_dtype, images.dtype
-        self.noise, self.weights = noise, weights
-        # What chooses windows stays in full precision: bfloat16 cannot tell pixel 14 from 14.04.
-        self.choices = choices
+        self.noise, self.weights, self.choices = noise, weights, weights.choices
         batch, steps, latent = noise.shape
         units = model.decoder.hidden_size
         self.batch, self.steps, self.units, self.latent = batch, steps, units, latent
@@ -193,14 +213,16 @@ class _Tape:
         self.images = padded_lines(images)
         read = weights.encoder.shape[1] - 2 * units - 1
         self.row_stride = latent + 2 * units + read + 2
-        self.rows = images.new_ones(steps + 1, batch, self.row_stride, dtype=matmul_dtype)
+        self.rows = images.new_empty(steps + 1, batch, self.row_stride, dtype=matmul_dtype)
         start = latent + units + 1
+        self.rows[..., start - 1] = self.rows[..., -1] = 1
         self.for_decoder, self.for_encoder = slice(0, start), slice(latent, -1)
         self.for_latent, self.for_canvas = slice(start + read, None), slice(latent, start)
         # The decoder's states and a 1, (T + 1, B, U + 1), never rounded.
         self.states = self.rows[..., self.for_canvas]
         if self.rounded:
-            self.states = images.new_ones(steps + 1, batch, units + 1)
+            self.states = images.new_empty(steps + 1, batch, units + 1)
+            self.states[..., -1] = 1
         self.at_states = addresses(self.states, steps + 1)
         self.at_z, self.at_decoder, self.at_read, self.at_encoder = (
             addresses(self.rows[..., first:], steps + 1)
@@ -223,9 +245,9 @@ class _Tape:
             self.reading = side(2 * self.channels, model.read_patch)
         if model.write_patch is not None:
             self.writing = side(self.channels, model.write_patch)
-        if choices is not None:
-            self.numbers = images.new_empty(steps + 1, batch, len(choices))
-            self.number_stride = len(choices)
+        if self.choices is not None:
+            self.number_stride = len(self.choices)
+            self.numbers = images.new_empty(steps + 1, batch, self.number_stride)
             self.at_read_numbers, self.at_write_numbers = self._windows_of(self.numbers)
             self.at_numbers = addresses(self.numbers, steps + 1)
 
@@ -432,17 +454,17 @@ class _Tape:
         """Return the gradients of the weights. Each is one product over the T B rows of all steps,
         so it is rounded once.
         """
-        rows, dtype, image, canvas = self.rows, self.dtype, None, None
+        rows, image, canvas = self.rows, None, None
         if self.weights.image is not None:
-            total = back.encoder.sum(0, dtype=dtype).to(rows.dtype)
-            image = (total.t() @ self.flat_images).to(dtype)
+            total = back.encoder.sum(0, dtype=self.dtype).to(rows.dtype)
+            image = total.t() @ self.flat_images
         if self.weights.canvas is not None:
-            canvas = weight_gradient(back.canvas, rows[1:, :, self.for_canvas]).to(dtype)
+            canvas = weight_gradient(back.canvas, rows[1:, :, self.for_canvas])
         return _Weights(
-            encoder=weight_gradient(back.encoder, rows[:-1, :, self.for_encoder]).to(dtype),
+            encoder=weight_gradient(back.encoder, rows[:-1, :, self.for_encoder]),
             image=image,
-            decoder=weight_gradient(back.decoder, rows[:-1, :, self.for_decoder]).to(dtype),
-            latent=weight_gradient(back.latent, rows[1:, :, self.for_latent]).to(dtype),
+            decoder=weight_gradient(back.decoder, rows[:-1, :, self.for_decoder]),
+            latent=weight_gradient(back.latent, rows[1:, :, self.for_latent]),
             choices=None if self.choices is None else weight_gradient(back.choices, self.states),
             canvas=canvas,
         )

@@ -8,13 +8,14 @@ Symbols: B images, C channels, N the side of a patch, M = (N + 1) / 2 that of th
 output, F and G the features of the first and of the second layer, T looks.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from drawbench.fast.native.build import VECTOR_BYTES, Kernels, addresses
-from drawbench.fast.native.parts import weight_gradient
+from drawbench.fast.native.parts import Joined, all_of, weight_gradient
 from drawbench.models.glimpses import EyeGlimpse
 
 _LAYERS = {
@@ -35,29 +36,44 @@ def has_these_layers(eye: EyeGlimpse) -> bool:
 
 
 class EyeWeights(NamedTuple):
-    """The weights of an eye, as the kernels and products need them."""
+    """The weights of an eye, as the kernels and products need them; or their gradients, or which
+    parameters they join.
+    """
 
-    first: Tensor  #: (C 9, F)
-    first_bias: Tensor  #: (F,)
-    second: Tensor  #: (G, 9 F)
-    second_bias: Tensor  #: (G,)
+    first: Any  #: (9 C, F)
+    first_bias: Any  #: (F, 1)
+    second: Any  #: (G, 9 F)
+    second_bias: Any  #: (G, 1)
 
 
-def pack(eye: EyeGlimpse) -> EyeWeights:
-    """Lay out the weights; autograd takes the gradients back."""
-    second = eye.second.weight.permute(0, 2, 3, 1).flatten(1)
-    first = eye.first.weight.flatten(1).t().contiguous()
-    return EyeWeights(first, eye.first.bias, second, eye.second.bias)  # type: ignore[arg-type]
+def _layer(name: str, view: Callable[[Tensor], Tensor]) -> Joined:
+    return Joined([(f"glimpse.{name}", view)])
+
+
+JOINED = EyeWeights(
+    first=_layer("first.weight", lambda weight: weight.flatten(1).t()),
+    first_bias=_layer("first.bias", all_of),
+    second=_layer("second.weight", lambda weight: weight.permute(0, 2, 3, 1)),
+    second_bias=_layer("second.bias", all_of),
+)  #: by the names of the model's parameters
 
 
 class Eye:
-    """What T looks of an eye keep for the backward pass; arguments as of the classifier's tape."""
+    """What T looks of an eye keep for the backward pass.
 
-    def __init__(self, native: Kernels, weights: EyeWeights, shape, steps: int, dtype: torch.dtype):
+    Args:
+        weights: the second layer's in the dtype of products.
+        shape: of the patches, (B, C, N).
+        steps: T.
+    """
+
+    def __init__(
+        self, native: Kernels, weights: EyeWeights, shape: tuple[int, int, int], steps: int
+    ):
         batch, channels, patch = shape
         self.native, self.weights, self.places = native, weights, ((patch + 1) // 2) ** 2
-        self.second = weights.second.to(dtype)
-        self.rounded, outputs = int(dtype == torch.bfloat16), len(self.second)
+        self.second, outputs = weights.second, len(weights.second)
+        self.rounded = int(self.second.dtype == torch.bfloat16)
         self.first = (batch, channels, patch, len(weights.first_bias), self.rounded)
         self.answer = (batch, self.places, outputs, self.rounded)
         self.columns = self.second.new_empty(steps, batch * self.places, self.second.shape[1])
@@ -101,5 +117,4 @@ class Eye:
 
     def into_weights(self) -> EyeWeights:
         """Return the gradients of the weights."""
-        second = weight_gradient(self.into_sums, self.columns).to(self.weights.second.dtype)
-        return self.into._replace(second=second)
+        return self.into._replace(second=weight_gradient(self.into_sums, self.columns))

@@ -12,28 +12,25 @@ Symbols: B images, C channels, H rows, W columns, N the side of a patch, T glimp
 units of the LSTM.
 """
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from drawbench import attention
-from drawbench.fast.eye import Eye, EyeWeights, pack
+from drawbench.fast import eye
+from drawbench.fast.eye import Eye, EyeWeights
 from drawbench.fast.native.build import Kernels, addresses, padded_lines
-from drawbench.fast.native.parts import Lstm, Side, weight_gradient
+from drawbench.fast.native.parts import Joined, Lstm, Piece, Side, all_of, weight_gradient
 from drawbench.fast.native.shards import in_parallel, shares
 from drawbench.models.glimpse import GlimpseClassifier, Glimpses
 from drawbench.models.glimpses import EyeGlimpse, GaussianGlimpse
 
 NUMBERS = len(attention.PARAMETERS)
-#: The glimpses that are done here: what returns the weights of each one's eye, () for none.
-GLIMPSES: dict[type, Callable[[Any], tuple[Tensor, ...]]] = {
-    GaussianGlimpse: lambda glimpse: (),
-    EyeGlimpse: pack,
-}
+#: The glimpses that are done here, and what the weights of each one's eye join.
+GLIMPSES: dict[type, EyeWeights | None] = {GaussianGlimpse: None, EyeGlimpse: eye.JOINED}
 
 
 def fast_glimpses(
@@ -56,44 +53,87 @@ def fast_glimpses(
         The record, without windows and patches.
     """
     dtype, batch = model.start_hidden.dtype, len(images)
-    cell, to_window, inputs = model.cell, model.to_window, model.cell.weight_ih
-    assert to_window is not None
     with torch.autocast("cpu", enabled=False):
-        eye = GLIMPSES[type(model.glimpse)](model.glimpse)
-        if eye:
-            inputs = _by_place(inputs, model, len(eye[-1]))
+        parameters = _parameters(model)
         states = _Recurrence.apply(
             (model, native, matmul_dtype, glimpses or model.glimpses),
+            tuple(parameters),
             images if images.dtype == torch.uint8 else images.to(dtype),
             model.start_hidden.expand(batch, -1),
             model.start_cell.expand(batch, -1),
-            torch.cat([inputs, cell.weight_hh, (cell.bias_ih + cell.bias_hh)[:, None]], 1),
-            torch.cat([to_window.weight, to_window.bias[:, None]], 1),
-            *eye,
+            *parameters.values(),
         )
         return Glimpses(model.classify(states))
 
 
-def _by_place(weight: Tensor, model: GlimpseClassifier, features: int) -> Tensor:
-    """Reorder the columns for what the eye sees, ``(features, places)``, to ``(places, features)``,
-    in which they come out of its second layer.
+class _Weights(NamedTuple):
+    """The weights, joined as the products need them, biases included; or their gradients, or which
+    parameters they join.
     """
-    patch = model.channels * model.glimpse.patch**2
-    seen = weight.shape[1] - patch - NUMBERS
-    pixels, eye, numbers = weight.split([patch, seen, NUMBERS], 1)
-    return torch.cat([pixels, eye.unflatten(1, (features, -1)).mT.flatten(1), numbers], 1)
+
+    lstm: Any  #: (4U, K + U + 1), from [input, h, 1]
+    to_window: Any  #: (5, U + 1), from [h, 1]; never rounded
+    eye: EyeWeights | None
+
+
+def _joined(model: GlimpseClassifier) -> _Weights:
+    """Return which parameters each of the weights joins, by the names of :func:`_parameters`."""
+    seen = GLIMPSES[type(model.glimpse)]
+    inputs: list[Piece] = [("cell.weight_ih", all_of)]
+    if seen is not None:
+        patch = model.channels * model.glimpse.patch**2
+        # What the eye sees is (features, places) to the model, but comes out place by place.
+        features = model.get_parameter("glimpse.second.bias").numel()
+        inputs = [
+            ("cell.weight_ih", lambda weight: weight[:, :patch]),
+            (
+                "cell.weight_ih",
+                lambda weight: weight[:, patch:-NUMBERS].unflatten(1, (features, -1)).mT,
+            ),
+            ("cell.weight_ih", lambda weight: weight[:, -NUMBERS:]),
+        ]
+    return _Weights(
+        lstm=Joined([*inputs, ("cell.weight_hh", all_of), ("cell.bias", all_of)]),
+        to_window=Joined([("to_window.weight", all_of), ("to_window.bias", all_of)]),
+        eye=seen,
+    )
+
+
+def _parameters(model: GlimpseClassifier) -> dict[str, Tensor]:
+    """Return the parameters of the recurrence by name; the two biases of the LSTM act as their sum,
+    which is one of them here.
+    """
+    named: dict[str, Tensor] = dict(model.named_parameters())
+    named["cell.bias"] = named.pop("cell.bias_ih") + named.pop("cell.bias_hh")
+    parts = ("glimpse.", "cell.", "to_window.")
+    return {name: tensor for name, tensor in named.items() if name.startswith(parts)}
+
+
+def _pack(model: GlimpseClassifier, parameters: dict[str, Tensor], dtype: torch.dtype) -> _Weights:
+    """Join the parameters, rounding what products take to ``dtype``."""
+    joined, exact = _joined(model), model.start_hidden.dtype
+    seen = joined.eye
+    if seen is not None:
+        dtypes = EyeWeights(exact, exact, dtype, exact)
+        pairs = zip(seen, dtypes, strict=True)
+        seen = EyeWeights._make(one.pack(parameters, dtype) for one, dtype in pairs)
+    return _Weights(
+        joined.lstm.pack(parameters, dtype), joined.to_window.pack(parameters, exact), seen
+    )
 
 
 class _Recurrence(torch.autograd.Function):
-    """All T looks in one function, forward, and backward through time: from images (B, C, H, W) and
-    the start states (B, U) to the states after each look, (B, T, U).
+    """All T looks in one function, forward, and backward through time: from images (B, C, H, W),
+    the start states (B, U) and parameters (``names``) to the states after each look, (B, T, U).
     """
 
     @staticmethod
-    def forward(ctx, kind, images, hidden, cell, weight, to_window, *eye):
-        ctx.parts, whole = shares(len(images)), len(images)
-        weights = weight.to(kind[2]), to_window, *eye
-        ctx.tapes = [_Tape(*kind, images[part], whole, *weights) for part in ctx.parts]
+    def forward(ctx, kind, names, images, hidden, cell, *parameters):
+        ctx.parts, ctx.model, ctx.names, ctx.parameters = (
+            shares(len(images)), kind[0], names, parameters,
+        )  # fmt: skip
+        weights = _pack(kind[0], dict(zip(names, parameters, strict=True)), kind[2])
+        ctx.tapes = [_Tape(*kind, images[part], len(images), weights) for part in ctx.parts]
         jobs = [
             partial(tape.forward, hidden[part], cell[part])
             for tape, part in zip(ctx.tapes, ctx.parts, strict=True)
@@ -110,7 +150,12 @@ class _Recurrence(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             starts, weights = zip(*in_parallel(jobs), strict=True)
         into_starts = (torch.cat(pieces) for pieces in zip(*starts, strict=True))
-        return None, None, *into_starts, *map(sum, zip(*weights, strict=True))
+        into = dict(zip(ctx.names, map(torch.empty_like, ctx.parameters), strict=True))
+        lstm, to_window, seen = _joined(ctx.model)
+        pairs = zip((lstm, to_window, *(seen or ())), zip(*weights, strict=True), strict=True)
+        for joined, pieces in pairs:
+            joined.unpack(pieces, into)
+        return None, None, None, *into_starts, *into.values()
 
 
 class _Tape:
@@ -128,12 +173,10 @@ class _Tape:
         steps,
         images,
         whole,
-        weight,
-        to_window,
-        *eye,
+        weights,
     ):
-        self.native, self.weight, self.to_window = native, weight, to_window
-        self.steps, self.units, self.dtype = steps, len(weight) // 4, to_window.dtype
+        self.native, self.weight, self.to_window = native, weights.lstm, weights.to_window
+        self.steps, self.units, self.dtype = steps, len(self.weight) // 4, self.to_window.dtype
         batch, self.channels, height, width = images.shape
         self.batch, patch = batch, model.glimpse.patch
         self.inputs, self.rounded = model.cell.input_size, int(matmul_dtype == torch.bfloat16)
@@ -145,18 +188,19 @@ class _Tape:
             bounded=model.glimpse.window_map == "bounded", clip=model.window_clip,
         )  # fmt: skip
         self.row_stride = self.inputs + self.units + 1
-        self.rows = torch.ones(steps + 1, batch, self.row_stride, dtype=matmul_dtype)
+        self.rows = torch.empty(steps + 1, batch, self.row_stride, dtype=matmul_dtype)
+        self.rows[..., -1] = 1
         self.eye, self.seen = None, self.channels * patch**2  # begins in the row behind the patch
-        if eye:
-            shape = batch, self.channels, patch
-            self.eye = Eye(native, EyeWeights(*eye), shape, steps, matmul_dtype)
+        if weights.eye is not None:
+            self.eye = Eye(native, weights.eye, (batch, self.channels, patch), steps)
         self.at_rows, self.at_seen, self.at_hidden = (
             addresses(self.rows[..., first:], steps + 1) for first in (0, self.seen, self.inputs)
         )
         # The states and a 1, (T + 1, B, U + 1), are never rounded.
         self.states = self.rows[..., self.inputs :]
         if self.rounded:
-            self.states = torch.ones(steps + 1, batch, self.units + 1, dtype=self.dtype)
+            self.states = torch.empty(steps + 1, batch, self.units + 1, dtype=self.dtype)
+            self.states[..., -1] = 1
         self.at_states = addresses(self.states, steps + 1)
         self.numbers = torch.empty(steps, batch, NUMBERS, dtype=self.dtype)
         self.at_numbers = addresses(self.numbers, steps)
@@ -213,7 +257,7 @@ class _Tape:
                 into_states[t - 1].addmm_(into_numbers[t], to_window)
         start = into_input[:, self.inputs : -1].to(self.dtype)
         start = torch.addmm(start, into_numbers[0], to_window)
-        into_weight = weight_gradient(into_sums, self.rows[:-1]).to(self.dtype)
+        into_weight = weight_gradient(into_sums, self.rows[:-1])
         into_to_window = weight_gradient(into_numbers, self.states[:-1])
         into_eye = () if self.eye is None else self.eye.into_weights()
         return (start, into_cell), (into_weight, into_to_window, *into_eye)

@@ -7,5 +7,6 @@ slower and with the same result to rounding.
 """
 
 from drawbench.fast.native.build import kernels, why_no_kernels
+from drawbench.fast.native.memory import keep_freed_memory
 
-__all__ = ["kernels", "why_no_kernels"]
+__all__ = ["keep_freed_memory", "kernels", "why_no_kernels"]

@@ -1,10 +1,13 @@
-/* What lies between the matrix products of a recurrence, for one batch on one core: LSTM gates, Gaussian windows, reading, writing.
+/* The parts of a recurrence between its matrix products, for one batch on one core: LSTM gates,
+Gaussian windows, reading, writing, and the eye.
 
-Everything is row-major. `real` is float, or double with -DDOUBLE. A line of an image or of a filter is padded with zeros to whole
-vectors ("padded" below; see `padded`), so that inner loops have no remainders. An array marked "product" is of `real`, or of bfloat16
-where `rounded` is 1: what a matrix product takes or gives. Strides count elements. Counts and addresses are all 64 bits wide.
+Arrays are row-major. `real` is float, or double with -DDOUBLE. Lines of images and filters are
+padded with zeros to whole vectors ("padded" below), so inner loops have no remainders. An array
+marked "product" is the input or output of a matrix product: of `real`, or of bfloat16 where
+`rounded` is 1. Strides count elements. Counts and addresses are 64 bits wide.
 
-The mathematics is that of drawbench/attention.py (Gregor et al. 2015, equations 21-29); the tests hold the two together.
+The mathematics is that of drawbench/attention.py (Gregor et al. 2015, equations 21-29); the tests
+compare the two.
 B images, C channels, H rows, W columns, N the side of a patch, U units of an LSTM, Z latents. */
 
 #include <math.h>
@@ -19,7 +22,8 @@ typedef ptrdiff_t count;
 typedef double real;
 typedef int64_t integer;
 enum { MANTISSA = 52, LEAST = -1022, DEGREE = 13, FLOOR = -104 };
-#define ROUNDER 6755399441055744.0 /* 1.5 * 2^52: adding it rounds to an integer, which then stands in the lowest bits */
+/* 1.5 * 2^MANTISSA: adding it rounds to an integer, held in the lowest bits of the sum. */
+#define ROUNDER 6755399441055744.0
 #else
 typedef float real;
 typedef int32_t integer;
@@ -38,7 +42,7 @@ typedef uint32_t word __attribute__((vector_size(4 * LANES)));
 
 INLINE count padded(count size) { return (size + LANES - 1) / LANES * LANES; }
 
-/* ---------------------------------------------------------------------------------------------------------------- vectors */
+/* -------------------------------------------------------------------------------------- vectors */
 
 INLINE vec load(const real *from, count n) {
     vec v = {0};
@@ -56,7 +60,7 @@ INLINE void store(real *to, count n, vec v) {
         memcpy(to, &v, n * sizeof(real));
 }
 
-/* From a product. */
+/* Load n elements from a product. */
 INLINE vec take(const void *from, count at, count n, count rounded) {
     if (!rounded)
         return load((const real *)from + at, n);
@@ -67,12 +71,13 @@ INLINE vec take(const void *from, count at, count n, count rounded) {
     else
         memcpy(b, start, n * sizeof *start);
     word w;
-    for (int k = 0; k < LANES; k++) /* gcc makes a vector of this, but not of __builtin_convertvector between 16 and 32 bits */
+    /* gcc vectorizes this loop, but not __builtin_convertvector between 16 and 32 bits. */
+    for (int k = 0; k < LANES; k++)
         w[k] = b[k];
     return __builtin_convertvector((single)(w << 16), vec);
 }
 
-/* Into a product; to the nearest, ties to even. */
+/* Store n elements in a product, rounded to the nearest, ties to even. */
 INLINE void give(void *to, count at, count n, count rounded, vec v) {
     if (!rounded) {
         store((real *)to + at, n, v);
@@ -89,7 +94,9 @@ INLINE void give(void *to, count at, count n, count rounded, vec v) {
         memcpy(start, b, n * sizeof *start);
 }
 
-INLINE vec pick(mask which, vec yes, vec no) { return (vec)(((mask)yes & which) | ((mask)no & ~which)); }
+INLINE vec pick(mask which, vec yes, vec no) {
+    return (vec)(((mask)yes & which) | ((mask)no & ~which));
+}
 
 INLINE vec pixels(count first) {
     vec v;
@@ -115,12 +122,16 @@ INLINE real sum(vec v) {
 #endif
 }
 
-/* 2^x for LEAST <= x <= -LEAST, to about one unit in the last place: the series of 2^f for |f| <= 1/2, and an integer exponent. */
+/* 2^x for LEAST <= x <= -LEAST, to about one unit in the last place: the Taylor series of 2^f for
+|f| <= 1/2, and an integer exponent. */
 INLINE vec exp2_(vec x) {
-    static const double series[] = {1.0, 0.693147180559945309417232, 0.240226506959100712333552, 0.0555041086648215799531423,
-        0.00961812910762847716197908, 0.00133335581464284434234123, 0.000154035303933816099544371, 1.52527338040598402800254e-5,
-        1.32154867901443094884037e-6, 1.01780860092396997274900e-7, 7.05491162080112332987540e-9, 4.44553827187081149759640e-10,
-        2.56784359934882051419496e-11, 1.36914888539041240886000e-12};
+    static const double series[] = {
+        1.0, 0.693147180559945309417232, 0.240226506959100712333552,
+        0.0555041086648215799531423, 0.00961812910762847716197908, 0.00133335581464284434234123,
+        0.000154035303933816099544371, 1.52527338040598402800254e-5, 1.32154867901443094884037e-6,
+        1.01780860092396997274900e-7, 7.05491162080112332987540e-9, 4.44553827187081149759640e-10,
+        2.56784359934882051419496e-11, 1.36914888539041240886000e-12,
+    };
     vec shifted = x + (real)ROUNDER;
     vec f = x - (shifted - (real)ROUNDER);
     vec y = (vec){0} + (real)series[DEGREE];
@@ -140,15 +151,18 @@ INLINE vec exp_(vec x) {
 INLINE vec sigmoid(vec x) { return 1 / (1 + exp_(-x)); }
 INLINE vec tanh_(vec x) { return 2 * sigmoid(2 * x) - 1; }
 
-/* ------------------------------------------------------------------------------------------------------------------- LSTM */
+/* ----------------------------------------------------------------------------------------- LSTM */
 
-/* The gates and the next state from the sums of their inputs; torch's order of gates: enter, keep, candidate, leave.
+/* Compute the gates and the next state from the weighted inputs. Gates are in torch's order: enter,
+keep, candidate, leave.
 
-sums product (B, 4U); constant (B, 4U), added to them, or none; gates (B, 4U), after their squashing; cell, next (B, U), the state
-before and after; squashed (B, U), tanh of the cell after. The new hidden state goes to hidden (B, U) and to row, product (B, U), each
-of which may be none. */
-void lstm_forward(count batch, count units, count rounded, const void *sums, const real *constant, real *gates, const real *cell,
-                  real *next, real *squashed, real *hidden, count hidden_stride, void *row, count row_stride) {
+sums, product (B, 4U), the weighted inputs; constant (B, 4U), added to them, or none; gates (B, 4U),
+after their nonlinearities; cell and next (B, U), the cell before and after; squashed (B, U), tanh
+of the cell after. The new hidden state goes to hidden (B, U) and to row, product (B, U); either may
+be none. */
+void lstm_forward(count batch, count units, count rounded, const void *sums, const real *constant,
+                  real *gates, const real *cell, real *next, real *squashed, real *hidden,
+                  count hidden_stride, void *row, count row_stride) {
     for (count b = 0; b < batch; b++) {
         for (count u = 0; u < units; u += LANES) {
             count n = units - u, at = b * units + u;
@@ -175,16 +189,19 @@ void lstm_forward(count batch, count units, count rounded, const void *sums, con
     }
 }
 
-/* The gradient of the sums, product (B, 4U), from that of the new hidden state: the sum of full (B, U) and of the products one, two
-and three (B, U), of which any may be none. into_cell (B, U) goes one step back in place. */
-void lstm_backward(count batch, count units, count rounded, const real *gates, const real *cell, const real *squashed, const real *full,
-                   const void *one, count one_stride, const void *two, count two_stride, const void *three, count three_stride,
+/* Backward of lstm_forward: the gradient of the sums, product (B, 4U), given that of the new hidden
+state, which is the sum of full (B, U) and of the products one, two and three (B, U); any may be
+none. into_cell (B, U) is taken one step back in place. */
+void lstm_backward(count batch, count units, count rounded, const real *gates, const real *cell,
+                   const real *squashed, const real *full, const void *one, count one_stride,
+                   const void *two, count two_stride, const void *three, count three_stride,
                    real *into_cell, void *into_sums) {
     for (count b = 0; b < batch; b++) {
         for (count u = 0; u < units; u += LANES) {
             count n = units - u, at = b * units + u, in = b * 4 * units + u;
             vec enter = load(gates + in, n), keep = load(gates + in + units, n);
-            vec candidate = load(gates + in + 2 * units, n), leave = load(gates + in + 3 * units, n);
+            vec candidate = load(gates + in + 2 * units, n);
+            vec leave = load(gates + in + 3 * units, n);
             vec squash = load(squashed + at, n), before = load(cell + at, n);
             vec into = {0};
             if (full)
@@ -198,22 +215,26 @@ void lstm_backward(count batch, count units, count rounded, const real *gates, c
             vec carried = load(into_cell + at, n) + into * leave * (1 - squash * squash);
             give(into_sums, in, n, rounded, carried * candidate * enter * (1 - enter));
             give(into_sums, in + units, n, rounded, carried * before * keep * (1 - keep));
-            give(into_sums, in + 2 * units, n, rounded, carried * enter * (1 - candidate * candidate));
+            give(into_sums, in + 2 * units, n, rounded,
+                 carried * enter * (1 - candidate * candidate));
             give(into_sums, in + 3 * units, n, rounded, into * squash * leave * (1 - leave));
             store(into_cell + at, n, carried * keep);
         }
     }
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- latents */
+/* -------------------------------------------------------------------------------------- latents */
 
-/* z = mu + exp(log sigma) noise into row, product (B, Z). sums product (B, 2Z): mu, log sigma. spread (B, Z): exp(log sigma) noise. */
-void latent_forward(count batch, count latent, count rounded, const void *sums, const real *noise, real *mu, real *log_sigma,
-                    count stride, real *spread, void *row, count row_stride) {
+/* Put z = mu + exp(log sigma) noise into row, product (B, Z). sums, product (B, 2Z), holds mu and
+log sigma; spread (B, Z) keeps exp(log sigma) noise. */
+void latent_forward(count batch, count latent, count rounded, const void *sums, const real *noise,
+                    real *mu, real *log_sigma, count stride, real *spread, void *row,
+                    count row_stride) {
     for (count b = 0; b < batch; b++) {
         for (count z = 0; z < latent; z += LANES) {
             count n = latent - z, at = b * stride + z;
-            vec mean = take(sums, b * 2 * latent + z, n, rounded), log_deviation = take(sums, b * 2 * latent + latent + z, n, rounded);
+            vec mean = take(sums, b * 2 * latent + z, n, rounded);
+            vec log_deviation = take(sums, b * 2 * latent + latent + z, n, rounded);
             vec away = exp_(log_deviation) * load(noise + at, n);
             store(mu + at, n, mean);
             store(log_sigma + at, n, log_deviation);
@@ -223,9 +244,11 @@ void latent_forward(count batch, count latent, count rounded, const void *sums, 
     }
 }
 
-/* The gradient of the sums, product (B, 2Z), from those of z, product, and of mu and log sigma themselves. */
-void latent_backward(count batch, count latent, count rounded, const void *into_z, count z_stride, const real *into_mu,
-                     const real *into_log_sigma, count stride, const real *spread, void *into_sums) {
+/* Backward of latent_forward: the gradient of the sums, product (B, 2Z), given those of z, product
+(B, Z), and of mu and log sigma. */
+void latent_backward(count batch, count latent, count rounded, const void *into_z, count z_stride,
+                     const real *into_mu, const real *into_log_sigma, count stride,
+                     const real *spread, void *into_sums) {
     for (count b = 0; b < batch; b++) {
         for (count z = 0; z < latent; z += LANES) {
             count n = latent - z, at = b * stride + z;
@@ -237,10 +260,10 @@ void latent_backward(count batch, count latent, count rounded, const void *into_
     }
 }
 
-/* ---------------------------------------------------------------------------------------------- small products, per image */
+/* -------------------------------------------------------------------- small products, per image */
 
-INLINE void times_tile(const int rows, const int columns, count k, const real *a, count row, count column, const real *x, count p,
-                       real *y, int add) {
+INLINE void times_tile(const int rows, const int columns, count k, const real *a, count row,
+                       count column, const real *x, count p, real *y, int add) {
     vec acc[4][2];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
@@ -262,8 +285,9 @@ INLINE void times_tile(const int rows, const int columns, count k, const real *a
             store(y + r * p + c * LANES, LANES, acc[r][c]);
 }
 
-/* y (n, p) = a (n, k) x (k, p), added to what is there if so told. The lines of x and y are padded; a has any strides. */
-static void times(count n, count k, count p, const real *a, count row, count column, const real *x, real *y, int add) {
+/* y (n, p) = a (n, k) x (k, p), or += with `add`. Lines of x and y are padded, a is strided. */
+static void times(count n, count k, count p, const real *a, count row, count column, const real *x,
+                  real *y, int add) {
     for (count i = 0; i < n;) {
         int rows = n - i >= 4 ? 4 : n - i >= 2 ? 2 : 1;
         for (count j = 0; j < p;) {
@@ -284,7 +308,8 @@ static void times(count n, count k, count p, const real *a, count row, count col
     }
 }
 
-INLINE void dots_tile(const int rows, const int columns, count p, const real *a, const real *x, real *y, count row, int add) {
+INLINE void dots_tile(const int rows, const int columns, count p, const real *a, const real *x,
+                      real *y, count row, int add) {
     vec acc[2][4];
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++)
@@ -306,8 +331,9 @@ INLINE void dots_tile(const int rows, const int columns, count p, const real *a,
             y[r * row + c] = (add ? y[r * row + c] : 0) + sum(acc[r][c]);
 }
 
-/* y[i, j] = sum over p of a[i, p] x[j, p], for n lines of a and m lines of x, added to what is there if so told. */
-static void dots(count n, count m, count p, const real *a, const real *x, real *y, count row, int add) {
+/* y[i, j] = sum over p of a[i, p] x[j, p], or += with `add`, for n lines of a and m lines of x. */
+static void dots(count n, count m, count p, const real *a, const real *x, real *y, count row,
+                 int add) {
     for (count i = 0; i < n;) {
         int rows = n - i >= 2 ? 2 : 1;
         for (count j = 0; j < m;) {
@@ -326,10 +352,10 @@ static void dots(count n, count m, count p, const real *a, const real *x, real *
     }
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- windows */
+/* -------------------------------------------------------------------------------------- windows */
 
-/* What is the same for all windows of a map. The numbers are taken as middle + radius tanh(number / radius) if bounded, and are else
-kept within the limits, beyond which their gradient is 0. */
+/* What all windows of a map share. A bounded map squashes each number to middle + radius
+tanh(number / radius); otherwise numbers are clamped to +-limit, with gradient 0 beyond. */
 typedef struct {
     count height, width, patch, bounded;
     real middle[NUMBERS], radius[NUMBERS], limit[NUMBERS];
@@ -349,7 +375,9 @@ static Window window(const Map *map, const real *numbers) {
         if (map->bounded)
             n[k] = map->middle[k] + map->radius[k] * (real)tanh(numbers[k] / map->radius[k]);
         else
-            n[k] = numbers[k] > map->limit[k] ? map->limit[k] : numbers[k] < -map->limit[k] ? -map->limit[k] : numbers[k];
+            n[k] = numbers[k] > map->limit[k]    ? map->limit[k]
+                   : numbers[k] < -map->limit[k] ? -map->limit[k]
+                                                 : numbers[k];
     }
     count longer = map->height > map->width ? map->height : map->width;
     return (Window){
@@ -374,8 +402,9 @@ INLINE Filter filter(real centre, real stride, count i, count patch, count size)
     return f;
 }
 
-/* The logarithm to base 2 of a filter, up to its sum, at LANES pixels: never less than FLOOR, which is far beyond rounding, yet so
-large that products with it stay clear of the subnormal numbers, on which arithmetic can be tens of times slower. */
+/* The logarithm to base 2 of a filter at LANES pixels, before it is normalized. It is never below
+FLOOR: far beyond what rounding can tell from 0, yet large enough to keep products with it clear of
+subnormal numbers, whose arithmetic can be tens of times slower. */
 INLINE vec logarithm(Filter f, vec pixel, real factor) {
     vec log = (pixel - f.nearest) * (pixel + (f.nearest - 2 * f.centre)) * factor;
     return pick(log < (real)FLOOR, (vec){0} + (real)FLOOR, log);
@@ -400,8 +429,9 @@ static void filters(real centre, Window w, count patch, count size, real *to) {
     }
 }
 
-/* What comes back through the filters of an axis from their gradient: for the centre, log variance and log stride. */
-static void filters_backward(real centre, Window w, count patch, count size, const real *bank, const real *into, real back[3]) {
+/* Backward of filters: the gradients of centre, log variance and log stride along an axis. */
+static void filters_backward(real centre, Window w, count patch, count size, const real *bank,
+                             const real *into, real back[3]) {
     const real factor = -w.precision / (2 * LN2);
     const vec first = pixels(0);
     back[0] = 0;
@@ -413,7 +443,8 @@ static void filters_backward(real centre, Window w, count patch, count size, con
         const real mean = sum(product);
         for (count a = 0; a < size; a += LANES) {
             vec pixel = first + (real)a;
-            vec gradient = load(bank + a, LANES) * (load(into + a, LANES) - mean); /* sums to 0, so any origin of distances will do */
+            /* These sum to 0, so distances may be taken from any origin. */
+            vec gradient = load(bank + a, LANES) * (load(into + a, LANES) - mean);
             away += gradient * (pixel - f.nearest);
             spread += gradient * logarithm(f, pixel, factor);
         }
@@ -425,8 +456,9 @@ static void filters_backward(real centre, Window w, count patch, count size, con
 }
 
 /* The gradient of a window's numbers, from those of its filters and of log gamma. */
-static void window_backward(const Map *map, const real *numbers, Window w, const real *fx, const real *fy, const real *into_fx,
-                            const real *into_fy, real into_intensity, real *into_numbers) {
+static void window_backward(const Map *map, const real *numbers, Window w, const real *fx,
+                            const real *fy, const real *into_fx, const real *into_fy,
+                            real into_intensity, real *into_numbers) {
     real back[3] = {0, 0, 0}, into[NUMBERS], norm = 0;
     filters_backward(w.x, w, map->patch, map->width, fx, into_fx, back);
     into[0] = back[0] * (map->width + 1) / 2;
@@ -449,16 +481,18 @@ static void window_backward(const Map *map, const real *numbers, Window w, const
         into_numbers[k] = map->clip && norm > map->clip ? into[k] * (map->clip / norm) : into[k];
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- reading */
+/* -------------------------------------------------------------------------------------- reading */
 
-/* An image as padded lines of real: itself, or bytes (0-255, unpadded) put into room. */
-static const real *lines(const void *images, count bytes, count index, count height, count width, real *room) {
+/* Return an image as padded lines of reals: as it is, or from unpadded bytes, converted in room. */
+static const real *lines(const void *images, count bytes, count index, count height, count width,
+                         real *room) {
     count p = padded(width);
     if (!bytes)
         return (const real *)images + index * height * p;
     const uint8_t *from = (const uint8_t *)images + index * height * width;
     for (count r = 0; r < height; r++, from += width, room += p) {
-        for (count a = 0; a < width; a++) /* the compiler makes vectors of this, and none of __builtin_convertvector on bytes */
+        /* The compiler vectorizes this loop, but not __builtin_convertvector on bytes. */
+        for (count a = 0; a < width; a++)
             room[a] = from[a];
         for (count a = width; a < p; a++)
             room[a] = 0;
@@ -466,19 +500,24 @@ static const real *lines(const void *images, count bytes, count index, count hei
     return room - height * p;
 }
 
-/* Read through the windows that numbers (B, 5) stand for: gamma F_Y x F_X^T into row, product (B, C N N). With a canvas of logits
-(B, C, H, padded), row is (B, 2 C N N), the image and then what is missing, image - sigmoid(canvas), and that sigmoid is kept.
+/* Read through the windows given by numbers (B, 5): gamma F_Y x F_X^T into row, product (B, C N N).
+With a canvas of logits (B, C, H, padded), row is (B, 2 C N N): what is read of the image, then of
+the error image - sigmoid(canvas); sigmoids keeps sigmoid(canvas).
 
-images (B, C, H, padded), or bytes (B, C, H, W), which are read as fractions of 255. Kept: fx (B, N, padded), fy (B, N, padded);
-across (B, pictures, C, N, padded), F_Y times the picture; patches (B, pictures, C N N), gamma included. Returns 0, or 1 without memory. */
-int read_forward(const Map *map, count batch, count channels, const void *images, count bytes, const real *canvas, real *sigmoids,
-                 const real *numbers, count numbers_stride, real *fx, real *fy, real *across, real *patches, void *row, count row_stride,
+images (B, C, H, padded), or bytes (B, C, H, W), read as fractions of 255. Kept for the way back: fx
+and fy (B, N, padded); across (B, pictures, C, N, padded), F_Y times each picture; patches (B,
+pictures, C N N), gamma included. Return 0, or 1 without memory. */
+int read_forward(const Map *map, count batch, count channels, const void *images, count bytes,
+                 const real *canvas, real *sigmoids, const real *numbers, count numbers_stride,
+                 real *fx, real *fy, real *across, real *patches, void *row, count row_stride,
                  count rounded) {
-    const count n = map->patch, p = padded(map->width), q = padded(map->height), plane = map->height * p, pictures = canvas ? 2 : 1;
+    const count n = map->patch, p = padded(map->width), q = padded(map->height);
+    const count plane = map->height * p, pictures = canvas ? 2 : 1;
     real *room = malloc(plane * sizeof(real));
     if (!room)
         return 1;
-    for (count b = 0; b < batch; b++, fx += n * p, fy += n * q, patches += pictures * channels * n * n) {
+    for (count b = 0; b < batch;
+         b++, fx += n * p, fy += n * q, patches += pictures * channels * n * n) {
         Window w = window(map, numbers + b * numbers_stride);
         filters(w.x, w, n, map->width, fx);
         filters(w.y, w, n, map->height, fy);
@@ -489,7 +528,8 @@ int read_forward(const Map *map, count batch, count channels, const void *images
                 picture = lines(images, bytes, index, map->height, map->width, room);
             } else {
                 for (count a = 0; a < plane; a += LANES)
-                    store(sigmoids + index * plane + a, LANES, sigmoid(load(canvas + index * plane + a, LANES)));
+                    store(sigmoids + index * plane + a, LANES,
+                          sigmoid(load(canvas + index * plane + a, LANES)));
                 picture = sigmoids + index * plane;
             }
             times(n, map->height, p, fy, q, 1, picture, across, 0);
@@ -503,23 +543,29 @@ int read_forward(const Map *map, count batch, count channels, const void *images
             vec image = load(patches + k, size - k);
             give(row, b * row_stride + k, size - k, rounded, image);
             if (canvas)
-                give(row, b * row_stride + size + k, size - k, rounded, image - load(patches + size + k, size - k));
+                give(row, b * row_stride + size + k, size - k, rounded,
+                     image - load(patches + size + k, size - k));
         }
     }
     free(room);
     return 0;
 }
 
-/* The way back of read_forward, from into_row, product: the gradient of the numbers, and that of the canvas, added to what is there. */
-int read_backward(const Map *map, count batch, count channels, const void *images, count bytes, const real *sigmoids, const real *numbers,
-                  count numbers_stride, const real *fx, const real *fy, const real *across, const real *patches, const void *into_row,
-                  count row_stride, count rounded, real *into_canvas, real *into_numbers, count into_stride) {
-    const count n = map->patch, p = padded(map->width), q = padded(map->height), plane = map->height * p, size = channels * n * n;
+/* Backward of read_forward, given into_row, product: the gradient of the numbers; that of the
+canvas is added to into_canvas. Return 0, or 1 without memory. */
+int read_backward(const Map *map, count batch, count channels, const void *images, count bytes,
+                  const real *sigmoids, const real *numbers, count numbers_stride, const real *fx,
+                  const real *fy, const real *across, const real *patches, const void *into_row,
+                  count row_stride, count rounded, real *into_canvas, real *into_numbers,
+                  count into_stride) {
+    const count n = map->patch, p = padded(map->width), q = padded(map->height),
+                plane = map->height * p, size = channels * n * n;
     const count pictures = sigmoids ? 2 : 1, whole = padded(pictures * size);
     real *room = malloc((2 * plane + whole + 2 * n * p + n * q) * sizeof(real));
     if (!room)
         return 1;
-    real *into_picture = room + plane, *inner = into_picture + plane, *columns = inner + whole, *into_fx = columns + n * p;
+    real *into_picture = room + plane, *inner = into_picture + plane, *columns = inner + whole,
+         *into_fx = columns + n * p;
     real *into_fy = into_fx + n * p;
     for (count b = 0; b < batch; b++, fx += n * p, fy += n * q, patches += pictures * size) {
         Window w = window(map, numbers + b * numbers_stride);
@@ -539,7 +585,9 @@ int read_backward(const Map *map, count batch, count channels, const void *image
         memset(into_fy, 0, n * q * sizeof(real));
         for (count c = 0; c < channels * pictures; c++, across += n * p) {
             count index = b * channels + c % channels;
-            const real *picture = c < channels ? lines(images, bytes, index, map->height, map->width, room) : sigmoids + index * plane;
+            const real *picture = c < channels
+                                      ? lines(images, bytes, index, map->height, map->width, room)
+                                      : sigmoids + index * plane;
             const real *small = inner + c * n * n;
             times(n, n, p, small, n, 1, fx, columns, 0);
             times(n, n, p, small, 1, n, across, into_fx, c > 0);
@@ -553,19 +601,23 @@ int read_backward(const Map *map, count batch, count channels, const void *image
                 }
             }
         }
-        window_backward(map, numbers + b * numbers_stride, w, fx, fy, into_fx, into_fy, sum(intensity), into_numbers + b * into_stride);
+        window_backward(map, numbers + b * numbers_stride, w, fx, fy, into_fx, into_fy,
+                        sum(intensity), into_numbers + b * into_stride);
     }
     free(room);
     return 0;
 }
 
-/* ---------------------------------------------------------------------------------------------------------------- writing */
+/* -------------------------------------------------------------------------------------- writing */
 
-/* Add F_Y^T w F_X / gamma to the canvas (B, C, H, padded), for patches w (B, C N N) and windows from numbers (B, 5), both rows of one
-array. Kept: fx, fy (B, N, padded), and across (B, C, N, padded), w F_X / gamma. Returns 0, or 1 without memory. */
-int write_forward(const Map *map, count batch, count channels, const real *patches, const real *numbers, count stride, real *fx, real *fy,
-                  real *across, real *canvas) {
-    const count n = map->patch, p = padded(map->width), q = padded(map->height), plane = map->height * p;
+/* Add F_Y^T w F_X / gamma to the canvas (B, C, H, padded), for patches w (B, C N N) and windows
+given by numbers (B, 5); both are rows of one array. Kept for the way back: fx and fy (B, N,
+padded), and across (B, C, N, padded), w F_X / gamma. Return 0, or 1 without memory. */
+int write_forward(const Map *map, count batch, count channels, const real *patches,
+                  const real *numbers, count stride, real *fx, real *fy, real *across,
+                  real *canvas) {
+    const count n = map->patch, p = padded(map->width), q = padded(map->height),
+                plane = map->height * p;
     real *scaled = malloc(n * n * sizeof(real));
     if (!scaled)
         return 1;
@@ -584,14 +636,19 @@ int write_forward(const Map *map, count batch, count channels, const real *patch
     return 0;
 }
 
-/* The way back of write_forward, from the gradient of the canvas: those of the patches and of the numbers, rows of one array. */
-int write_backward(const Map *map, count batch, count channels, const real *patches, const real *numbers, count stride, const real *fx,
-                   const real *fy, const real *across, const real *into_canvas, real *into_patches, real *into_numbers, count into_stride) {
-    const count n = map->patch, p = padded(map->width), q = padded(map->height), plane = map->height * p;
+/* Backward of write_forward, given the gradient of the canvas: those of the patches and of the
+numbers, rows of one array. Return 0, or 1 without memory. */
+int write_backward(const Map *map, count batch, count channels, const real *patches,
+                   const real *numbers, count stride, const real *fx, const real *fy,
+                   const real *across, const real *into_canvas, real *into_patches,
+                   real *into_numbers, count into_stride) {
+    const count n = map->patch, p = padded(map->width), q = padded(map->height),
+                plane = map->height * p;
     real *room = malloc((n * n + 2 * n * p + n * q) * sizeof(real));
     if (!room)
         return 1;
-    real *down = room, *into_fx = down + n * p, *into_fy = into_fx + n * p, *scaled = into_fy + n * q;
+    real *down = room, *into_fx = down + n * p, *into_fy = into_fx + n * p,
+         *scaled = into_fy + n * q;
     for (count b = 0; b < batch; b++, fx += n * p, fy += n * q) {
         Window w = window(map, numbers + b * stride);
         real intensity = 0;
@@ -609,13 +666,14 @@ int write_backward(const Map *map, count batch, count channels, const real *patc
             }
             times(n, n, p, scaled, 1, n, down, into_fx, c > 0);
         }
-        window_backward(map, numbers + b * stride, w, fx, fy, into_fx, into_fy, intensity, into_numbers + b * into_stride);
+        window_backward(map, numbers + b * stride, w, fx, fy, into_fx, into_fy, intensity,
+                        into_numbers + b * into_stride);
     }
     free(room);
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------ the eye */
+/* -------------------------------------------------------------------------------------- the eye */
 
 /* Two layers of 3x3 convolutions, of which the second has stride 2. Each is padded with zeros, so
 maps here have a border one pixel wide: S = N + 2 is their side, M = (N + 1) / 2 that of the second
@@ -690,8 +748,8 @@ void eye_answer(count batch, count places, count features, count rounded, const 
 /* The gradient of the sums of eye_answer, product (B M M, G), from that of the row; that of the
 bias is added to what is there. */
 void eye_answer_backward(count batch, count places, count features, count rounded, const void *row,
-                         count row_stride, const void *into_row, count into_stride,
-                         void *into_sums, real *into_bias) {
+                         count row_stride, const void *into_row, count into_stride, void *into_sums,
+                         real *into_bias) {
     for (count b = 0; b < batch; b++)
         for (count place = 0; place < places; place++)
             for (count f = 0; f < features; f += LANES) {
@@ -766,9 +824,8 @@ static void eye_patch_backward(count channels, count n, count features, const re
             }
 }
 
-/* The way back of eye_forward, from the gradient of the columns: those of weight and bias, and of
-the patch, product (B, C N N) in into_row, each added to what is there. Return 0, or 1 without
-memory. */
+/* Backward of eye_forward, given the gradient of the columns: add those of weight and bias, and
+that of the patch to into_row, product (B, C N N). Return 0, or 1 without memory. */
 int eye_backward(count batch, count channels, count n, count features, count rounded,
                  const real *patches, const real *weight, const void *columns,
                  const void *into_columns, real *into_weight, real *into_bias, void *into_row,
@@ -794,11 +851,12 @@ int eye_backward(count batch, count channels, count n, count features, count rou
     return 0;
 }
 
-/* ------------------------------------------------------------------------------------------------------ without attention */
+/* ---------------------------------------------------------------------------- without attention */
 
-/* image - sigmoid(canvas) into row, product (B, C H W), for C H lines of width W; the sigmoid is kept. */
-void error_forward(count batch, count all_lines, count width, const real *images, const real *canvas, real *sigmoids, void *row,
-                   count row_stride, count rounded) {
+/* Put image - sigmoid(canvas) into row, product (B, C H W), for C H lines of width W; sigmoids
+keeps sigmoid(canvas). */
+void error_forward(count batch, count all_lines, count width, const real *images,
+                   const real *canvas, real *sigmoids, void *row, count row_stride, count rounded) {
     const count p = padded(width);
     for (count b = 0; b < batch; b++)
         for (count r = 0; r < all_lines; r++)
@@ -806,33 +864,38 @@ void error_forward(count batch, count all_lines, count width, const real *images
                 count at = (b * all_lines + r) * p + a;
                 vec s = sigmoid(load(canvas + at, LANES));
                 store(sigmoids + at, LANES, s);
-                give(row, b * row_stride + r * width + a, width - a, rounded, load(images + at, LANES) - s);
+                give(row, b * row_stride + r * width + a, width - a, rounded,
+                     load(images + at, LANES) - s);
             }
 }
 
-/* The way back of error_forward: the gradient of the canvas, added to what is there. */
-void error_backward(count batch, count all_lines, count width, const real *sigmoids, const void *into_row, count row_stride, count rounded,
-                    real *into_canvas) {
+/* Backward of error_forward: add the gradient of the canvas to into_canvas. */
+void error_backward(count batch, count all_lines, count width, const real *sigmoids,
+                    const void *into_row, count row_stride, count rounded, real *into_canvas) {
     const count p = padded(width);
     for (count b = 0; b < batch; b++)
         for (count r = 0; r < all_lines; r++)
             for (count a = 0; a < width; a += LANES) {
                 count at = (b * all_lines + r) * p + a;
-                vec s = load(sigmoids + at, LANES), into = take(into_row, b * row_stride + r * width + a, width - a, rounded);
+                vec s = load(sigmoids + at, LANES),
+                    into = take(into_row, b * row_stride + r * width + a, width - a, rounded);
                 store(into_canvas + at, LANES, load(into_canvas + at, LANES) - into * s * (1 - s));
             }
 }
 
 /* Add a product (B, C H W) to the canvas (B, C, H, padded). */
-void canvas_add(count batch, count all_lines, count width, const void *drawn, count rounded, real *canvas) {
+void canvas_add(count batch, count all_lines, count width, const void *drawn, count rounded,
+                real *canvas) {
     const count p = padded(width);
     for (count r = 0; r < batch * all_lines; r++)
         for (count a = 0; a < width; a += LANES)
-            store(canvas + r * p + a, LANES, load(canvas + r * p + a, LANES) + take(drawn, r * width + a, width - a, rounded));
+            store(canvas + r * p + a, LANES,
+                  load(canvas + r * p + a, LANES) + take(drawn, r * width + a, width - a, rounded));
 }
 
 /* A canvas (B, C, H, padded) as a product (B, C H W). */
-void canvas_pack(count batch, count all_lines, count width, const real *canvas, count rounded, void *to) {
+void canvas_pack(count batch, count all_lines, count width, const real *canvas, count rounded,
+                 void *to) {
     const count p = padded(width);
     for (count r = 0; r < batch * all_lines; r++)
         for (count a = 0; a < width; a += LANES)

@@ -1,5 +1,7 @@
 """What the recurrences share: storage for the kernels, and the calls to them."""
 
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
 import torch
 from torch import Tensor
 
@@ -90,3 +92,55 @@ def weight_gradient(into: Tensor, inputs: Tensor) -> Tensor:
     """
     into, inputs = into.flatten(0, 1), inputs.flatten(0, 1)
     return into.t() @ inputs if into.dtype == torch.bfloat16 else (inputs.t() @ into).t()
+
+
+Piece = tuple[str, Callable[[Tensor], Tensor]]  # a parameter, and the view of it that is meant
+
+
+def all_of(parameter: Tensor) -> Tensor:
+    """Return a weight (outputs, inputs) itself, or a bias as a column."""
+    return parameter if parameter.dim() > 1 else parameter[:, None]
+
+
+class Joined:
+    """Parameters joined to the matrix that a product takes, and its gradient taken apart.
+
+    Each copies once, rounding or widening on the way. Autograd would copy three times: to join, to
+    round, and to make the parts of the gradient contiguous.
+
+    Args:
+        rows: the pieces that stand side by side, for each of the parts one above the other. Views
+            have shape (outputs, inputs), or (outputs, ...) for inputs in another order.
+    """
+
+    def __init__(self, *rows: Sequence[Piece]):
+        self.rows = rows
+
+    def pack(self, parameters: Mapping[str, Tensor], dtype: torch.dtype) -> Tensor:
+        """Return the matrix in a dtype."""
+        sizes = [[view(parameters[name]).shape for name, view in row] for row in self.rows]
+        width = sum(shape[1:].numel() for shape in sizes[0])
+        first = parameters[self.rows[0][0][0]]
+        matrix = first.new_empty(sum(row[0][0] for row in sizes), width, dtype=dtype)
+        for part, source in self._parts(matrix, parameters):
+            part.copy_(source)
+        return matrix
+
+    def unpack(self, gradients: Sequence[Tensor], into: Mapping[str, Tensor]) -> None:
+        """Set the gradients of the parameters to the sum of some gradients of the matrix."""
+        for number, gradient in enumerate(gradients):
+            for part, target in self._parts(gradient, into):
+                target.add_(part) if number else target.copy_(part)
+
+    def _parts(self, matrix: Tensor, of: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return each part of the matrix with what belongs there."""
+        top = 0
+        for row in self.rows:
+            left = 0
+            for name, view in row:
+                piece = view(of[name])
+                width, bottom = piece.shape[1:].numel(), top + len(piece)
+                part = matrix[top:bottom, left : left + width]
+                yield part.unflatten(1, piece.shape[1:]), piece
+                left += width
+            top = bottom
