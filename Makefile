@@ -3,13 +3,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+LOWEST := .venv-lowest
 
-.PHONY: help setup quickstart test slow torture tables pretrained lint clean
+.PHONY: help setup quickstart test lowest slow torture tables pretrained lint clean
 
 help:
 	@echo "make setup        install drawbench into .venv"
 	@echo "make quickstart   set up, then the whole tour on embedded digits (minutes)"
 	@echo "make test         set up, then lint, types and tests"
+	@echo "make lowest       the tests with the oldest dependencies that are allowed, in .venv-lowest"
 	@echo "make slow         the tests that take longer"
 	@echo "make torture      the fault-injection campaign of docs/reliability.md (about 40 minutes)"
 	@echo "make tables       regenerate results/tables and results/figures from results/published"
@@ -35,6 +37,13 @@ test: setup
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
+# Old versions of one package warn about new versions of another; that is not ours to mend.
+lowest:
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[test]'
+	$(LOWEST)/bin/python -m pytest -W ignore::DeprecationWarning
+
 slow: setup
 	$(BIN)/python -m pytest -m slow
 
@@ -43,6 +52,7 @@ torture: setup
 
 tables: setup
 	$(BIN)/drawbench tables results/published
+	$(BIN)/python docs/readme.py
 
 pretrained: setup
 	PYTHONPATH=tests $(BIN)/python -m tests.pack_pretrained
@@ -52,4 +62,4 @@ lint: setup
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(LOWEST) build *.egg-info .pytest_cache .ruff_cache .mypy_cache

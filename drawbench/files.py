@@ -94,7 +94,7 @@ def plain(path: Path) -> Path:
 
 
 def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
-    """Read a text file.
+    """Read a text file, with or without a byte-order mark.
 
     Raises:
         OSError: it cannot be read.
@@ -102,7 +102,7 @@ def read_text(path: Path, max_bytes: int = MAX_TEXT_BYTES) -> str:
     """
     if plain(path).stat().st_size > max_bytes:
         raise ValueError(f"it is larger than {max_bytes >> 20} MB, too large for such a file")
-    return path.read_text(encoding="utf-8")
+    return path.read_text(encoding="utf-8-sig")
 
 
 def parse_json(text: str) -> Any:

@@ -238,6 +238,12 @@ def _update(
     return dict(zip((OBJECTIVE, *facts, NORM), values, strict=True))
 
 
+def _place(data: Any) -> str:
+    """Return the folder that a data set is in, if its settings name one."""
+    folder = getattr(data, "images", None) or getattr(data, "data", None)
+    return f"the content of {folder}" if folder else "the data set"
+
+
 def _load(weights: dict[str, Tensor], model: nn.Module, what: str) -> None:
     """Load weights; raise `Problem` if they do not fit the model."""
     try:
@@ -326,7 +332,7 @@ class Trainer:
             raise Problem(
                 f"{folder} was trained on another data set {data.dataset!r} than the one here "
                 f"(fingerprint {facts['data']!s:.16}, here {self.data:.16}); "
-                "restore the data set, or start again with --force"
+                f"restore {_place(self.task.config.data)}, or start again with --force"
             )
         parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
         for name, value in tensors.items():

@@ -5,6 +5,7 @@ No time is asserted.
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pandas as pd
@@ -27,6 +28,7 @@ from drawbench.bench import (
     Generator,
     Plan,
     Product,
+    memory,
     timing,
 )
 from drawbench.cli import cli
@@ -207,6 +209,16 @@ def test_every_batch_of_scenes_is_new(monkeypatch):
 
 
 # ------------------------------------------------------------------------------------------- memory
+
+
+def test_a_system_that_does_not_tell_its_memory_is_said(monkeypatch):
+    def refuse(*_, **__):
+        raise OSError
+
+    monkeypatch.setitem(sys.modules, "resource", None)  # as on Windows
+    monkeypatch.setattr(memory.Path, "read_text", refuse)
+    with pytest.raises(Problem, match="--no-memory"):
+        memory._resident_peak()
 
 
 def test_peak_memory_is_that_of_the_work_alone():

@@ -1,6 +1,7 @@
 """What is printed fits the terminal, and needs none."""
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -51,6 +52,31 @@ def test_a_table_fits_the_terminal_and_drops_nothing(columns, count):
     for name, value in rows[0].items():
         assert sum(name in line for line in lines) == (1 if columns == 200 else count)
         assert sum(value in line for line in lines) == count
+
+
+@pytest.mark.parametrize(
+    ("shell", "line"),
+    [
+        ("/bin/bash", ". my\\ env/bin/activate"),
+        ("/usr/bin/fish", "source my\\ env/bin/activate.fish"),
+        ("/bin/tcsh", "source my\\ env/bin/activate.csh"),
+        ("", ". my\\ env/bin/activate"),
+    ],
+)
+def test_the_line_that_puts_the_command_on_the_path_suits_the_shell(
+    shell, line, tmp_path, monkeypatch
+):
+    (tmp_path / "my env" / "bin").mkdir(parents=True)
+    for suffix in ("", ".fish", ".csh"):
+        (tmp_path / "my env" / "bin" / f"activate{suffix}").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.prefix", str(tmp_path / "my env"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SHELL", shell)
+    assert shlex.split(console.how_to_call()) == shlex.split(line)
+    (tmp_path / "drawbench").write_text("#!/bin/sh\n")
+    (tmp_path / "drawbench").chmod(0o755)
+    assert console.how_to_call() is None
 
 
 def test_times_are_written_as_on_a_clock():

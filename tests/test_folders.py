@@ -344,14 +344,22 @@ def test_images_are_turned_upright(tmp_path, orientation):
     exif[0x011A] = 72.0  # a resolution
     path = save(tmp_path / "x.png", np.ascontiguousarray(stored), exif=exif)
     assert np.array_equal(image_files.read(path), first_channels(pixels))
-    # A resolution of 72 / 0, as some cameras write, is no reason to leave the image lying.
-    data = exif.tobytes().removeprefix(b"Exif\0\0")
-    odd = data.replace(struct.pack("<II", 72, 1), struct.pack("<II", 72, 0))
-    odd = odd.replace(struct.pack(">II", 72, 1), struct.pack(">II", 72, 0))
-    content = path.read_bytes()
-    assert odd != data and chunk(b"eXIf", data) in content
-    path.write_bytes(content.replace(chunk(b"eXIf", data), chunk(b"eXIf", odd)))
-    assert np.array_equal(image_files.read(path), first_channels(pixels))
+    # A resolution of 72 / 0 or -72 / 1, as some cameras write, leaves no image lying.
+    data, content = exif.tobytes().removeprefix(b"Exif\0\0"), path.read_bytes()
+    assert chunk(b"eXIf", data) in content
+    for fraction in ((72, 0), (-72, 1), (-72, -1), (0, 0)):
+        odd = data.replace(struct.pack("<II", 72, 1), struct.pack("<ii", *fraction))
+        odd = odd.replace(struct.pack(">II", 72, 1), struct.pack(">ii", *fraction))
+        assert odd != data
+        path.write_bytes(content.replace(chunk(b"eXIf", data), chunk(b"eXIf", odd)))
+        assert np.array_equal(image_files.read(path), first_channels(pixels))
+    # Nor do types of values that the standard does not allow there: 10 is a signed fraction.
+    signed = data.replace(struct.pack("<HH", 0x011A, 5), struct.pack("<HH", 0x011A, 10))
+    signed = signed.replace(struct.pack(">HH", 0x011A, 5), struct.pack(">HH", 0x011A, 10))
+    signed = signed.replace(struct.pack("<II", 72, 1), struct.pack("<ii", -72, 1))
+    signed = signed.replace(struct.pack(">II", 72, 1), struct.pack(">ii", -72, 1))
+    path.write_bytes(content.replace(chunk(b"eXIf", data), chunk(b"eXIf", signed)))
+    assert signed != data and np.array_equal(image_files.read(path), first_channels(pixels))
 
 
 def test_suffixes_are_those_of_formats_that_are_read():

@@ -13,6 +13,7 @@ from click.testing import CliRunner
 
 from drawbench import studies
 from drawbench.cli import cli
+from drawbench.data import sources_root
 from drawbench.errors import Problem
 from drawbench.runs import load_checkpoint
 
@@ -103,6 +104,49 @@ def test_another_run_in_a_folder_is_refused(carried_out, tmp_path):
     assert result.exit_code == 1 and "steps is 20" in result.stderr.replace("\n", " ")
 
 
+RUN = '[[run]]\nname = "a"\ntask = "classify"\nrecipe = "quickstart"\n'
+WRONG_STUDIES = {
+    b"\xff\xfe[\0": "not valid TOML",
+    b"title = 3": r"no \[\[run\]\]",
+    b"run = [1]": "a table",
+    RUN.replace('task = "classify"\n', ""): "needs a 'task'",
+    RUN + "sedes = [1]": "did you mean 'seeds'",
+    RUN.replace("classify", "evaluate"): "trains nothing",
+    RUN.replace("quickstart", "quickstar"): "did you mean 'quickstart'",
+    RUN.replace("quickstart", "mnist"): "not one of drawbench classify",
+    RUN.replace('"a"', '".."'): "one plain word",
+    RUN + RUN: "more than once",
+    RUN + 'seeds = "x"': "seeds such as",
+    RUN + "seeds = [0, 0]": "each once",
+    RUN + "seeds = [-1]": "seeds such as",
+    RUN + "seeds = [true]": "seeds such as",
+    RUN + "start = 3": "the name of another run",
+    RUN + 'start = "b"': "no run of it",
+    RUN + 'start = "a"': "starts from itself",
+    RUN + 'settings = "x"': "settings such as",
+    RUN + "settings = { seed = 3 }": "its seeds in seeds",
+    RUN + "settings = { cluter = 3 }": "run a: .*did you mean 'clutter'",
+    RUN + 'settings = { steps = "x" }': "run a: steps must be",
+    RUN + "evaluate = 3": "under conditions such as",
+    RUN + 'evaluate = { cluter = "1" }': "did you mean 'clutter'",
+}
+
+
+@pytest.mark.parametrize("content", WRONG_STUDIES, ids=range(len(WRONG_STUDIES)))
+def test_a_wrong_study_is_one_sentence(tmp_path, content):
+    path = tmp_path / "study.toml"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(Problem, match=WRONG_STUDIES[content]):
+        studies.plan(studies.load(str(path)), tmp_path, tmp_path)
+    assert os.listdir(tmp_path) == ["study.toml"]
+
+
+def test_a_study_may_have_a_byte_order_mark(tmp_path):
+    (tmp_path / "study.toml").write_bytes(b"\xef\xbb\xbf" + RUN.encode())
+    (job,) = studies.plan(studies.load(str(tmp_path / "study.toml")), tmp_path, tmp_path)
+    assert job.name == "a"
+
+
 def test_a_failing_run_does_not_stop_the_others(tmp_path):
     study = write_study(tmp_path, second=10)
     text = (
@@ -153,25 +197,22 @@ def test_stopped_and_started_again_it_ends_the_same(carried_out, tmp_path):
         assert all(ours[key].equal(theirs[key]) for key in theirs)
 
 
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("", "lists no"),
-        ("[[run]\n", "not valid TOML"),
-        ('[[run]]\nname = "a"\nrecipe = "draw"\n', "'task'"),
-        ('[[run]]\nname = "a"\ntask = "classify"\nrecipe = "draw"\nsedes = [1]\n', "'seeds'"),
-        ('[[run]]\nname = "a/b"\ntask = "classify"\nrecipe = "draw"\n', "plain word"),
-        ('[[run]]\nname = "a"\ntask = "plot"\nrecipe = "draw"\n', "trains nothing"),
-        ('[[run]]\nname = "a"\ntask = "classify"\nrecipe = "draw"\nstart = "a"\n', "from itself"),
-    ],
-)
-def test_a_wrong_study_is_one_sentence(text, words, tmp_path):
-    path = tmp_path / "study.toml"
-    path.write_text(text)
-    with pytest.raises(Problem, match=words):
-        studies.plan(studies.load(str(path)), tmp_path, tmp_path)
-
-
 def test_an_unknown_study_gets_a_suggestion():
     with pytest.raises(Problem, match="did you mean 'table1'"):
         studies.load("tabel1")
+
+
+@pytest.mark.slow
+def test_the_rehearsal_of_everything(tmp_path):
+    """Every run behind a published number, ten updates long: it trains, is measured and tabulated."""
+    if not list(sources_root().glob("MNIST/raw/*")):
+        pytest.skip("needs MNIST")
+    places = [f"--{name}={tmp_path / name}" for name in ("runs", "datasets", "out")]
+    result = CliRunner().invoke(cli, ["reproduce", "all", "--scale=1e-5", "--json", *places])
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert {row["state"] for row in report["runs"]} == {"finished"} and not report["failures"]
+    tables = {Path(path).stem for path in report["files"] if path.endswith(".md")}
+    assert {"table1_cluttered", "table2_binarised_mnist", "robustness_clutter"} <= tables
+    for path in report["files"]:
+        assert not path.endswith(".md") or "Rehearsal at 1e-05" in Path(path).read_text()

@@ -67,6 +67,15 @@ class Centred(Line):
         logits = super().forward(images)
         return logits - logits.mean(0)
 
+class InPlace(Line):
+    def forward(self, images):
+        return super().forward(images.sub_(images.mean()).div_(images.std()))
+
+class Late(Line):
+    def forward(self, images):
+        images.clamp_(0.1).mul_(2)
+        return super().forward(images.resize_(len(images), 1, *images.shape[-2:]))
+
 class Answer(nn.Module):
     def __init__(self, forward):
         super().__init__()
@@ -76,6 +85,10 @@ def dropout():
     return nn.Sequential(Line(), nn.Dropout(0.5)).train()
 
 transposed = lambda: Answer(lambda images: torch.zeros(10, len(images)))
+def meta():
+    with torch.device("meta"):
+        return Line()
+
 eleven = lambda: Answer(lambda images: torch.zeros(len(images), 11))
 text = lambda: Answer(lambda images: "seven")
 whole = lambda: Answer(lambda images: torch.zeros(len(images), 10, dtype=torch.long))
@@ -300,6 +313,7 @@ def test_what_a_users_code_raises_is_its_own():
 # ------------------------------------------------------------------------------------ what is wrong
 
 WRONG_CLASSIFIERS = {
+    "mymodels:meta": ["meta device"],
     "mymodels:transposed": ["(10, 16)", "(16, 1, 28, 28)", "logits (16, 10)"],
     "mymodels:eleven": ["(16, 11)", "logits (16, 10)"],
     "mymodels:text": ["returned str", "logits (16, 10)"],
@@ -383,6 +397,8 @@ def test_a_network_is_measured_like_every_other(place, tmp_path, datasets):
     steps = evaluate("mymodels:Steps", place, *again, run=answer)
     assert (steps["value"], steps["pixels_read"]) == (result["value"], 7)
     succeeded(evaluate("mymodels:dropout", place))  # left in training mode; it is set right
+    for name in ("InPlace", "Late"):  # what a network does to its input is its own affair
+        succeeded(evaluate(f"mymodels:{name}", place))
 
 
 def weights() -> dict[str, torch.Tensor]:
@@ -393,11 +409,16 @@ def weights() -> dict[str, torch.Tensor]:
 def test_weights_of_either_kind_are_loaded(place, tmp_path):
     save_file(weights(), tmp_path / "line.safetensors")
     torch.save(weights(), tmp_path / "line.pt")
-    files = [["--weights", tmp_path / name] for name in ("line.safetensors", "line.pt")]
-    one, other, untrained = (
+    # The content decides, not the name.
+    shutil.copy(tmp_path / "line.safetensors", tmp_path / "line.bin")
+    shutil.copy(tmp_path / "line.pt", tmp_path / "swapped.safetensors")
+    names = ("line.safetensors", "line.pt", "line.bin", "swapped.safetensors")
+    files = [["--weights", tmp_path / name] for name in names]
+    one, *others, untrained = (
         evaluate("mymodels:Line", place, *words, run=answer) for words in (*files, [])
     )
-    assert one["confusion"] == other["confusion"] != untrained["confusion"]
+    assert all(other["confusion"] == one["confusion"] for other in others)
+    assert one["confusion"] != untrained["confusion"]
     settings = runs.Run.open(Path(one["run"])).config.model
     assert settings.weights.endswith("line.safetensors")
     assert len(settings.weights_sha256) == 64

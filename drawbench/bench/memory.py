@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import multiprocessing
-import resource
 import sys
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -54,11 +53,19 @@ def peak_memory(
 
 
 def _resident_peak() -> int:
-    """Return the largest resident set of this process so far, in bytes."""
+    """Return the largest resident set of this process so far, in bytes.
+
+    Raises:
+        Problem: this system does not tell.
+    """
     with contextlib.suppress(OSError):
         # On Linux, getrusage starts at the peak of the parent process.
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
                 return 1024 * int(line.split()[1])
+    try:
+        import resource
+    except ImportError:  # Windows
+        raise Problem("this system does not tell the peak memory; use --no-memory") from None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -157,6 +158,19 @@ def columns(rows: list[dict[str, str]]) -> str:
     widths = {name: max(len(line[name]) for line in lines) for name in rows[0]}
     padded = ("  ".join(line[name].ljust(widths[name]) for name in line) for line in lines)
     return "\n".join(line.rstrip() for line in padded)
+
+
+def how_to_call() -> str | None:
+    """Return the line for this shell that puts ``drawbench`` on the path; None if it is there."""
+    folder = Path(sys.prefix) / ("Scripts" if os.name == "nt" else "bin")
+    if shutil.which("drawbench") or not (folder / "activate").exists():
+        return None
+    shell = Path(os.environ.get("SHELL", "")).name
+    suffix = {"fish": ".fish", "csh": ".csh", "tcsh": ".csh", "pwsh": ".ps1"}.get(shell, "")
+    if os.name == "nt":
+        return str(folder / "Activate.ps1")
+    script = shlex.quote(os.path.relpath(folder / f"activate{suffix}"))
+    return f"source {script}" if suffix else f". {script}"
 
 
 def this_command() -> str:

@@ -42,7 +42,8 @@ Settings can come from the environment too: DRAWBENCH_GENERATE_GLIMPSES=32.
 @click.option(
     "--out",
     type=options.folder,
-    help="With --from: where the pictures go.  [default: the run's figures]",
+    help="With --from: where the pictures go.  [default: the run's figures, for an exported copy "
+    "results/own]",
 )
 @options.ROW
 @options.NEW_RUN
@@ -102,7 +103,7 @@ def _draw(
 ) -> None:
     """Draw samples with a trained model; its data need not be there."""
     from drawbench import tasks
-    from drawbench.cli import console
+    from drawbench.cli import console, training
     from drawbench.errors import Problem
     from drawbench.tasks.pictures import draw_samples
     from drawbench.user_code import blamed
@@ -110,7 +111,10 @@ def _draw(
     run, config, model = tasks.load_run(folder, trust)
     if config.task != "generate":
         raise Problem(f"{folder} is a run of {config.task!r}, not of a generator")
-    place, name = out or run.figures, config.model.model
+    name = config.model.model
+    if out is None and not training.writable(run) and run.figures.parent == run.folder:
+        out = Path("results") / "own" / run.folder.name  # an exported copy stays as it is
+    place = out or run.figures
     with blamed(name) if ":" in name else contextlib.nullcontext():
         drawn = draw_samples(model, None, place, pictures, seed, suffix=f"-seed{seed}")
     if not drawn:

@@ -53,6 +53,8 @@ What to try next:
   {drawbench} make-data cluttered                 real MNIST, 100x100 (downloads it once)
   {drawbench} classify --glimpses 8               the paper's task
   {drawbench} doctor                              what is here and what is missing""")
+    if line := console.how_to_call():
+        console.say(f"To call it drawbench in this shell: {line}")
 
 
 command.recipe = "quickstart"

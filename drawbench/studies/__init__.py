@@ -14,6 +14,7 @@ A study is a TOML file in this folder, or the user's own::
     evaluate = { clutter = "0..32..4" }
 """
 
+import re
 import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -24,9 +25,10 @@ from typing import Any
 from drawbench import config as configs
 from drawbench import records
 from drawbench.config.fields import nearest
-from drawbench.errors import Problem
+from drawbench.errors import Problem, reason
 
 KEYS = ("name", "task", "recipe", "seeds", "start", "settings", "evaluate")
+CONDITIONS = ("clutter", "canvas", "glimpses")  # to evaluate under
 MIN_STEPS = 10  # of a rehearsal
 UNCHECKED = ("start", "epochs", "time_budget")  # a path, and lengths that become steps
 
@@ -98,25 +100,39 @@ def load(name: str) -> list[dict[str, Any]]:
                 known["seeds"] = sorted({*known["seeds"], *run["seeds"]})
         return list(runs.values())
     if name in names():
-        text = (resources.files("drawbench.studies") / f"{name}.toml").read_text(encoding="utf-8")
+        path: Any = resources.files("drawbench.studies") / f"{name}.toml"
     elif Path(name).is_file():
-        text = Path(name).read_text(encoding="utf-8-sig")
+        path = Path(name)
     else:
         raise Problem(
             f"there is no study {name!r}{nearest(name, [*names(), 'all'])}; "
             f"give a TOML file or one of {', '.join([*names(), 'all'])}"
         )
     try:
-        content = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise Problem(f"study {name} is not valid TOML: {error}") from error
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:  # also text that is no UTF-8
+        raise Problem(f"study {name} is not valid TOML: {reason(error)}") from error
     if not isinstance(content.get("run"), list) or not content["run"]:
         raise Problem(f"study {name} lists no [[run]]")
-    return [_checked(run, name) for run in content["run"]]
+    checked = [_checked(run, name) for run in content["run"]]
+    listed = [run["name"] for run in checked]
+    for run in checked:
+        if listed.count(run["name"]) > 1:
+            raise Problem(
+                f"study {name} lists {run['name']!r} more than once; name its seeds together"
+            )
+        if run["start"] not in (None, *listed):
+            hint = nearest(run["start"], listed)
+            raise Problem(
+                f"study {name}: {run['name']} starts from {run['start']!r}, no run of it{hint}"
+            )
+    return checked
 
 
 def _checked(run: dict[str, Any], study: str) -> dict[str, Any]:
     """Return a run of a study with its defaults."""
+    if not isinstance(run, dict):
+        raise Problem(f"study {study}: a run is a table [[run]], got {run!r}")
     for key in run:
         if key not in KEYS:
             raise Problem(f"study {study}: a run has no {key!r}{nearest(key, KEYS)}")
@@ -127,9 +143,34 @@ def _checked(run: dict[str, Any], study: str) -> dict[str, Any]:
         raise Problem(
             f"study {study}: {run['name']} has the task {run['task']!r}, which trains nothing"
         )
-    if Path(run["name"]).name != run["name"]:
+    if Path(run["name"]).name != run["name"] or run["name"].startswith("."):
         raise Problem(f"study {study}: a run's name is one plain word, got {run['name']!r}")
-    return {"seeds": [0], "start": None, "settings": {}, "evaluate": {}} | run
+    complete: dict[str, Any] = {"seeds": [0], "start": None, "settings": {}, "evaluate": {}} | run
+    _check_values(complete, f"study {study}: {run['name']}")
+    return complete
+
+
+def _check_values(run: dict[str, Any], name: str) -> None:
+    """Check what a run of a study may leave out, and its recipe."""
+    seeds, start, evaluate = run["seeds"], run["start"], run["evaluate"]
+    whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
+    if not whole or not seeds or len(set(seeds)) < len(seeds):
+        raise Problem(f"{name} needs seeds such as [0, 1, 2], each once, got {seeds!r}")
+    if start is not None and not isinstance(start, str):
+        raise Problem(f"{name} starts from the name of another run, got {start!r}")
+    if not isinstance(run["settings"], dict) or "seed" in run["settings"]:
+        raise Problem(
+            f"{name} needs settings such as {{ distortion = 0.5 }}, and its seeds in seeds"
+        )
+    if not isinstance(evaluate, dict) or not all(isinstance(v, str) for v in evaluate.values()):
+        raise Problem(f'{name} is measured under conditions such as {{ clutter = "0..32..4" }}')
+    for condition in evaluate:
+        if condition not in CONDITIONS:
+            raise Problem(
+                f"{name} cannot be measured against {condition!r}{nearest(condition, CONDITIONS)}"
+            )
+    if configs.load_recipe(run["recipe"]).get("task", run["task"]) != run["task"]:
+        raise Problem(f"{name}: the recipe {run['recipe']} is not one of drawbench {run['task']}")
 
 
 def plan(
@@ -200,8 +241,14 @@ def _job(
         folder_name(run["name"], seed), run["task"], run["recipe"], settings, start,
         run["evaluate"], root / folder_name(run["name"], seed),
     )  # fmt: skip
+    try:
+        training = job.config.training
+    except Problem as error:
+        raise Problem(f"run {run['name']}: {error}") from error
     if scale != 1:
-        job = replace(job, settings=settings | _rehearsed(job.config.training, scale))
+        first = {name: re.split(r"\.\.|,", values)[0] for name, values in job.evaluate.items()}
+        shrunk = settings | _rehearsed(training, scale)
+        job = replace(job, settings=shrunk, evaluate=first)
     state = _state(job) if check else "to do"
     return replace(job, state=state, minutes=_minutes(job, run["name"], published))
 
