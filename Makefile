@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 
-.PHONY: help setup quickstart test lowest slow torture tables pretrained lint clean
+.PHONY: help setup quickstart test lowest slow torture tables pretrained docs demo-test lint clean
 
 help:
 	@echo "make setup        install drawbench into .venv"
@@ -15,7 +15,9 @@ help:
 	@echo "make slow         the tests that take longer"
 	@echo "make torture      the fault-injection campaign of docs/reliability.md (about 40 minutes)"
 	@echo "make tables       regenerate results/tables and results/figures from results/published"
-	@echo "make pretrained  regenerate the models in the package from results/published"
+	@echo "make docs         build the documentation into docs/_build; run what is in it"
+	@echo "make demo-test    install Gradio and test the demo in Chromium"
+	@echo "make pretrained   regenerate the models in the package from results/published"
 	@echo "make lint         fix and format the code"
 	@echo "make clean        remove .venv and caches; data and runs stay"
 
@@ -57,9 +59,20 @@ tables: setup
 pretrained: setup
 	PYTHONPATH=tests $(BIN)/python -m tests.pack_pretrained
 
+$(VENV)/docs $(VENV)/demo: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(@F)]'
+	touch $@
+
+docs: $(VENV)/docs
+	$(BIN)/python -m sphinx -q -W --keep-going docs docs/_build
+	$(BIN)/python -m pytest -m slow tests/test_docs.py tests/test_notebooks.py
+
+demo-test: $(VENV)/demo
+	$(BIN)/python -m pytest -m slow tests/test_demo.py
+
 lint: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(LOWEST) build docs/_build *.egg-info .pytest_cache .ruff_cache .mypy_cache

@@ -240,6 +240,7 @@ def build(
                     look = gr.Button("Look", variant="primary", elem_id="look")
                 with gr.Column(min_width=300):
                     kind = {"type": "pil", "format": "png", "interactive": False, "buttons": []}
+                    kind["show_label"] = False  # it would cover a corner of the picture
                     view = gr.Image(label="Where it looks, what it reads", elem_id="view", **kind)
                     said = gr.Markdown(elem_id="said")
                     opinion = gr.Label(label="Its opinion", num_top_classes=4, elem_id="opinion")

@@ -124,11 +124,12 @@ def address():
         pytest.skip("Gradio is not installed")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     command = [*MAIN, "demo", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
-    assert process.stdout is not None
-    yield json.loads(process.stdout.readline())["address"]
-    process.terminate()
-    process.wait(30)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stdout is not None
+            yield json.loads(process.stdout.readline())["address"]
+        finally:
+            process.terminate()
 
 
 @pytest.fixture
@@ -161,7 +162,7 @@ def keep(page, name: str) -> None:
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize(
-    ("kind", "width", "height"), [("desktop", 1200, 860), ("phone", 390, 1100)]
+    ("kind", "width", "height"), [("desktop", 1200, 980), ("phone", 390, 1100)]
 )
 def test_the_page_looks_and_draws(page, address, kind, width, height):
     page.open(address, width, height)
