@@ -104,7 +104,7 @@ LONG = {  # command lines of the README that the tests do not run -> why
     r"(classify|generate) .*--recipe [\w-]+.*": "trains for an hour or more",
     r"classify --glimpses 8|generate|generate --dataset mnist2": "trains for 30 minutes",
     r"(classify|evaluate|resume) .*--processes \d": "tests/test_distributed.py",
-    r"classify --dataset folder --images DIR": "tests/test_cli.py",
+    r"classify (--data|--dataset folder --images) DIR": "tests/test_cli.py",
     r".*(fovea|learned_prior|stripes|mymodel):\w+.*": "tests/test_extending.py",
     r"quickstart|make-data cluttered": "minutes; tests/test_cli.py",
     r"reproduce|reproduce table1": "days; tests/test_reproduce.py",
