@@ -7,6 +7,7 @@ every run folder a row: a damaged one has its reason in it.
 import contextlib
 import csv
 import fnmatch
+import json
 import math
 import re
 import time
@@ -53,7 +54,7 @@ def _row(folder: Path) -> Row:
     row |= {"name": one_line(folder.name), "state": "damaged"}
     try:
         row["age"] = _age(folder)
-        row["settings"] = settings = records.read_settings(folder)
+        row["settings"] = settings = _plain(records.read_settings(folder), folder)
         row |= {name: settings.get(name) for name in ("task", "model", "glimpses", "seed", "steps")}
         row["data"] = settings.get("dataset")
         state = studies.progress(folder)
@@ -61,6 +62,15 @@ def _row(folder: Path) -> Row:
     except (Problem, OSError, ValueError) as error:
         row["problem"] = one_line(str(error))
     return row
+
+
+def _plain(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return values that were read; raise `Problem` if they cannot be printed as JSON again."""
+    try:
+        json.dumps(values, allow_nan=False)
+    except ValueError as error:
+        raise Problem(f"a file in {folder} holds a number that is not finite") from error
+    return values
 
 
 def _age(folder: Path) -> float | None:
@@ -212,6 +222,9 @@ def differences(first: Path, second: Path) -> dict[str, dict[str, tuple[Any, Any
         ],
         "environment": [records.read_environment(folder) for folder in folders],
     }
+    for pair in tables.values():
+        for folder, values in zip(folders, pair, strict=True):
+            _plain(values, folder)
     return {
         title: {
             name: (one.get(name), two.get(name))

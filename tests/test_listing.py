@@ -34,6 +34,9 @@ def place(tmp_path) -> Path:
     for name, content in {"binary": b"\xff\0", "list": b"[1]", "deep": b"[" * 100_000}.items():
         (root / name).mkdir()
         (root / name / "config.json").write_bytes(content)
+    finished_run(root / "endless", {"model": "swin"})
+    text = (root / "endless" / "config.json").read_text()
+    (root / "endless" / "config.json").write_text(text.replace('"draw"', '"swin", "windows": NaN'))
     (root / "logs").mkdir()
     (root / ".hidden").mkdir()
     (root / "note.txt").write_text("mine")
@@ -50,7 +53,7 @@ def test_every_run_folder_has_a_row_whatever_is_in_it(place):
     rows = by_name(place)
     assert {name: row["state"] for name, row in rows.items()} == {
         **dict.fromkeys(("good", "better", "drawn", "newer"), "finished"),
-        **dict.fromkeys(("edited", "binary", "list", "deep"), "damaged"),
+        **dict.fromkeys(("edited", "binary", "list", "deep", "endless"), "damaged"),
         "young": "half-done",
     }
     assert all(bool(row["problem"]) == (row["state"] == "damaged") for row in rows.values())
@@ -138,7 +141,7 @@ def test_reading_needs_no_torch(place):
         f"print(len(listing.rows([Path({str(place)!r})], print)), 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "9 False\n"
+    assert done.stdout == "10 False\n"
 
 
 def test_an_unknown_field_is_allowed_where_there_is_no_run():

@@ -216,35 +216,46 @@ def train_seeds(
     if distributed.by_torchrun():
         raise click.UsageError("torchrun trains one run; leave out --seeds, or use --processes")
     config = options.configure(kind, recipe, given)
-    place = {"datasets": datasets, "sources": sources}
-    more = [word for key, value in place.items() if value for word in (f"--{key}", str(value))]
-    more += [word for module in trust for word in ("--trust", module)]
-    more += [word for tracker in log for word in ("--log", tracker)]
-    extras = ["--force"] if force else []
-    extras += [] if pictures is None else ["--pictures", str(pictures)]
+    name = name or _name(config)
+    if Path(name).name != name or name.startswith("."):
+        raise Problem(f"a run's name is one plain word, got {name!r}; its place is --runs DIR")
+    row = {"name": name, "task": config.task, "recipe": recipe, "seeds": seeds}
+    extras = ("--force",) * force + (() if pictures is None else ("--pictures", str(pictures)))
 
     def plan(settings: dict[str, Any]) -> list[Job]:
-        row = {"name": name or _name(config), "task": config.task, "recipe": recipe}
-        row |= {"seeds": seeds, "start": None, "settings": settings, "evaluate": {}}
-        planned = studies.plan([row], runs, Path("results/published"), check=not force)
-        return [replace(job, extras=tuple(extras)) for job in planned]
+        planned = [{**row, "settings": settings, "start": None, "evaluate": {}}]
+        jobs = studies.plan(planned, runs, Path("results/published"), check=not force)
+        return [replace(job, extras=extras) for job in jobs]
 
+    place: dict[str, Any] = {"datasets": [datasets], "sources": [sources]}
+    place |= {"trust": trust, "log": log}
+    words = [f"--{key}={value}" for key, values in place.items() for value in values if value]
     say: Callable[[str], object] = (lambda text: None) if quiet else console.say
-    first, *rest = plan(given)
-    if config.training.steps is None and rest:  # its measurement or data decide for all
-        done, failures = carry_out([first], 1, more, runs, say)
-        try:
-            steps = configs.load_recipe(str(first.folder))["training"]["steps"]
-        except (Problem, KeyError):
-            check(failures, [first])
-            raise
-        first, *rest = plan(_with_steps(given, steps))
-        rest_done, other_failures = carry_out(rest, jobs, more, runs, say)
-        done, failures = done + rest_done, failures | other_failures
-    else:
-        done, failures = carry_out([first, *rest], jobs, more, runs, say)
+    done, failures = _train_row(plan, given, config, jobs, words, runs, say)
     _report(done, failures, as_json)
     check(failures, done)
+
+
+def _train_row(
+    plan: Callable[[dict[str, Any]], list[Job]],
+    given: dict[str, Any],
+    config: Any,
+    jobs: int,
+    words: list[str],
+    runs: Path,
+    say: Callable[[str], object],
+) -> tuple[list[Job], dict[str, str]]:
+    """Train the runs of a row; of runs without a number of steps, the first finds it for all."""
+    first, *rest = plan(given)
+    if config.training.steps is not None or not rest:
+        return carry_out([first, *rest], jobs, words, runs, say)
+    done, failures = carry_out([first], 1, words, runs, say)
+    if not (first.folder / "config.json").is_file():
+        return [*done, *rest], failures | {job.name: f"{first.name} failed" for job in rest}
+    steps = configs.load_recipe(str(first.folder))["training"]["steps"]
+    _, *rest = plan(_with_steps(given, steps))
+    others, more_failures = carry_out(rest, jobs, words, runs, say)
+    return done + others, failures | more_failures
 
 
 def _with_steps(given: dict[str, Any], steps: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """``drawbench predict``."""
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any
 import click
 
 from drawbench.cli import options
-from drawbench.errors import Problem
+from drawbench.errors import Problem, one_line
 
 BATCH = 32  # pictures in memory at a time
 MAX_INPUT = 1 << 26  # bytes of a picture on standard input
@@ -118,18 +119,20 @@ def _paths(images: tuple[Path, ...], failures: list[dict[str, str]]) -> Iterator
 
     for image in images:
         if str(image) == "-":
-            with tempfile.NamedTemporaryFile(prefix="drawbench-") as file:
-                file.write(sys.stdin.buffer.read(MAX_INPUT + 1))
-                file.flush()
-                yield STDIN, Path(file.name)
-        elif image.is_dir():
-            found = folders.pictures(image)
+            with tempfile.TemporaryDirectory(prefix="drawbench-") as folder:
+                path = Path(folder, "picture")
+                path.write_bytes(sys.stdin.buffer.read(MAX_INPUT + 1))
+                yield STDIN, path
+        elif os.path.isdir(image):
+            try:
+                found, problem = folders.pictures(image), f"{image} holds no pictures"
+            except Problem as error:
+                found, problem = [], str(error)
             if not found:
-                problem = f"{image} holds no pictures"
-                failures.append({"image": str(image), "problem": problem})
-            yield from ((str(path), path) for path in found)
+                failures.append({"image": one_line(str(image)), "problem": one_line(problem)})
+            yield from ((one_line(str(path)), path) for path in found)
         else:
-            yield str(image), image
+            yield one_line(str(image)), image
 
 
 def _batches(

@@ -24,7 +24,7 @@ PICTURES = {  # name -> what it shows
 FILES = {
     "best.safetensors": "the weights, with a SHA-256 of all in it",
     "model.onnx": "the same network as ONNX",
-    "config.json": "every setting: `drawbench classify --recipe config.json` repeats the run",
+    "config.json": "every setting: `drawbench {task} --recipe config.json` repeats the run",
     "result.json": "all that was measured",
     "metrics.csv": "the learning curve",
     "environment.json": "versions and machine",
@@ -39,15 +39,15 @@ def model_card(record: Record, license: str) -> str:
         record: the run, in the folder that is shared.
         license: an identifier of the hub, such as ``mit``, or ``unknown``.
     """
+    task = record.result["task"]
+    present = {name: what for name, what in FILES.items() if (record.folder / name).exists()}
     sections = {
         "": _about(record),
         "Result": _result(record),
         "Data": _data(record),
         "Training": _training(record),
         "Use": _use(record),
-        "Files": _table(
-            {f"`{name}`": what for name, what in FILES.items() if (record.folder / name).exists()}
-        ),
+        "Files": _table({f"`{name}`": what.format(task=task) for name, what in present.items()}),
         "Limits": _limits(record),
         "License": f"{license}." if license != "unknown" else "The author has not stated one.",
         "Citation": "K. Gregor, I. Danihelka, A. Graves, D. J. Rezende, D. Wierstra. *DRAW: A "
@@ -82,7 +82,7 @@ def front_matter(record: Record, license: str) -> dict[str, Any]:
         "license": license,
         "library_name": "drawbench",
         "pipeline_tag": PIPELINES[task],
-        "tags": ["drawbench", "draw", "visual-attention", result["model"]],
+        "tags": list(dict.fromkeys(["drawbench", "draw", "visual-attention", result["model"]])),
         **({"datasets": [HUB_NAMES[source]]} if source in HUB_NAMES else {}),
         **({"metrics": ["accuracy"]} if result["metric"] == ERROR else {}),
         "model-index": [{"name": record.name, "results": [entry]}],
@@ -219,8 +219,8 @@ def _use(record: Record) -> str:
 def _limits(record: Record) -> str:
     if record.result["task"] == "classify":
         return (
-            "It answers with one of its classes whatever it is shown, and its probabilities are "
-            "not calibrated. It was measured on images like those of its training only; "
+            "It answers with one of its classes whatever it is shown, and its probabilities "
+            "have not been calibrated. It was measured on images like those of its training only; "
             "`drawbench evaluate` measures it under other conditions."
         )
     return (

@@ -32,7 +32,7 @@ from torch import nn
 from torchvision.datasets import CIFAR10
 
 from drawbench import config as configs
-from drawbench import data, runs
+from drawbench import data, listing, runs
 from drawbench.cli import cli
 from drawbench.data import digit_struct
 from drawbench.errors import Problem
@@ -378,7 +378,9 @@ def test_configurations(sound, name, damage):
         path.parent.mkdir()
         shutil.copy(sound / RUNS / name / "config.json", path)
         spoil(path, damage)
-        check_round_trip(runs.Run.open(path.parent).config)
+        check_round_trip(config := runs.Run.open(path.parent).config)
+        recipe = configs.load_recipe(str(path))
+        assert configs.merge(configs.TASKS[recipe.pop("task")], recipe, {}) == config
 
 
 # -------------------------------------------------------------------------- checkpoints and weights
@@ -528,6 +530,9 @@ def test_finished_runs_in_tables(sound, name, damage):
     file, how = damage
     with case("results, metrics", sound):
         spoil(RUNS / name / file, how)
+        rows = listing.rows([Path(RUNS)], check_sentence)
+        json.dumps(rows, allow_nan=False)
+        assert len(rows) == 2 and all(row["problem"] or row["seed"] is not None for row in rows)
         result = drawbench("tables", RUNS, "--out=tables")
         for line in result.stderr.splitlines():
             check_sentence(line)
