@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 
-.PHONY: help setup quickstart test lowest slow torture tables pretrained docs demo-test lint clean
+.PHONY: help setup quickstart test lowest slow torture tables pretrained reader docs demo-test lint clean
 
 help:
 	@echo "make setup        install drawbench into .venv"
@@ -18,6 +18,7 @@ help:
 	@echo "make docs         build the documentation into docs/_build; run what is in it"
 	@echo "make demo-test    install Gradio and test the demo in Chromium"
 	@echo "make pretrained   regenerate the models in the package from results/published"
+	@echo "make reader       train the reader of drawn digits again (needs MNIST, minutes)"
 	@echo "make lint         fix and format the code"
 	@echo "make clean        remove .venv and caches; data and runs stay"
 
@@ -69,6 +70,9 @@ docs: $(VENV)/docs
 
 demo-test: $(VENV)/demo
 	$(BIN)/python -m pytest -m slow tests/test_demo.py
+
+reader: setup
+	$(BIN)/python -m drawbench.evaluation.reader
 
 lint: setup
 	$(BIN)/ruff check --fix .

@@ -36,7 +36,8 @@ class Field(NamedTuple):
     """A field of ``result.json``.
 
     Attributes:
-        kind: ``text``, ``number`` or ``list``.
+        kind: ``text``, ``number``, ``list``, or ``estimate``: a table of numbers ``value``,
+            ``low``, ``high`` (a 95% interval) and ``n``.
         required: it must be there and not null.
         task: the one task that has it; empty: both.
     """
@@ -98,6 +99,12 @@ FIELDS = {
     "iw_images": Field("number", "its test images", task="generate"),
     "iw_standard_error": Field("number", "its standard error over images", task="generate"),
     "iw_effective_samples": Field("number", "its mean effective samples", task="generate"),
+    "wrong_condition": Field("estimate", "bound under other images' captions", task="generate"),
+    "held_out": Field("estimate", "bound of captions left out of training", task="generate"),
+    "read": Field("estimate", "drawings with the right digits in place, %", task="generate"),
+    "held_out_read": Field("estimate", "the same of held-out captions, %", task="generate"),
+    "real_read": Field("estimate", "the same of test images: the ceiling, %", task="generate"),
+    "held_out_real_read": Field("estimate", "of held-out test images, %", task="generate"),
 }
 
 
@@ -130,6 +137,9 @@ def check_result(result: Any) -> None:
 def _is(kind: str, value: Any) -> bool:
     if kind == "number":
         return type(value) in (int, float) and abs(value) <= MAX_NUMBER  # False for NaN
+    if kind == "estimate":
+        names = ("value", "low", "high", "n")
+        return isinstance(value, dict) and all(_is("number", value.get(name)) for name in names)
     return isinstance(value, str if kind == "text" else list)
 
 

@@ -189,6 +189,31 @@ def test_a_likelihood_of_256_levels_has_a_table_of_its_own_with_bits(tmp_path):
     assert "bits/dim" in every["likelihood_cifar10-logistic"].shown()
 
 
+def test_captions_have_a_line_for_each_measure_and_a_table_of_their_own(tmp_path):
+    def estimate(value: float) -> dict[str, float]:
+        return {"value": value, "low": value - 1, "high": value + 1, "n": 2000}
+
+    facts = {"task": "generate", "model": "aligndraw", "dataset": "captions-fixed"}
+    for seed, shift in enumerate((0.0, 2.0)):
+        measured = {"held_out": estimate(92.0 + shift), "read": estimate(80.0 + shift)}
+        finished_run(tmp_path / f"run{seed}", {**facts, **measured}, seed=seed)
+    finished_run(tmp_path / "longer", {**facts, "steps": 9000, "held_out": estimate(70.0)})
+    every = tables_of(tmp_path)
+    assert not any("likelihood" in name for name in every)
+    lines = [(row["measure"], row["captions"]) for row in every["captions_fixed"].rows]
+    both = [
+        ("bound (nats)", "seen"),
+        ("bound (nats)", "held out"),
+        ("drawings read right (%)", "seen"),
+    ]
+    assert lines == both + both[:2]
+    seen, held_out, read, _, alone = every["captions_fixed"].rows
+    assert (seen["value"], held_out["value"], read["value"]) == (90.0, 93.0, 81.0)
+    assert held_out["interval over"] == "2 seeds (t)" and held_out["seeds"] == 2
+    assert (alone["low"], alone["high"]) == (69.0, 71.0)
+    assert alone["interval over"] == "2,000 test images"
+
+
 def test_robustness_is_wide_to_read_and_long_with_intervals_in_the_csv(tmp_path):
     for seed in (0, 1):
         folder = finished_run(tmp_path / f"run{seed}", seed=seed)

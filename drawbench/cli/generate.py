@@ -21,6 +21,8 @@ Examples:
   drawbench generate --model mymodel:network             your own generator, see docs/extending.md
   drawbench generate --recipe mnist-20 --seeds 0..2      three runs of a row
   drawbench generate --from RUN --seed 3                 more samples of a trained model
+  drawbench generate --dataset captions                  drawing what a sentence says
+  drawbench generate --from RUN --caption "the digit 3 is at the top of the digit 7 ."
 Settings can come from the environment too: DRAWBENCH_GENERATE_GLIMPSES=32.
 """,
 )
@@ -33,6 +35,7 @@ Settings can come from the environment too: DRAWBENCH_GENERATE_GLIMPSES=32.
     type=options.run,
     help="Do not train: draw samples with the model of this run.",
 )
+@click.option("--caption", help="With --from: the sentence to draw from.")
 @click.option(
     "--pictures",
     type=click.IntRange(1, 100),
@@ -54,6 +57,7 @@ def command(
     jobs: int,
     no_attention: bool,
     origin: Path | None,
+    caption: str | None,
     out: Path | None,
     trust: tuple[str, ...],
     **place: Any,
@@ -71,8 +75,10 @@ def command(
         if unwanted:
             option = unwanted[0].replace("_", "-")
             raise click.UsageError(f"--from takes a trained model as it is; leave out --{option}")
-        _draw(origin, seed, out, trust, place["pictures"], place["as_json"])
+        _draw(origin, seed, out, trust, caption, place["pictures"], place["as_json"])
         return
+    if caption is not None:
+        raise click.UsageError("--caption goes with --from RUN, the run whose model draws")
     if out is not None:
         raise click.UsageError(
             "--out goes with --from RUN; a new run's place is --runs DIR and --run NAME"
@@ -99,11 +105,18 @@ def command(
 
 
 def _draw(
-    folder: Path, seed: int, out: Path | None, trust: tuple[str, ...], pictures: int, as_json: bool
+    folder: Path,
+    seed: int,
+    out: Path | None,
+    trust: tuple[str, ...],
+    caption: str | None,
+    pictures: int,
+    as_json: bool,
 ) -> None:
     """Draw samples with a trained model; its data need not be there."""
     from drawbench import tasks
     from drawbench.cli import console, training
+    from drawbench.data import sentences
     from drawbench.errors import Problem
     from drawbench.tasks.pictures import draw_samples
     from drawbench.user_code import blamed
@@ -115,10 +128,33 @@ def _draw(
     if out is None and not training.writable(run) and run.figures.parent == run.folder:
         out = Path("results") / "own" / run.folder.name  # an exported copy stays as it is
     place = out or run.figures
+    wishes: dict[str, Any] = {}
+    suffix = f"-seed{seed}"
+    if config.data.dataset == "captions":
+        words = _caption(caption, folder)
+        wishes = {"condition": words.expand(pictures, -1), "show": sentences.text}
+        suffix = f"-{'-'.join(sentences.text(words).split()[:-1])}{suffix}"
+    elif caption is not None:
+        raise Problem(f"{folder} has learned no captions: leave out --caption")
     with blamed(name) if ":" in name else contextlib.nullcontext():
-        drawn = draw_samples(model, None, place, pictures, seed, suffix=f"-seed{seed}")
+        drawn = draw_samples(model, None, place, pictures, seed, suffix, **wishes)
     if not drawn:
         raise Problem(f"{name} has no method sample, so it cannot draw without an image")
     paths = [str(path) for path in drawn]
     text = "\n".join(["Written:", *(f"  {path}" for path in paths)])
     console.emit({"run": str(folder), "seed": seed, "figures": paths}, text, as_json)
+
+
+def _caption(said: str | None, folder: Path) -> Any:
+    """Return the word numbers of a caption.
+
+    Raises:
+        Problem: there is none, or it cannot be drawn from.
+    """
+    from drawbench.data import sentences
+    from drawbench.errors import Problem
+
+    if said is None:
+        example = sentences.text(sentences.ALL.words[237])
+        raise Problem(f"{folder} draws from captions: add --caption '{example}'")
+    return sentences.parse(said)

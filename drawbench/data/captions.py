@@ -94,4 +94,5 @@ def load(settings: Any, context: Context) -> Dataset:
         binary=rule != "intensity",
         pixels=rule,
         show=sentences.text,
+        slots=sentences.slots,
     )

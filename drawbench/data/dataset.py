@@ -19,6 +19,7 @@ from torch import Tensor
 from drawbench.data import pixels as rules
 from drawbench.data.batch import Batch
 from drawbench.data.scenes import targets
+from drawbench.data.sentences import Slots
 from drawbench.errors import Problem
 
 Say = Callable[[str], object]
@@ -102,6 +103,7 @@ class Dataset:
     under: Callable[[str, int], Iterator[Batch]] | None = None
     held_out: Batch | None = None  #: test images of conditions that no other part has
     show: Callable[[Tensor], str] | None = None  #: returns a condition in words
+    slots: Callable[[Tensor], Slots] | None = None  #: the digits that conditions (B, ...) ask for
 
     def __post_init__(self):
         self._check("test", self.test)

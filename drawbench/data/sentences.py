@@ -64,6 +64,8 @@ TEMPLATES = (
         )
     ),
 )
+_RANGES = torch.tensor([(one.slots * 2)[:2] for one in TEMPLATES])  # (8, slots, 2, 2)
+_WIDE = 1 << 31
 CORNERS = tuple(one.layout for one in TEMPLATES if len(one.slots) == 1)
 
 Combination = tuple[str, tuple[int, ...]]  # a layout, and the digits in its slots
@@ -160,6 +162,24 @@ def parse(sentence: str) -> Tensor:
     return torch.tensor([WORDS.index(word) for word in found])
 
 
+class Slots(NamedTuple):
+    """Which digits a picture must show, and where: S slots, of which some may be empty."""
+
+    digits: Tensor  #: int64 (B, S); NONE for an empty slot
+    places: Tensor  #: int64 (B, S, 2, 2): first and last row, then column, of its first pixel
+
+
+def slots(captions: Tensor) -> Slots:
+    """Return what the pictures of sentences (B, K) must show, S = 2.
+
+    Raises:
+        ValueError: one is no sentence of the templates.
+    """
+    said = ALL.at(lookup(captions))
+    empty = (said.digits == NONE)[..., None, None]
+    return Slots(said.digits, torch.where(empty, 0, _RANGES[said.template]))
+
+
 class Rendering(NamedTuple):
     """Rendered scenes."""
 
@@ -246,10 +266,6 @@ def render(
         boxes[own, slot] = torch.stack([top, left, size, size], 1).to(torch.int16)
     labels, words = captions.digits.to(torch.uint8), captions.words.to(torch.uint8)
     return Rendering(images, labels, boxes, words)
-
-
-_WIDE = 1 << 31
-_RANGES = torch.tensor([(one.slots * 2)[:2] for one in TEMPLATES])  # (8, slots, 2, 2)
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Pictures(NamedTuple):
     frames: Tensor | None = None  #: (B, T, C, H, W) in [0, 1], the canvas after each step
     read_windows: Window | None = None  #: fields (B, T)
     write_windows: Window | None = None  #: fields (B, T)
+    attended: Tensor | None = None  #: (B, T, K), weights of the parts of a condition
 
 
 def _accepted(function: Callable[..., Any], **arguments: Any) -> dict[str, Any]:
@@ -47,7 +48,11 @@ def _pictures(record: Any) -> Pictures | None:
         return None
     frames = getattr(record, "frames", None)
     windows = (_window(getattr(record, f"{name}_windows", None)) for name in ("read", "write"))
-    return Pictures(record.mean.cpu(), None if frames is None else frames.cpu(), *windows)
+    frames, attended = (
+        one if one is None else one.cpu() for one in (frames, getattr(record, "attended", None))
+    )
+    reads, writes = windows
+    return Pictures(record.mean.cpu(), frames, reads, writes, attended)
 
 
 def _window(windows: Any) -> Window | None:

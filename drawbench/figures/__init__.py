@@ -8,9 +8,10 @@ import importlib
 from typing import Any
 
 _NAMES = {
-    "animations": "drawing_animation glimpse_animation reconstruction_animation",
+    "animations": "Caption caption_animation drawing_animation glimpse_animation "
+    "reconstruction_animation",
     "attention": "attention_explained",
-    "captions": "captioned",
+    "captions": "attended_words captioned",
     "comparisons": "bound_curves error_against_images kl_lines",
     "curves": "confusion generator_curve learning_curves",
     "drawings": "interpolation_panel kl_map kl_per_step_bars reconstruction_panel sample_sheet "

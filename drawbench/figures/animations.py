@@ -26,6 +26,7 @@ MILLISECONDS = 700  # per glimpse; the last one stays four times as long
 COLUMNS = 4  # images side by side; half as many pairs
 _LEVELS = 5  # from an ink to white, for the edges of letters
 _HEAD = 24  # dots of the line above the pictures
+_LETTERS, _LINE = 11, 16  # dots: of the words of captions, and from line to line
 
 
 class _Ink:
@@ -137,18 +138,49 @@ class _Side(NamedTuple):
     name: str  #: what its window does, for the legend
 
 
+class Caption(NamedTuple):
+    """What a picture was drawn from."""
+
+    words: Sequence[str]  #: K of them
+    weights: np.ndarray  #: (T, K), how much each step attended to each word
+
+
+def _wrapped(words: Sequence[str], wide: int) -> list[tuple[int, int, int]]:
+    """Return line, first dot and length of each word, in lines ``wide`` dots long."""
+    places, line, x = [], 0, 0
+    for word in words:
+        length = int(np.ceil(_font(_LETTERS).getlength(word)))
+        if x and x + length > wide:
+            line, x = line + 1, 0
+        places.append((line, x, length))
+        x += length + _LETTERS // 2
+    return places
+
+
 class _DrawingStage:
     """The pages of canvases: where each picture stands, and what it looks like at a step."""
 
-    def __init__(self, parts: Sequence[_Side], columns: int, scale: int, shades: int):
+    def __init__(
+        self,
+        parts: Sequence[_Side],
+        columns: int,
+        scale: int,
+        shades: int,
+        captions: Sequence[Caption] = (),
+    ):
         count, self.steps, height, width = parts[0].pictures.shape[:4]
         steady = [_steady(side.pictures, 0.8 / (shades - 1)) for side in parts]
-        self.ink = _Ink(steady, shades, [side.colour for side in parts])
+        lights = [WINDOW] if captions else []
+        self.ink = _Ink(steady, shades, [side.colour for side in parts] + lights)
         self.parts, self.scale = parts, scale
         self.attends = any(side.where is not None for side in parts)
         self.view = view_of(height, width, margin=0.06 if self.attends else 0.0)
         edge = int(np.ceil(scale * (-0.5 - self.view[0]))) + 2  # dots where windows may show
         across, down = len(parts) * (width * scale + 2 * edge), height * scale + 2 * edge
+        self.captions = [(one, _wrapped(one.words, across - 2 * edge)) for one in captions]
+        self.below = height * scale + edge + _LETTERS  # from a picture's top to its first line
+        lines = [1 + line for _, places in self.captions for line, _, _ in places]
+        down += _LINE * max(lines) + _LETTERS // 2 if lines else 0
         apart = 8 if len(parts) > 1 else 0
         rows, columns = -(-count // columns), min(columns, count)
         legend = sum(30 + 8 * len(side.name) for side in parts if side.where is not None)
@@ -172,7 +204,21 @@ class _DrawingStage:
                 if outlines and side.where is not None:
                     where, ink = side.where.at(n, t), self.ink.first[side.colour]
                     _draw_outline(page, *where, self.view, (x, y), self.scale, ink)
+        for corner, (caption, places) in zip(self.corners, self.captions, strict=False):
+            self._draw_caption(page, corner, caption, caption.weights[t], places)
         return page
+
+    def _draw_caption(self, page, corner, caption, weights, places) -> None:
+        """Write the words, each on a ground as bright as the weight that the step gives it."""
+        for word, weight, (line, x, length) in zip(caption.words, weights, places, strict=True):
+            left, middle = corner[0] + x, corner[1] + self.below + line * _LINE
+            light = self.ink.first[WINDOW] + round((1 - float(weight)) * (_LEVELS - 1))
+            ground = (
+                slice(middle - _LINE // 2, middle + _LINE // 2),
+                slice(left - 2, left + length + 2),
+            )
+            page[ground] = light
+            _write(page, left, middle, word, self.ink.first["black"], _LETTERS)
 
     def _draw_head(self, page: np.ndarray, t: int) -> None:
         """Write the step and what the colours mean, over a bar that grows with the steps."""
@@ -212,7 +258,7 @@ def _save_smaller(
     return path
 
 
-def _drawing(path: Path | str, parts: Sequence[_Side]) -> Path:
+def _drawing(path: Path | str, parts: Sequence[_Side], captions: Sequence[Caption] = ()) -> Path:
     """Write canvases as an animation: the best one that the limit allows.
 
     Each page is a step; where there are windows, a last page without them follows. Shades give way
@@ -224,7 +270,7 @@ def _drawing(path: Path | str, parts: Sequence[_Side]) -> Path:
     smaller, half = min(best, -(-3 * best // 4)), max(1, best // 2)
 
     def attempt(scale: int, shades: int, skip: int) -> bytes:
-        stage = _DrawingStage(parts, columns, scale, shades)
+        stage = _DrawingStage(parts, columns, scale, shades, captions)
         shown = spread(stage.steps, -(-stage.steps // skip))
         pages = [stage.page(t) for t in shown]
         pages += [stage.page(stage.steps - 1, outlines=False)] if stage.attends else []
@@ -256,6 +302,21 @@ def drawing_animation(path: Path | str, canvases, writes: Outlines | None = None
     pictures = channels_last(canvases, "B, T, C, H, W", "canvases")
     check_outlines(writes, pictures.shape[:2], "writes")
     return _drawing(path, [_Side(pictures, writes, RED, "writes here")])
+
+
+def caption_animation(
+    path: Path | str, canvases, captions: Sequence[Caption], writes: Outlines | None = None
+) -> Path:
+    """Write an animation of canvases that draw themselves, each over its caption, whose words light
+    up as they are attended to.
+
+    Args:
+        path, canvases, writes: as for :func:`drawing_animation`.
+        captions: B of them.
+    """
+    pictures = channels_last(canvases, "B, T, C, H, W", "canvases")
+    check_outlines(writes, pictures.shape[:2], "writes")
+    return _drawing(path, [_Side(pictures, writes, RED, "writes here")], captions)
 
 
 def reconstruction_animation(

@@ -5,6 +5,7 @@ To add one, write a module with ``tables(records) -> list[Table]`` and name it i
 
 from drawbench.records import Record
 from drawbench.tables import (
+    captions,
     classes,
     classification,
     cost,
@@ -22,6 +23,7 @@ MODULES = (
     likelihood,
     settings,
     two_digits,
+    captions,
     robustness,
     equal_images,
     cost,

@@ -13,7 +13,7 @@ from drawbench import fast, likelihood, models
 from drawbench.data.batch import Batch
 from drawbench.data.dataset import Dataset, Train
 from drawbench.errors import Problem
-from drawbench.evaluation import bounds
+from drawbench.evaluation import bounds, captions
 from drawbench.evaluation.paired import BOUND, Outcomes
 from drawbench.fast.graphs import Recorder
 from drawbench.likelihood import Terms
@@ -176,6 +176,8 @@ class Generate:
                 "iw_standard_error": weighted.standard_error,
                 "iw_effective_samples": float(weighted.effective.mean()),
             }
+        if part.condition is not None:
+            fields |= captions.measure(model, self.dataset, **wishes)
         return Measurement(fields, outcomes)
 
     def against(

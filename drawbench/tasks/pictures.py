@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
 
 from drawbench import figures, published
 from drawbench.data.dataset import Dataset
@@ -30,6 +30,7 @@ SHOWN = 16  # images in the glimpse figures
 VIEWED = 64  # validation images whose windows a log shows
 STEP_ROWS = 6  # samples shown step by step
 PAIRS = 8  # in the animation of reconstructions
+ATTENDED = 3  # captions in the figure of attended words
 INTERPOLATIONS = 4  # rows
 
 
@@ -267,23 +268,31 @@ def draw_samples(
     count: int = 16,
     seed: int = 0,
     suffix: str = "",
+    condition: Tensor | None = None,
+    show: Callable[[Tensor], str] | None = None,
 ) -> list[Path]:
     """Draw samples, their steps and their animation; with data also the nearest training images.
 
     Args:
         seed: of the noise.
         suffix: end of the file names, so that other samples are not overwritten.
+        condition: (count, ...), to draw from; by default of evenly spaced test images.
+        show: returns a condition in words; by default as the data set does.
 
     Returns:
         The files written; none for a model that cannot sample.
     """
     if not hasattr(model, "sample"):
         return []
-    condition = None if dataset is None else dataset.test.condition
-    condition = None if condition is None else condition[bounds.evenly(len(condition), count)]
+    if dataset is not None:
+        condition, show = dataset.test.condition, dataset.show
+        condition = None if condition is None else condition[bounds.evenly(len(condition), count)]
     drawn = drawings.samples(model, count if condition is None else len(condition), seed, condition)
     if drawn is None or drawn.images.shape[1] not in CHANNELS:
         return []
+    if condition is not None and show is not None:
+        paths = _caption_pictures(drawn, list(map(show, condition)), model, folder, suffix)
+        return paths + _held_out_pictures(model, dataset, folder, seed)
     near = None if dataset is None else drawings.nearest(drawn.images, dataset.train)
     paths = save(figures.sample_sheet(drawn.images, near), folder, f"samples{suffix}")
     if drawn.frames is None or drawn.frames.shape[1] < 2:
@@ -294,6 +303,39 @@ def draw_samples(
     paths += save(steps, folder, f"sample_steps{suffix}")
     animation = folder / f"samples{suffix}.gif"
     return [*paths, figures.drawing_animation(animation, drawn.frames, writes)]
+
+
+def _caption_pictures(
+    drawn: drawings.Pictures, texts: list[str], model: Any, folder: Path, suffix: str
+) -> list[Path]:
+    """Draw samples over their captions; with attention to words also which step saw which word."""
+    paths = save(figures.captioned(drawn.images, texts), folder, f"samples{suffix}")
+    if drawn.frames is None or drawn.attended is None:
+        return paths
+    captions = [
+        figures.Caption(text.split(), weights.numpy())
+        for text, weights in zip(texts, drawn.attended, strict=True)
+    ]
+    few = slice(ATTENDED)
+    heat = figures.attended_words(drawn.frames[few], captions[few])
+    paths += save(heat, folder, f"attended_words{suffix}")
+    some, (_, writes) = slice(PAIRS), _outlines(drawn, model)
+    animation, writes = folder / f"samples{suffix}.gif", writes and writes.part(some)
+    facts = (drawn.frames[some], captions[some], writes)
+    return [*paths, figures.caption_animation(animation, *facts)]
+
+
+def _held_out_pictures(model: Any, dataset: Dataset | None, folder: Path, seed: int) -> list[Path]:
+    """Draw one sample from each caption that training left out."""
+    held_out = None if dataset is None else dataset.held_out
+    if dataset is None or dataset.show is None or held_out is None or held_out.condition is None:
+        return []
+    captions = held_out.condition.unique(dim=0)
+    drawn = drawings.samples(model, len(captions), seed, captions)
+    if drawn is None:
+        return []
+    sheet = figures.captioned(drawn.images, list(map(dataset.show, captions)))
+    return save(sheet, folder, "held_out_samples")
 
 
 def _reconstruction_pictures(model: Any, dataset: Dataset, folder: Path, count: int) -> list[Path]:
