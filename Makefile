@@ -72,7 +72,7 @@ demo-test: $(VENV)/demo
 	$(BIN)/python -m pytest -m slow tests/test_demo.py
 
 reader: setup
-	$(BIN)/python -m drawbench.evaluation.reader
+	$(BIN)/python -c "from drawbench.evaluation import reader; reader.make(); print(reader.facts())"
 
 lint: setup
 	$(BIN)/ruff check --fix .

@@ -122,7 +122,7 @@ def save(reader: Reader, path: Path, facts: dict[str, str]) -> None:
     save_file(state, path, facts)
 
 
-def main() -> None:
+def make() -> None:
     """Train the reader on MNIST, measure it as it is stored, and put it into the package."""
     from drawbench import data
     from drawbench.data import digits
@@ -137,8 +137,3 @@ def main() -> None:
     numbers = {"error_percent": f"{100 * errors / n:.2f}", "n": str(n), "errors": str(errors)}
     interval = {"low": f"{low:.2f}", "high": f"{high:.2f}", "updates": str(UPDATES)}
     save(reader, path, about | numbers | interval | {"command": "make reader"})
-    print(f"{path}: {errors} of {n:,} test digits wrong ({low:.2f}-{high:.2f}%)")
-
-
-if __name__ == "__main__":
-    main()
