@@ -19,6 +19,12 @@ from drawbench.tasks.task import Measurement, Task
 from drawbench.training import Interrupted, StopFlag, plan, say_missing_kernels, stop_flag
 
 PICTURES = 16  # samples and reconstructions that are drawn
+CAPTIONS = {  # columns of a generator that draws from captions, and their estimates
+    "held-out captions": "held_out",
+    "wrong captions": "wrong_condition",
+    "read right %": "read",
+    "held out, read right %": "held_out_read",
+}
 
 
 def create(
@@ -224,6 +230,9 @@ def measured_row(fields: dict[str, Any]) -> dict[str, Any]:
     }
     if "entropy_floor" in fields:
         row["entropy floor"] = f"{fields['entropy_floor']:.2f}"
+    for name, field in CAPTIONS.items():
+        if field in fields:
+            row[name] = f"{fields[field]['value']:.2f}"
     if "iw_bound" in fields:
         name = f"importance-weighted, K = {fields['iw_samples']} ({fields['iw_images']} images)"
         row[name] = f"{fields['iw_bound']:.2f}"
