@@ -37,7 +37,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         pass  # not safetensors
     try:
         _check_archive(path)
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:  # torch goes by the suffix of a name
+            tensors = torch.load(file, map_location="cpu", weights_only=True)
     except Problem:
         raise
     except pickle.UnpicklingError as error:
@@ -92,8 +93,6 @@ def measure(
     roots = {"sources_root": sources_root, "datasets_root": datasets_root}
     dataset, facts = common.load_data(config, 0, reporter, (config.data.dataset,), **roots)
     network = user_model.build(name, "classify", config.model.arguments, facts, (name,))
-    if any(parameter.is_meta for parameter in network.parameters()):
-        raise Problem(f"{name} has parameters on torch's meta device, which hold no values")
     if weights is not None:
         try:
             network.load_state_dict(read_weights(weights))

@@ -34,6 +34,8 @@ def build(
         raise Problem(
             f"{name} returned an object of type {type(network).__name__}, not a torch.nn.Module"
         )
+    if any(tensor.is_meta for tensor in (*network.parameters(), *network.buffers())):
+        raise Problem(f"{name} has weights on torch's meta device, which hold no values")
     if task == "classify":
         return UserClassifier(name, network, facts["classes"])
     return network
