@@ -6,7 +6,7 @@ for anything. Hosted as a Space, it is ``build().launch()``.
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from drawbench import data, tasks
-from drawbench.data import digits, scenes
+from drawbench import data, pretrained, tasks
+from drawbench.data import digits, scenes, sentences
 from drawbench.errors import Problem
 from drawbench.evaluation import drawings
 from drawbench.figures import window_outlines
@@ -155,7 +155,7 @@ def gradio() -> Any:
 def build(
     classifier: str | Path = "glimpse-8",
     generator: str | Path = "draw-mnist",
-    captioned: tuple[str | Path, Callable[[str], Tensor]] | None = None,
+    captioned: str | Path | None = None,
     sources: Path | None = None,
 ) -> Any:
     """Build the page.
@@ -163,8 +163,8 @@ def build(
     Args:
         classifier: a run, or the name of a pretrained model, that classifies cluttered digits.
         generator: a run, or the name of a pretrained model, that draws.
-        captioned: a generator that takes a condition, and the function from a caption to the
-            condition (K, ...) of K samples; with it, the page has a box for a caption.
+        captioned: a run on captions, for a box to type one; by default a pretrained model that was
+            trained on captions, if there is one.
         sources: folder of original files; without MNIST there, clutter is cut from the embedded
             digits.
 
@@ -183,8 +183,10 @@ def build(
     source = digits.load("auto", data.sources_root(sources), False, lambda _: None)
     bank = source.splits["test"]
     canvas, blank = looking.config.data.canvas, np.zeros((PAD, PAD, 3), np.uint8)
-    writer, encode = captioned or (None, None)
-    writing = tasks.load_run(writer).model if writer else None
+    captioned = captioned or next(filter(_takes_captions, pretrained.models()), None)
+    if captioned and not _takes_captions(captioned):
+        raise Problem(f"{captioned} was not trained on captions")
+    writing = tasks.load_run(captioned).model if captioned else None
 
     def paced(frames: Iterator[Any], seconds: float, blank: tuple) -> Iterator[Any]:
         """Yield outputs, of which the last are what is said and the next seed, at a pace that can
@@ -214,9 +216,7 @@ def build(
 
     def on_caption(text: str, seed: int) -> Iterator[Any]:
         def frames() -> Iterator[Any]:
-            if not text.strip():
-                raise Problem("The caption is empty: type what is to be drawn.")
-            yield from painted(writing, seed, encode(text))  # type: ignore[misc]
+            yield from painted(writing, seed, sentences.parse(text).expand(SAMPLES, -1))
 
         yield from paced(frames(), STEP_SECONDS, (None,))
 
@@ -272,6 +272,11 @@ def build(
             "know nothing but its digits. What you draw stays on this machine."
         )
     return page
+
+
+def _takes_captions(run: str | Path) -> bool:
+    """Whether a run draws what a caption says."""
+    return tasks.open_run(Path(run)).config.data.dataset == "captions"
 
 
 def _ink(pad: dict[str, Any] | None) -> np.ndarray:

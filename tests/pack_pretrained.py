@@ -10,55 +10,18 @@ from pathlib import Path
 
 from commands import answer
 
-from drawbench import config, pretrained
+from drawbench import config, pretrained, records
 from drawbench.config import Training
 from drawbench.files import write_atomically
+from drawbench.report.card import model_card
 from drawbench.runs import BEST, Run, save_checkpoint
 
 ROOT = Path(__file__).parent.parent
-CARD = """---
-license: mit
-library_name: drawbench
-tags: [attention, draw, {task}]
----
+ORIGIN = """
+## Origin
 
-# {name}
-
-This network {about}.
-It is a model of *DRAW: A Recurrent Neural Network For Image Generation* (Gregor, Danihelka, Graves,
-Rezende & Wierstra, ICML 2015, arXiv 1502.04623), trained with drawbench.
-
-```
-drawbench plot {name}
-drawbench {use}
-```
-
-```python
-from drawbench import load_pretrained
-
-model = load_pretrained("{name}").model
-```
-
-| | |
-|---|---|
-| {metric} on {n:,} test images | **{value:.2f}** (95% interval {low:.2f}–{high:.2f}), measured with these weights |
-| the run it was made from | {full:.2f}, `results/published/{run}` |
-| test set | {dataset}, digits from {source} |
-| parameters | {parameters:,}, stored in half precision |
-| training | {steps:,} updates, {images_seen:,} images, {hours:.1f} hours of one core, seed {seed} |
-
-Trained with:
-
-```
-{command}
-```
-
-It knows MNIST's digits, white on black, and nothing else: letters, photographs and thin pen strokes
-on paper are outside what it was trained and measured on. The data are MNIST (Y. LeCun, C. Cortes),
-CC BY-SA 3.0.
+The published run `results/published/{run}`, whose result is {value:.2f}, in half precision.
 """
-USE = {"classify": "evaluate {} --glimpses 1..12", "generate": "generate --from {} --seed 3"}
-METRIC = {"classify": "Test error, percent,", "generate": "Bound, nats per image,"}
 
 
 def pack(name: str, entry: dict[str, str], target: Path) -> None:
@@ -79,11 +42,9 @@ def pack(name: str, entry: dict[str, str], target: Path) -> None:
     copy.save_config(config.replace(copy.config, **changes))
     size = facts.get("size") or [1, copy.config.data.canvas, copy.config.data.canvas]
     save_checkpoint(target / BEST, tensors, {"step": facts["step"], "size": size})
-    result = copy.result()
-    task = result["task"]
-    facts = {**entry, **result, "full": full["value"], "hours": full["train_seconds"] / 3600}
-    facts |= {"name": name, "use": USE[task].format(name), "metric": METRIC[task]}
-    write_atomically(target / "README.md", CARD.format(**facts).encode())
+    card = model_card(records.read(target, print), license="mit")
+    card += ORIGIN.format(run=entry["run"], value=full["value"])
+    write_atomically(target / "README.md", card.encode())
 
 
 def main() -> None:

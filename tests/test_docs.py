@@ -16,6 +16,8 @@ from commands import drawbench, succeeded
 
 DOCS = Path(__file__).parent.parent / "docs"
 TESTED_ELSEWHERE = {  # page -> the test that runs its blocks
+    "explained.md": "test_explained.py",
+    "trackers.md": "test_trackers.py",
     "extending.md": "test_extending.py",
     "reliability.md": "torture/__main__.py",
 }

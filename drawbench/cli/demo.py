@@ -17,12 +17,22 @@ Examples:
 @click.option("--classifier", default="glimpse-8", metavar="RUN", help="The network that looks.")
 @click.option("--generator", default="draw-mnist", metavar="RUN", help="The network that draws.")
 @click.option(
+    "--captioned",
+    metavar="RUN",
+    help="A network that draws what a caption says.  [default: one of the package, if any]",
+)
+@click.option(
     "--port", type=click.IntRange(1, 65535), help="Port of the page.  [default: a free one]"
 )
 @options.SOURCES
 @options.common
 def command(
-    classifier: str, generator: str, port: int | None, sources: Path | None, as_json: bool
+    classifier: str,
+    generator: str,
+    captioned: str | None,
+    port: int | None,
+    sources: Path | None,
+    as_json: bool,
 ) -> None:
     """Open a page: draw a digit and watch a network look for it; watch another one draw.
 
@@ -32,7 +42,7 @@ def command(
     from drawbench.cli import console
 
     demo.gradio()  # before seconds are spent on the models
-    page = demo.build(classifier, generator, sources=sources)
+    page = demo.build(classifier, generator, captioned, sources)
     address = demo.launch(page, port, block=False)
     console.emit({"address": address}, f"Open {address} in a browser; Ctrl-C ends it.", as_json)
     page.block_thread()
