@@ -109,6 +109,20 @@ def test_a_generator_under_a_condition_is_drawn_for_each():
     assert len(pages) == 2 and torch.equal(told[0], torch.eye(4))
 
 
+@pytest.mark.parametrize(
+    ("runs", "words"),
+    [
+        ({"classifier": "draw-mnist"}, "no network that glimpses"),
+        ({"generator": "glimpse-8"}, "not of a generator"),
+        ({"captioned": "draw-mnist"}, "not trained on captions"),
+    ],
+)
+def test_a_run_of_another_kind_is_refused(runs, words, monkeypatch):
+    monkeypatch.setattr(demo, "gradio", lambda: None)  # refused before it is used
+    with pytest.raises(Problem, match=words):
+        demo.build(**runs)
+
+
 def test_without_gradio_a_sentence_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gradio", None)
     failed(drawbench("demo"), "pip install 'drawbench[demo]'")
