@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 
-.PHONY: help setup quickstart test lowest slow torture tables pretrained reader docs demo-test lint clean
+.PHONY: help setup quickstart test lowest slow gpu torture tables pretrained reader docs demo-test lint clean
 
 help:
 	@echo "make setup        install drawbench into .venv"
@@ -13,6 +13,7 @@ help:
 	@echo "make test         set up, then lint, types and tests"
 	@echo "make lowest       the tests with the oldest dependencies that are allowed, in .venv-lowest"
 	@echo "make slow         the tests that take longer"
+	@echo "make gpu          on a machine with a GPU: its tests, then the benchmark into results/bench/gpu"
 	@echo "make torture      the fault-injection campaign of docs/reliability.md (about 40 minutes)"
 	@echo "make tables       regenerate results/tables and results/figures from results/published"
 	@echo "make docs         build the documentation into docs/_build; run what is in it"
@@ -49,6 +50,10 @@ lowest:
 
 slow: setup
 	$(BIN)/python -m pytest -m slow
+
+gpu: setup
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/drawbench bench classifier generator --device cuda --against eager --out results/bench/gpu
 
 torture: setup
 	$(BIN)/python -m tests.torture --record

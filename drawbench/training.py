@@ -35,7 +35,7 @@ from drawbench.reporters import Reporter
 from drawbench.runs import Run
 
 OBJECTIVE, NORM = "objective", "gradient_norm"  # among the metrics of an update
-READ_EVERY = {"cpu": 1, "cuda": 20}  # updates; reading a number of a GPU waits for it
+READ_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}  # updates; reading a number of a GPU waits for it
 DEFAULT_MINUTES = 30.0
 VALIDATIONS = 40  # in a training of the usual length
 COOLDOWN = 0.25  # of the updates at the peak rate: how many follow while the rate falls
@@ -213,8 +213,7 @@ def _update(
     Nothing changes if the loss or the gradient is not finite, which would make all weights NaN.
 
     Returns:
-        The metrics, float64 scalars: ``objective`` (the loss), those of the task, and
-        ``gradient_norm``.
+        The metrics, scalars: ``objective`` (the loss), those of the task, and ``gradient_norm``.
 
     Raises:
         Problem: the batch has less than an image for each process.
@@ -234,7 +233,7 @@ def _update(
     finite = torch.isfinite(means[0]) & torch.isfinite(norm)
     optimizer.found_inf = (~finite).float()  # type: ignore[attr-defined]
     optimizer.step()
-    values = torch.cat([means, norm[None]]).double().unbind()
+    values = torch.cat([means, norm[None]]).unbind()
     return dict(zip((OBJECTIVE, *facts, NORM), values, strict=True))
 
 
@@ -455,8 +454,8 @@ class Trainer:
         decay = min(self.training.ema_decay, (1 + self.step) / (10 + self.step))
         model = self.task.model
         with torch.no_grad():
-            for mean, now in zip(self.average.parameters(), model.parameters(), strict=True):
-                mean.lerp_(now, 1 - decay)
+            pairs = list(self.average.parameters()), list(model.parameters())
+            torch._foreach_lerp_(*pairs, 1 - decay)
             for mean, now in zip(self.average.buffers(), model.buffers(), strict=True):
                 mean.copy_(now)
 

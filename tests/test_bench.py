@@ -17,10 +17,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from drawbench import bench
 from drawbench.bench import (
     AUTOCAST,
+    COMPILED,
     CPU,
     FAST,
     FLOOR,
+    GRAPHS,
     PLAIN,
+    PROCESSES,
     RENDER,
     Classifier,
     Data,
@@ -193,10 +196,18 @@ def test_a_training_step_is_a_whole_update_that_leaves_the_weights_unchanged(mon
     runs = bench.contenders(SMALL, "training")
     parameters = list(models[0].parameters())
     before = [parameter.clone() for parameter in parameters]
-    for run in runs.values():
+    for run in (run for who, run in runs.items() if who not in COMPILED.values()):
         run()
         assert all(parameter.grad is not None for parameter in parameters)
     assert all(torch.equal(old, new) for old, new in zip(before, parameters, strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own
+def test_the_compiled_model_computes_the_same_loss():
+    runs = bench.contenders(SMALL, "evaluation")
+    torch.testing.assert_close(runs[COMPILED["float32"]](), runs[PLAIN](), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(runs[COMPILED["bfloat16"]](), runs[AUTOCAST](), rtol=0.05, atol=0.05)
 
 
 def test_every_batch_of_scenes_is_new(monkeypatch):
@@ -273,7 +284,7 @@ def test_every_contender_of_every_plan_has_a_row():
         bench.plans(cases),
         rounds=1,
         memory=False,
-        against_plain=True,
+        against=["eager"],
         progress=lambda done, total: ticks.append((done, total)),
     )
     expected = [
@@ -289,6 +300,64 @@ def test_every_contender_of_every_plan_has_a_row():
     ]
     assert ticks == [(n, 20) for n in range(1, 21)]  # five plans: memory and three rounds each
     assert all(row["images_per_second"] > 0 for row in rows)
+
+
+def test_processes_of_one_thread_each_do_a_batch(monkeypatch):
+    """Two of them take turns with one process of two threads, and both batches count."""
+    seconds = {}
+    real = timing.in_turn
+
+    def remember(*args, **named):
+        seconds.update(real(*args, **named))
+        return {who: list(taken) for who, taken in seconds.items()}
+
+    monkeypatch.setattr(timing, "in_turn", remember)
+    torch.set_num_threads(2)
+    plan = Plan("small", SMALL, "evaluation")
+    rows = bench.measure([plan], rounds=1, memory=False, against=["processes"])
+    by_contender = {(row["implementation"], row["precision"]): row for row in rows}
+    for who in PROCESSES.values():
+        (taken,) = seconds[who]
+        rate = by_contender[who]["images_per_second"]
+        assert rate == pytest.approx(2 * SMALL.batch / taken, rel=1e-3)
+    ratio = by_contender[FAST["float32"]]["times_processes"]
+    one, two = (seconds[group["float32"]][0] for group in (FAST, PROCESSES))
+    assert ratio == pytest.approx(two / 2 / one, rel=1e-3)
+
+
+# ------------------------------------------------------------------------------------------- growth
+
+
+def test_points_on_a_line_are_off_by_nothing_and_others_by_their_distance():
+    assert bench.growth.off_line([1, 2, 4, 8], [3, 5, 9, 17]) == pytest.approx([0] * 4, abs=1e-9)
+    seconds = [1.0, 2.0, 3.0, 5.0]
+    off = bench.growth.off_line([1, 2, 3, 4], seconds)
+    line = [second / (1 + percent / 100) for second, percent in zip(seconds, off, strict=True)]
+    assert line[1] - line[0] == pytest.approx(line[3] - line[2]) and max(off) > 5
+
+
+def test_growth_has_a_row_for_each_value_of_each_size(monkeypatch, tmp_path):
+    monkeypatch.setattr(bench.growth, "in_process", lambda *_: 3_000_000)
+    words = ("generator-small", "--growth", "--rounds", 1, "--threads", 1, "--out", tmp_path)
+    monkeypatch.setattr("drawbench.bench.cases.CASES", {"generator-small": SMALL_DRAW})
+    result = drawbench("bench", *words, "--json")
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["rows"]
+    values = {
+        axis: [row["value"] for row in rows if row["axis"] == axis]
+        for axis in ("glimpses", "batch", "canvas", "processes")
+    }
+    assert values == {
+        "glimpses": [1, 1, 2, 3],  # an eighth, a quarter and a half of 3, at least 1
+        "batch": [1, 1, 2, 4],
+        "canvas": [144, 289, 576, 1156],
+        "processes": [1],
+    }
+    assert all(row["seconds_low"] <= row["seconds"] <= row["seconds_high"] for row in rows)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "growth.csv",
+        "growth-generator-small.png",
+    }
 
 
 # ------------------------------------------------------------------------------------------ command
@@ -352,8 +421,8 @@ def test_a_missing_device_is_a_problem():
 @pytest.mark.gpu
 def test_a_gpu_gives_the_same_rows():
     plans = bench.plans({"small": SMALL, "draw": SMALL_DRAW})
-    rows = bench.measure(plans, rounds=1, against_plain=True, device=torch.device("cuda"))
-    assert len(rows) == 4 * len(CONTENDERS)
+    rows = bench.measure(plans, rounds=1, against=["eager"], device=torch.device("cuda"))
+    assert len(rows) == 4 * len(CONTENDERS) + 2 * len(GRAPHS)  # only training is replayed
     assert all(row["peak_mb"] > 0 for row in rows if row["implementation"] != "floor")
 
 

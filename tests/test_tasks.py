@@ -16,6 +16,8 @@ from drawbench.errors import Problem
 from drawbench.evaluation import bounds
 from drawbench.models import as_images
 from drawbench.models.draw import Draw
+from drawbench.models.glimpse import GlimpseClassifier
+from drawbench.models.glimpses import GaussianGlimpse, RandomGlimpse
 from drawbench.reporters import Quiet
 from drawbench.runs import Run
 from drawbench.tasks import common, generate, load_run, weights
@@ -291,8 +293,37 @@ def test_bfloat16_rounds_the_products_of_training(make, kind, model):
 )
 def test_what_only_a_gpu_has_is_named(settings, option):
     training = config.replace(Classify(), **settings).training
-    with pytest.raises(Problem, match=f"{option} needs a GPU"):
-        common.matmul_dtype(training, torch.device("cpu"))
+    for device in ("cpu", "mps"):
+        with pytest.raises(
+            Problem, match=f"{option} needs a CUDA GPU, but this trains on {device}"
+        ):
+            common.matmul_dtype(training, torch.device(device))
+
+
+def test_an_apple_gpu_is_taken_where_torch_has_it(monkeypatch):
+    """Only which device is chosen: no Apple GPU has been tried."""
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    mps = common.device_of("mps")
+    assert mps.type == "mps" and common.exact_device(mps).type == "cpu"
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    with pytest.raises(Problem, match="--device mps was asked for, but torch finds no MPS device"):
+        common.device_of("mps")
+
+
+@pytest.mark.parametrize(
+    ("graph", "device", "glimpse", "expected"),
+    [
+        (None, "cuda", GaussianGlimpse, True),
+        (None, "cuda", RandomGlimpse, False),  # hashes images, which was never recorded
+        (None, "cpu", GaussianGlimpse, False),
+        (False, "cuda", GaussianGlimpse, False),
+        (True, "cuda", RandomGlimpse, True),
+    ],
+)
+def test_graphs_are_replayed_where_asked_or_known_to_be_safe(graph, device, glimpse, expected):
+    training = config.replace(Classify(), graph=graph).training
+    model = GlimpseClassifier(glimpse(3), glimpses=1, hidden=4)
+    assert common.replays(training, torch.device(device), model) == expected
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@
 - Every step is compared with its *floor*: the matrix products it cannot do without, alone, on the
   same machine, with the same threads, in the same rounds. ``tests/test_bench.py`` checks their
   count against the plain model.
-- The plain model runs twice, in float32 and under bfloat16 autocast: the fast path has to beat what
-  two lines of PyTorch already give.
+- The fast path has to beat what a few lines of PyTorch already give: the plain model in float32 and
+  under bfloat16 autocast, through ``torch.compile``, and in a process of one thread for each core.
 - Peak memory is measured in a fresh process for each contender, because the peak of a process never
   falls.
 
@@ -19,12 +19,16 @@ Symbols: B images in a batch, S side of the square image, N side of a patch, T s
 LSTM units, Z latents in a step.
 """
 
+from drawbench.bench import growth as growth
 from drawbench.bench.cases import (
     AUTOCAST,
     CASES,
+    COMPILED,
     FAST,
     FLOOR,
+    GRAPHS,
     PLAIN,
+    PROCESSES,
     RENDER,
     Case,
     Classifier,
@@ -42,10 +46,13 @@ from drawbench.bench.timing import Plan, in_turn, measure, plans
 __all__ = [
     "AUTOCAST",
     "CASES",
+    "COMPILED",
     "CPU",
     "FAST",
     "FLOOR",
+    "GRAPHS",
     "PLAIN",
+    "PROCESSES",
     "RENDER",
     "Case",
     "Classifier",
@@ -57,6 +64,7 @@ __all__ = [
     "Product",
     "contenders",
     "floor",
+    "growth",
     "in_process",
     "in_turn",
     "measure",

@@ -4,9 +4,10 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -17,7 +18,10 @@ from drawbench import attention, fast, models, streams
 from drawbench import config as configs
 from drawbench.bench.floor import CPU, Product, Run
 from drawbench.data import digits, scenes
-from drawbench.errors import Problem
+from drawbench.errors import Problem, reason
+from drawbench.fast.graphs import Recorder
+from drawbench.likelihood import Terms
+from drawbench.models.cnn import Answer
 
 CLASSES = 10
 Forward = Callable[..., Any]  #: a model's forward, or another implementation of it
@@ -30,9 +34,15 @@ class Contender(NamedTuple):
     precision: str  #: of the matrix products
 
 
-PLAIN, AUTOCAST = Contender("plain", "float32"), Contender("plain", "bfloat16")
-FAST = {name: Contender("fast", name) for name in ("float32", "bfloat16")}
-FLOOR = {name: Contender("floor", name) for name in ("float32", "bfloat16")}
+def _in_both(implementation: str) -> dict[str, Contender]:
+    return {name: Contender(implementation, name) for name in ("float32", "bfloat16")}
+
+
+PLAIN, AUTOCAST = _in_both("plain").values()
+FAST, FLOOR = _in_both("fast"), _in_both("floor")
+COMPILED = _in_both("compiled")  #: the plain model through torch.compile
+GRAPHS = _in_both("graph")  #: the plain model replayed as CUDA graphs, which is our path on a GPU
+PROCESSES = _in_both("processes")  #: plain, as many processes of one thread as there are threads
 RENDER = Contender("render", "uint8")
 
 
@@ -71,6 +81,11 @@ class Classifier:
         images = (_images(self.batch, self.canvas) * 255).byte().to(device)  # as in training
         labels = torch.arange(self.batch, device=device) % CLASSES
         return lambda forward: F.cross_entropy(forward(images).logits[:, -1].float(), labels)
+
+    def replayed(self, model: nn.Module, dtype: torch.dtype) -> Forward:
+        """Return the model's forward as a CUDA graph, as a training uses it."""
+        recorder = Recorder(dtype, lambda model, images: (model(images).logits,))
+        return lambda images: Answer(recorder(model, models.as_images(images))[0])
 
     def products(self) -> list[Product]:
         """List the products that one image needs; the image itself needs no gradient."""
@@ -130,6 +145,16 @@ class Generator:
         shape = (self.batch, self.glimpses, self.latent)
         noise = torch.randn(shape, generator=streams.stream(0, "bench")).to(device)
         return lambda forward: forward(images, noise).terms(images).bound.mean()
+
+    def replayed(self, model: nn.Module, dtype: torch.dtype) -> Forward:
+        """Return the model's forward as a CUDA graph, as a training uses it."""
+        recorder = Recorder(dtype, lambda model, *inputs: (*model(*inputs).terms(inputs[0]),))
+
+        def forward(*inputs: Tensor) -> Any:
+            terms = Terms(*recorder(model, *inputs))
+            return SimpleNamespace(terms=lambda _: terms)
+
+        return forward
 
     def products(self) -> list[Product]:
         """List the products that one image needs; the image itself needs no gradient."""
@@ -242,8 +267,29 @@ def _changed(case: Case, changes: dict[str, int | None]) -> Case:
     return dataclasses.replace(case, **new)
 
 
+def _compiled(forward: Forward) -> Forward:
+    """Return a forward that is compiled when it first runs.
+
+    Raises:
+        Problem: it cannot be compiled here.
+    """
+    compiled = cache(lambda: torch.compile(forward))  # even to ask for it takes seconds
+
+    def run(*inputs: Tensor) -> Any:
+        try:
+            return compiled()(*inputs)
+        except Exception as error:
+            raise Problem(
+                f"torch.compile failed, so leave out --against compile: {reason(error)}"
+            ) from error
+
+    return run
+
+
 def contenders(case: Case, work: str, device: torch.device = CPU) -> dict[Contender, Run]:
-    """Return every way to do a piece of work, ready to run, except the floor.
+    """Return every way to do a piece of work in this process, ready to run, except the floor.
+
+    A compiled one compiles when it first runs, which can take minutes.
 
     Args:
         work: one of the case's ``works``.
@@ -260,8 +306,13 @@ def contenders(case: Case, work: str, device: torch.device = CPU) -> dict[Conten
             return plain(*inputs)
 
     forwards: dict[Contender, Forward] = {PLAIN: plain, AUTOCAST: autocast}
+    for one, compiled in zip((PLAIN, AUTOCAST), COMPILED.values(), strict=True):
+        forwards[compiled] = _compiled(forwards[one])
     for name, contender in FAST.items():
         forwards[contender] = fast.forward_for(model, getattr(torch, name))
+    if device.type == "cuda" and work == "training":
+        for name, contender in GRAPHS.items():
+            forwards[contender] = case.replayed(model, getattr(torch, name))
     # At rate 0 every step does the same work.
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.0, fused=True)
 

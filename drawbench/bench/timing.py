@@ -1,21 +1,36 @@
 """The measurement: contenders in turn, and a row for each of them."""
 
+import contextlib
 import dataclasses
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import torch
 
-from drawbench.bench.cases import AUTOCAST, FLOOR, PLAIN, Case, Contender, contenders
+from drawbench.bench.cases import (
+    AUTOCAST,
+    COMPILED,
+    FLOOR,
+    PLAIN,
+    PROCESSES,
+    Case,
+    Contender,
+    contenders,
+)
 from drawbench.bench.floor import CPU, Run, floor, operations
 from drawbench.bench.memory import in_process, peak_memory
+from drawbench.bench.processes import side_by_side
 from drawbench.errors import Problem
+from drawbench.fast import native
 
 Key = TypeVar("Key", bound=Hashable)
 WARMUP = 2  # rounds before those that count
+#: What the fast path can be compared with, and the name of its implementation.
+OPPONENTS = {"eager": "plain", "compile": "compiled", "processes": "processes"}
 
 
 class Plan(NamedTuple):
@@ -75,7 +90,7 @@ def measure(
     todo: list[Plan],
     *,
     rounds: int = 10,
-    against_plain: bool = False,
+    against: Collection[str] = (),
     memory: bool = True,
     device: torch.device = CPU,
     progress: Callable[[int, int], object] = lambda done, total: None,
@@ -86,13 +101,17 @@ def measure(
     ``threads``; ``images_per_second`` (median over the rounds), ``slowest`` and ``fastest``;
     ``gflops``, the rate at which it gets through the operations of its floor (10^9 / s);
     ``floor_percent``, the floor's share of its time (median), and ``peak_mb`` (:func:`peak_memory`,
-    10^6 bytes), both except for the floors; and where the plain model takes part ``times_plain``
-    and ``times_autocast``, the speed-up over it in float32 and under bfloat16 autocast, each with
-    ``_low`` and ``_high``: the median and range of the ratios round by round.
+    10^6 bytes), the share except for floors, the peak for what runs eagerly in one process; and
+    the speed-up over each opponent that takes part, ``times_plain`` (float32), ``times_autocast``
+    (bfloat16), ``times_compiled`` and ``times_processes`` (both in the row's own precision), each
+    with ``_low`` and ``_high``: the median and range of the ratios round by round.
 
     Args:
         rounds: rounds that count; two more come first.
-        against_plain: include the plain model, in float32 and under bfloat16 autocast.
+        against: opponents, of :data:`OPPONENTS`. ``"eager"`` is the plain model, in float32 and
+            under bfloat16 autocast; ``"compile"`` the same through ``torch.compile``;
+            ``"processes"`` the same in as many processes of one thread as there are threads, each
+            with a batch of its own (on a CPU).
         memory: measure peak memory too, in a fresh process for each row.
         device: where the models run.
         progress: called with the number of steps done and to do.
@@ -100,6 +119,7 @@ def measure(
     Raises:
         Problem: no round counts, or a process that measures memory is killed.
     """
+    native.keep_freed_memory()  # as in training
     ticks, total = itertools.count(1), len(todo) * (1 + WARMUP + rounds)
 
     def tick() -> None:
@@ -107,21 +127,31 @@ def measure(
 
     rows = []
     for plan in todo:
-        runs = contenders(plan.case, plan.work, device)
-        if not against_plain:
-            runs = {who: run for who, run in runs.items() if who.implementation != "plain"}
-        arguments = device, torch.get_num_threads()
+        runs, threads = contenders(plan.case, plan.work, device), torch.get_num_threads()
+        for name, implementation in OPPONENTS.items():
+            if name not in against:
+                runs = {who: run for who, run in runs.items() if who[0] != implementation}
         peaks = {
-            who: in_process(peak_memory, plan.case, plan.work, who, *arguments)
+            who: in_process(peak_memory, plan.case, plan.work, who, device, threads)
             for who in (runs if memory else ())
+            if who not in COMPILED.values()
         }
         tick()
-        if products := plan.case.products():
-            training = plan.work == "training"
-            for name, who in FLOOR.items():
-                runs[who] = floor(products, plan.case.batch, name, training, device)
-        wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-        rows += _rows(plan, in_turn(runs, rounds, synchronize=wait, tick=tick), peaks)
+        with contextlib.ExitStack() as stack:
+            if products := plan.case.products():
+                training = plan.work == "training"
+                for name, who in FLOOR.items():
+                    runs[who] = floor(products, plan.case.batch, name, training, device)
+                if "processes" in against and device.type == "cpu":
+                    run = stack.enter_context(side_by_side(plan.case, plan.work, threads))
+                    for one, who in zip((PLAIN, AUTOCAST), PROCESSES.values(), strict=True):
+                        runs[who] = partial(run, one)
+            wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+            seconds = in_turn(runs, rounds, synchronize=wait, tick=tick)
+        for who in PROCESSES.values():  # each round is a batch for every process
+            if who in seconds:
+                seconds[who] = [second / threads for second in seconds[who]]
+        rows += _rows(plan, seconds, peaks)
     return rows
 
 
@@ -149,13 +179,22 @@ def _rows(
             row["floor_percent"] = _rounded(100 * statistics.median(shares))
         if contender in peaks:
             row["peak_mb"] = _rounded(peaks[contender] / 1e6)
-        for name, opponent in (("times_plain", PLAIN), ("times_autocast", AUTOCAST)):
+        for name, opponent in _opponents(contender.precision):
             if opponent in seconds and contender != opponent:
                 ratios = _ratios(seconds[opponent], taken)
                 row[name] = _rounded(statistics.median(ratios))
                 row |= {f"{name}_low": _rounded(min(ratios)), f"{name}_high": _rounded(max(ratios))}
         rows.append(row)
     return rows
+
+
+def _opponents(precision: str) -> list[tuple[str, Contender]]:
+    """Return whom a contender is compared with, by the name of the column."""
+    others = [("times_plain", PLAIN), ("times_autocast", AUTOCAST)]
+    if precision in COMPILED:
+        others.append(("times_compiled", COMPILED[precision]))
+        others.append(("times_processes", PROCESSES[precision]))
+    return others
 
 
 _STATISTICS: dict[str, Callable[[list[float]], float]] = {

@@ -18,6 +18,7 @@ Examples:
   drawbench bench classifier --threads 1 --rounds 20
   drawbench bench generator --glimpses 32 --batch 50 --device cuda
   drawbench bench --against eager --out results/bench/two-cores
+  drawbench bench generator-paper --growth --out results/bench/two-cores
 
 \b
 Cases; the word before the dash selects all cases of that part:
@@ -43,8 +44,10 @@ Cases; the word before the dash selects all cases of that part:
 )
 @click.option(
     "--against",
-    type=click.Choice(["eager"]),
-    help="Also time the plain model, in float32 and under bfloat16 autocast.",
+    type=click.Choice(["eager", "compile", "processes"]),
+    multiple=True,
+    help="Also time the plain model in float32 and under bfloat16 autocast: as it is, through "
+    "torch.compile (minutes for 64 steps), or in a process for each thread. Can be repeated.",
 )
 @click.option("--rounds", type=click.IntRange(1), default=10, help="Rounds that count.")
 @click.option("--memory/--no-memory", default=True, help="Measure peak memory, in fresh processes.")
@@ -58,16 +61,35 @@ Cases; the word before the dash selects all cases of that part:
     default="auto",
     help="Where the models run.",
 )
-@click.option("--out", type=options.folder, help="Also write the rows to bench.csv and bench.json.")
+@click.option(
+    "--growth",
+    is_flag=True,
+    help="Instead, measure how time and memory of the fast training step grow with steps, batch, "
+    "canvas and processes.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    help="With --growth: of the matrix products.",
+)
+@click.option(
+    "--out",
+    type=options.folder,
+    help="Also write the rows to bench.csv and bench.json; with --growth, to growth.csv and a "
+    "figure.",
+)
 @options.common
 def command(
     cases: tuple[str, ...],
     work: tuple[str, ...],
-    against: str | None,
+    against: tuple[str, ...],
     rounds: int,
     memory: bool,
     threads: int | None,
     device: str,
+    growth: bool,
+    precision: str,
     out: Path | None,
     as_json: bool,
     **sizes: int | None,
@@ -93,6 +115,9 @@ def command(
         selected = bench.select(cases, **sizes)
     except Problem as error:
         raise click.UsageError(str(error)) from error
+    if growth:
+        _growth(selected, precision, rounds, out, as_json)
+        return
     plans = bench.plans(selected, work)
     if not plans:
         raise click.UsageError(f"--work {' '.join(work)} is no work of {', '.join(selected)}")
@@ -103,7 +128,7 @@ def command(
     rows = bench.measure(
         plans,
         rounds=rounds,
-        against_plain=against is not None,
+        against=against,
         memory=memory,
         device=where,
         progress=lambda done, total: screen.progress(done, total, {}),
@@ -128,6 +153,51 @@ def command(
     console.emit(result, "\n\n".join(text), as_json)
 
 
+def _growth(
+    cases: dict[str, Any], precision: str, rounds: int, out: Path | None, as_json: bool
+) -> None:
+    """Measure how a step of each case grows; print a table, and write it with a figure."""
+    import pandas
+
+    from drawbench import bench, figures, files, runs
+    from drawbench.cli import console
+
+    cases = {name: case for name, case in cases.items() if "training" in case.works}
+    if not cases:
+        raise click.UsageError("--growth measures training: name a case that has any")
+    screen = console.Console()
+    rows, written = [], []
+    for name, case in cases.items():
+        rows += bench.growth.measure(
+            name,
+            case,
+            precision=precision,
+            rounds=rounds,
+            progress=lambda done, total: screen.progress(done, total, {}),
+        )
+    screen.close()
+    table = pandas.DataFrame(rows)
+    if out:
+        written = [out / "growth.csv"]
+        files.write_atomically(written[0], table.to_csv(index=False, lineterminator="\n").encode())
+        for name, part in table.groupby("case"):
+            written += figures.save(figures.growth_panels(part), out, f"growth-{name}")
+    shown = [
+        {
+            "case": row["case"],
+            "axis": row["axis"],
+            "value": str(row["value"]),
+            "ms": _number(1e3 * row["seconds"]),
+            "off the line %": f"{row['off_percent']:+.1f}",
+            "peak MB": _number(row.get("peak_mb", "")),
+        }
+        for row in rows
+    ]
+    text = "\n\n".join([console.table(shown), *(f"Wrote {path}" for path in written)])
+    result = {"rows": rows, "environment": runs.environment(), "written": [*map(str, written)]}
+    console.emit(result, text, as_json)
+
+
 HEADINGS = {
     "case": "case",
     "work": "work",
@@ -140,14 +210,16 @@ HEADINGS = {
     "peak_mb": "peak MB",
     "times_plain": "x plain",
     "times_autocast": "x autocast",
+    "times_compiled": "x compiled",
+    "times_processes": "x processes",
 }
 
 
 def _shown(row: dict[str, Any]) -> dict[str, str]:
     """Return a row as people read it."""
     cells = {**row, "contender": f"{row['implementation']}, {row['precision']}"}
-    for name in ("times_plain", "times_autocast"):
-        if name in row:
+    for name in row:
+        if name.startswith("times_") and name in HEADINGS:
             low, high = row[f"{name}_low"], row[f"{name}_high"]
             cells[name] = f"{row[name]:.2f} ({low:.2f}-{high:.2f})"
     return {heading: _number(cells[name]) for name, heading in HEADINGS.items() if name in cells}

@@ -54,7 +54,12 @@ class Training(Section):
         "Type of matrix products in training (measuring uses float32); tf32 needs a GPU.",
         choices=("float32", "tf32", "bfloat16"),
     )
-    graph: bool = setting(False, "Replay updates on a GPU as CUDA graphs.", role="machine")
+    graph: bool | None = setting(
+        None,
+        "Replay updates on a GPU as CUDA graphs (if not given, where the model is known to allow "
+        "it: DRAW and the Gaussian glimpses).",
+        role="machine",
+    )
     evaluate_every: int | None = setting(
         None,
         "Updates between validations (if not given, a fortieth of the training, or a tenth if it "
@@ -80,9 +85,10 @@ class Training(Section):
     )
     device: str = setting(
         "auto",
-        "Where to train; auto takes a GPU if there is one.",
+        "Where to train; auto takes a CUDA GPU if there is one. On mps, an Apple GPU, data are made "
+        "and models measured on the CPU, since it has no float64.",
         role="machine",
-        choices=("auto", "cpu", "cuda"),
+        choices=("auto", "cpu", "cuda", "mps"),
     )
 
     def __post_init__(self):

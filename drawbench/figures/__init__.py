@@ -19,6 +19,7 @@ _NAMES = {
     "errors": "error_curve",
     "explained": "readings side_by_side",
     "glimpses": "glimpse_paths montage",
+    "growth": "growth_panels",
     "mistakes": "mistakes_sheet",
     "style": "save",
     "windows": "outlines window_corners window_outlines",

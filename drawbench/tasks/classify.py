@@ -41,9 +41,10 @@ class Classify:
 
     def __init__(self, config: Any, dataset: Dataset, model: Any, device: torch.device):
         self.config, self.dataset, self.model, self.device = config, dataset, model, device
-        self.train = dataset.train.to(device)
+        self.train = dataset.train.to(common.exact_device(device))
         self.matmul_dtype = common.matmul_dtype(config.training, device)
-        self.recorder = Recorder(self.matmul_dtype, _logits) if config.training.graph else None
+        replays = common.replays(config.training, device, model)
+        self.recorder = Recorder(self.matmul_dtype, _logits) if replays else None
         self.images_per_epoch = len(dataset.train)
 
     @property
@@ -66,12 +67,14 @@ class Classify:
         """Return training samples, and the noise that the model asks for."""
         drawn = None
         if getattr(self.model, "noise", 0):
-            index = torch.arange(first, first + count, device=self.device)
+            device = common.exact_device(self.device)
+            index = torch.arange(first, first + count, device=device)
             drawn = noise(index, self.model, self.config.training.seed, "train")
         return self.train.batch(first, count), drawn
 
     def loss(self, batch: tuple[Batch, Tensor | None]) -> tuple[Tensor, dict[str, Tensor]]:
         (images, labels, _), drawn = batch[0].to(self.device), batch[1]
+        drawn = None if drawn is None else drawn.to(self.device)
         assert labels is not None
         record = self._look(images, drawn)
         logits = record.logits.float()
@@ -101,7 +104,8 @@ class Classify:
         part = self.dataset.validation
         assert part.labels is not None
         with common.full_precision():
-            probabilities = error_rate.predict(model, part.images, check=check)
+            measurable = common.measurable(model)
+            probabilities = error_rate.predict(measurable, part.images, check=check)
         answers = probabilities[:, -1].double().clamp_min(1e-38).log()
         score = error_rate.score(probabilities, part.labels.numpy())
         return {

@@ -1,29 +1,41 @@
 """What the tasks share: devices, precision, threads."""
 
-from collections.abc import Collection, Iterator
+import copy
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
+from torch import nn
 
-from drawbench import data, distributed, user_code
+from drawbench import data, distributed, fast, user_code
 from drawbench.config import Training
 from drawbench.data.dataset import Dataset
 from drawbench.errors import Problem
+from drawbench.fast import native
 from drawbench.reporters import Reporter
 
 
 def device_of(name: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu`` or ``cuda``; each local process has its own GPU.
+    """Return the device for ``auto``, ``cpu``, ``cuda`` or ``mps``; each local process has its own
+    CUDA device.
 
     Raises:
-        Problem: CUDA is asked for and not there, or there are fewer GPUs than processes.
+        Problem: a device is asked for and not there, or there are fewer GPUs than processes.
     """
-    if name == "cuda" and not torch.cuda.is_available():
+    there: dict[str, Callable[[], bool]] = {
+        "cuda": torch.cuda.is_available,
+        "mps": torch.backends.mps.is_available,
+    }
+    if name in there and not there[name]():
         raise Problem(
-            "--device cuda was asked for, but torch finds no CUDA device; "
+            f"--device {name} was asked for, but torch finds no {name.upper()} device; "
             "use --device auto or cpu, and see: drawbench doctor"
         )
+    if name == "mps":
+        if distributed.size() > 1:
+            raise Problem("--device mps trains with one process; leave out --processes")
+        return torch.device("mps")
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     if distributed.local_rank() >= torch.cuda.device_count():
@@ -35,6 +47,30 @@ def device_of(name: str) -> torch.device:
     return torch.device("cuda", distributed.local_rank())
 
 
+def exact_device(device: torch.device) -> torch.device:
+    """Return where to make data and to measure while training on a device: the CPU for ``mps``,
+    which has no float64.
+    """
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def measurable(model: nn.Module) -> nn.Module:
+    """Return a model as it can be measured: on ``mps``, a copy on the CPU."""
+    device = next(model.parameters()).device
+    exact = exact_device(device)
+    return model if exact == device else copy.deepcopy(model).to(exact)
+
+
+def replays(training: Training, device: torch.device, model: nn.Module) -> bool:
+    """Return whether updates are replayed as CUDA graphs: as asked, else on a GPU where the model
+    is known to do the same at every update without waiting for the device, and keeps all steps.
+    """
+    if training.graph is not None:
+        return training.graph
+    keeps_all = getattr(training, "checkpoint_steps", None) is None
+    return device.type == "cuda" and keeps_all and fast.has_fast_path(model)
+
+
 def matmul_dtype(training: Training, device: torch.device) -> torch.dtype:
     """Return the dtype of the matrix products, and allow TF32 on a GPU if that is the precision.
 
@@ -44,7 +80,8 @@ def matmul_dtype(training: Training, device: torch.device) -> torch.dtype:
     tf32 = training.precision == "tf32"
     if device.type != "cuda" and (tf32 or training.graph):
         raise Problem(
-            f"{'--precision tf32' if tf32 else '--graph'} needs a GPU, but this trains on the CPU; "
+            f"{'--precision tf32' if tf32 else '--graph'} needs a CUDA GPU, but this trains on "
+            f"{device.type}; "
             "leave it out, or see: drawbench doctor"
         )
     if device.type == "cuda":
@@ -64,7 +101,7 @@ def full_precision() -> Iterator[None]:
 
 
 def use_threads(training: Training) -> int:
-    """Set torch's CPU thread count and return it.
+    """Set torch's CPU thread count and return it; keep freed memory for the next step.
 
     A run that was started with another number of processes keeps its total number of threads.
     """
@@ -72,6 +109,7 @@ def use_threads(training: Training) -> int:
     if training.threads and training.processes != distributed.size():
         threads = max(1, threads * training.processes // distributed.size())
     torch.set_num_threads(threads)
+    native.keep_freed_memory()
     return threads
 
 

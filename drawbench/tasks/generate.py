@@ -60,9 +60,10 @@ class Generate:
                 f"--likelihood logistic is for pixels of 256 levels, but those of {dataset.name} "
                 "are black or white: use --likelihood bernoulli, or --pixels intensity"
             )
-        self.train = dataset.train.to(device)
+        self.train = dataset.train.to(common.exact_device(device))
         self.matmul_dtype = common.matmul_dtype(config.training, device)
-        self.recorder = Recorder(self.matmul_dtype, _terms) if config.training.graph else None
+        replays = common.replays(config.training, device, model)
+        self.recorder = Recorder(self.matmul_dtype, _terms) if replays else None
         self.validated = bounds.evenly(len(dataset.validation), config.training.validation_images)
         self.images_per_epoch = len(dataset.train)
 
@@ -78,7 +79,7 @@ class Generate:
 
     def batch(self, first: int, count: int) -> tuple[Batch, Tensor]:
         """Return training samples and fresh noise (B, steps, latent)."""
-        index = torch.arange(first, first + count, device=self.device)
+        index = torch.arange(first, first + count, device=common.exact_device(self.device))
         model, seed = self.model, self.config.training.seed
         drawn = bounds.noise(index, model.steps, model.latent, seed, "train")
         return self.train.batch(first, count), drawn
@@ -86,7 +87,11 @@ class Generate:
     def loss(self, batch: tuple[Batch, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         (images, _, condition), drawn = batch
         images = models.as_images(images, self.device)
-        inputs = (images, drawn, *(() if condition is None else (condition.to(self.device),)))
+        inputs = (
+            images,
+            drawn.to(self.device),
+            *(() if condition is None else (condition.to(self.device),)),
+        )
         if self.recorder is not None:
             terms = Terms(*self.recorder(self.model, *inputs))
         else:
@@ -100,7 +105,7 @@ class Generate:
     def validate(self, model: Any, check: Check) -> dict[str, float]:
         with common.full_precision():
             measured = bounds.bound(
-                model, self.dataset.validation, index=self.validated, check=check
+                common.measurable(model), self.dataset.validation, index=self.validated, check=check
             )
         kl = measured.kl.mean(axis=0)
         return {

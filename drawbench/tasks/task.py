@@ -17,7 +17,7 @@ from drawbench.errors import Problem
 from drawbench.evaluation.paired import Outcomes
 from drawbench.reporters import Reporter, Views
 from drawbench.runs import Run
-from drawbench.tasks import weights
+from drawbench.tasks import common, weights
 from drawbench.training import StopFlag, Trainer
 
 Check = Callable[[], None]  # called between batches; raises Interrupted after a signal
@@ -110,7 +110,7 @@ def measure(task: Task, run: Run, reporter: Reporter, check: Check, **options: A
 
 def best_model(task: Task, run: Run) -> nn.Module:
     """Return the model of a task with the best weights of a run, ready to measure."""
-    return weights.load(lambda: task.model, run, task.dataset).to(task.device)
+    return weights.load(lambda: task.model, run, task.dataset).to(common.exact_device(task.device))
 
 
 @distributed.by_first
