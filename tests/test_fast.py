@@ -279,6 +279,23 @@ def test_again_gives_the_same_bits():
 
 
 @needs_kernels
+@pytest.mark.parametrize("patch", [None, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, BFLOAT16])
+def test_without_gradients_all_steps_share_a_place_and_give_the_same_bits(patch, dtype):
+    model, images, noise = drawer(SHAPES[1], patch, patch, torch.float32)
+    kept = forward_for(model, dtype)(images, noise)
+    with torch.no_grad():
+        shared = forward_for(model, dtype)(images, noise)
+    for ours, theirs in zip(parts_of(shared), parts_of(kept), strict=True):
+        assert torch.equal(ours, theirs)
+    for eye in (False, True):
+        model, images = classifier("bounded", LOOKED_AT[2], torch.float32, eye=eye)
+        kept = forward_for(model, dtype)(images).logits
+        with torch.no_grad():
+            assert torch.equal(forward_for(model, dtype)(images).logits, kept)
+
+
+@needs_kernels
 def test_a_second_backward_pass_gives_the_same_bits():
     model, images, noise = drawer(SHAPES[0], 2, 5, torch.float32)
     total = loss_of(forward_for(model)(images, noise), images)

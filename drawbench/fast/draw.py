@@ -28,7 +28,15 @@ from torch.autograd.function import once_differentiable
 
 from drawbench import attention
 from drawbench.fast.native.build import Kernels, addresses, padded_lines, room
-from drawbench.fast.native.parts import Joined, Lstm, Piece, Side, all_of, weight_gradient
+from drawbench.fast.native.parts import (
+    Joined,
+    Lstm,
+    Piece,
+    Side,
+    all_of,
+    repeated,
+    weight_gradient,
+)
 from drawbench.fast.native.shards import in_parallel, shares
 from drawbench.likelihood import Bernoulli, Gaussian
 from drawbench.models.common import as_images, collect
@@ -67,13 +75,14 @@ def fast_drawing(
     dtype, kind = model.start_canvas.dtype, (model, native, matmul_dtype)
     starts = (getattr(model, f"start_{name}") for name in STATE)
     state = [start.expand(len(images), *start.shape) for start in starts]
-    images, recompute = as_images(images, dtype=dtype), bool(segment and segment < model.steps)
+    recompute = segment is not None and segment < model.steps
+    images, keep = as_images(images, dtype=dtype), torch.is_grad_enabled() and not recompute
     posteriors = []
     with torch.autocast(images.device.type, enabled=False):
         parameters = _parameters(model)
         for part in noise.to(dtype).split(segment or model.steps, dim=1):
             *state, mu, log_sigma = _Recurrence.apply(
-                kind, tuple(parameters), recompute, images, part, *state, *parameters.values()
+                kind, tuple(parameters), keep, images, part, *state, *parameters.values()
             )
             posteriors.append(Gaussian(mu, log_sigma))
     return Drawing(Bernoulli(state[0]), collect(posteriors, torch.cat))
@@ -140,16 +149,16 @@ class _Recurrence(torch.autograd.Function):
     """Some steps in one function, forward, and backward through time.
 
     From images (B, C, H, W), noise (B, T, Z), canvas and LSTM states before the first step, and
-    parameters (``names``), to canvas and states after the last, mu and log sigma (B, T, Z). With
-    ``recompute``, nothing is kept for the backward pass but these inputs.
+    parameters (``names``), to canvas and states after the last, mu and log sigma (B, T, Z). Unless
+    ``keep``, nothing is kept for a backward pass but these inputs.
     """
 
     @staticmethod
-    def forward(ctx, kind, names, recompute, *inputs):
+    def forward(ctx, kind, names, keep, *inputs):
         ctx.kind, ctx.names, ctx.parts = kind, names, shares(len(inputs[0]))
-        ctx.tapes, outputs = _pass(kind, names, ctx.parts, *inputs)
+        ctx.tapes, outputs = _pass(kind, names, ctx.parts, keep, *inputs)
         ctx.parameters = inputs[2 + len(STATE) :]
-        if recompute:
+        if not keep:
             ctx.tapes = None
             ctx.save_for_backward(*inputs)
         return outputs
@@ -158,7 +167,8 @@ class _Recurrence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, *gradients):
         with torch.autocast("cpu", enabled=False):
-            tapes = ctx.tapes or _pass(ctx.kind, ctx.names, ctx.parts, *ctx.saved_tensors)[0]
+            kept, saved = ctx.tapes, ctx.saved_tensors
+            tapes = kept or _pass(ctx.kind, ctx.names, ctx.parts, True, *saved)[0]
             jobs = [
                 partial(tape.backward, *(part[share] for part in gradients))
                 for tape, share in zip(tapes, ctx.parts, strict=True)
@@ -172,7 +182,7 @@ class _Recurrence(torch.autograd.Function):
         return None, None, None, None, None, *into_starts, *into.values()
 
 
-def _pass(kind: _Kind, names, parts: list[slice], images: Tensor, noise: Tensor, *rest: Tensor):
+def _pass(kind: _Kind, names, parts: list[slice], keep: bool, images, noise, *rest: Tensor):
     """Take all shares of a batch forward; return their tapes, and their outputs joined."""
     model, _, matmul_dtype = kind
     state, parameters = rest[: len(STATE)], dict(zip(names, rest[len(STATE) :], strict=True))
@@ -184,7 +194,8 @@ def _pass(kind: _Kind, names, parts: list[slice], images: Tensor, noise: Tensor,
         for one, dtype in zip(joined, dtypes, strict=True)
     )
     tapes = [
-        _Tape(*kind, images[part], noise[part].contiguous(), weights, len(images)) for part in parts
+        _Tape(*kind, images[part], noise[part].contiguous(), weights, len(images), keep)
+        for part in parts
     ]
     jobs = [
         partial(tape.forward, *(tensor[part] for tensor in state))
@@ -200,10 +211,11 @@ class _Tape:
     the step.
     """
 
-    def __init__(self, model: Draw, native, matmul_dtype, images, noise, weights, whole):
+    def __init__(self, model: Draw, native, matmul_dtype, images, noise, weights, whole, keep):
         self.native, self.matmul_dtype, self.dtype = native, matmul_dtype, images.dtype
         self.noise, self.weights, self.choices = noise, weights, weights.choices
         batch, steps, latent = noise.shape
+        self.keep, places = keep, steps if keep else 1
         units = model.decoder.hidden_size
         self.batch, self.steps, self.units, self.latent = batch, steps, units, latent
         self.channels, height, self.width = model.size
@@ -213,24 +225,26 @@ class _Tape:
         self.images = padded_lines(images)
         read = weights.encoder.shape[1] - 2 * units - 1
         self.row_stride = latent + 2 * units + read + 2
-        self.rows = images.new_empty(steps + 1, batch, self.row_stride, dtype=matmul_dtype)
+        self.rows = images.new_empty(places + keep, batch, self.row_stride, dtype=matmul_dtype)
         start = latent + units + 1
         self.rows[..., start - 1] = self.rows[..., -1] = 1
+        self.rows = repeated(self.rows, steps + 1)
         self.for_decoder, self.for_encoder = slice(0, start), slice(latent, -1)
         self.for_latent, self.for_canvas = slice(start + read, None), slice(latent, start)
         # The decoder's states and a 1, (T + 1, B, U + 1), never rounded.
         self.states = self.rows[..., self.for_canvas]
         if self.rounded:
-            self.states = images.new_empty(steps + 1, batch, units + 1)
+            self.states = images.new_empty(places + keep, batch, units + 1)
             self.states[..., -1] = 1
+            self.states = repeated(self.states, steps + 1)
         self.at_states = addresses(self.states, steps + 1)
         self.at_z, self.at_decoder, self.at_read, self.at_encoder = (
             addresses(self.rows[..., first:], steps + 1)
             for first in (0, latent, start, start + read)
         )
-        self.sigmoids = room(steps, batch, *model.size, dtype=images.dtype)
+        self.sigmoids = repeated(room(places, batch, *model.size, dtype=images.dtype), steps)
         self.at_sigmoids = addresses(self.sigmoids, steps)
-        self.spreads = images.new_empty(steps, batch, latent)
+        self.spreads = repeated(images.new_empty(places, batch, latent), steps)
         self.at_spreads = addresses(self.spreads, steps)
         self.constant = None  # (B, 4U), the image's part of the encoder's product
         if weights.image is not None:
@@ -238,7 +252,7 @@ class _Tape:
             self.constant = torch.mm(self.flat_images, weights.image.t()).to(images.dtype)
         self.reading = self.writing = None
         side = partial(
-            Side, (height, self.width), count=steps, batch=batch, whole=whole, dtype=images.dtype,
+            Side, (height, self.width), count=steps, batch=batch, keep=keep, whole=whole, dtype=images.dtype,
             bounded=model.window_map == "bounded", clip=model.window_clip,
         )  # fmt: skip
         if model.read_patch is not None:
@@ -247,7 +261,8 @@ class _Tape:
             self.writing = side(self.channels, model.write_patch)
         if self.choices is not None:
             self.number_stride = len(self.choices)
-            self.numbers = images.new_empty(steps + 1, batch, self.number_stride)
+            self.numbers = images.new_empty(places + keep, batch, self.number_stride)
+            self.numbers = repeated(self.numbers, steps + 1)
             self.at_read_numbers, self.at_write_numbers = self._windows_of(self.numbers)
             self.at_numbers = addresses(self.numbers, steps + 1)
 
@@ -265,8 +280,8 @@ class _Tape:
         """Return canvas (B, C, H, W) and states after the last step, mu, log sigma (B, T, Z)."""
         weights, steps, latent = self.weights, self.steps, self.latent
         self.canvas = padded_lines(canvas)
-        self.encoder = Lstm(self.native, encoder_cell, steps, self.matmul_dtype)
-        self.decoder = Lstm(self.native, decoder_cell, steps, self.matmul_dtype)
+        self.encoder = Lstm(self.native, encoder_cell, steps, self.matmul_dtype, self.keep)
+        self.decoder = Lstm(self.native, decoder_cell, steps, self.matmul_dtype, self.keep)
         self.rows[0, :, self.for_latent][:, :-1] = encoder_hidden
         self.rows[0, :, self.for_canvas][:, :-1] = decoder_hidden
         self.states[0, :, :-1] = decoder_hidden

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from drawbench.fast.native.build import VECTOR_BYTES, Kernels, addresses
-from drawbench.fast.native.parts import Joined, all_of, weight_gradient
+from drawbench.fast.native.parts import Joined, all_of, repeated, weight_gradient
 from drawbench.models.glimpses import EyeGlimpse
 
 _LAYERS = {
@@ -65,10 +65,16 @@ class Eye:
         weights: the second layer's in the dtype of products.
         shape: of the patches, (B, C, N).
         steps: T.
+        keep: whether a backward pass will follow.
     """
 
     def __init__(
-        self, native: Kernels, weights: EyeWeights, shape: tuple[int, int, int], steps: int
+        self,
+        native: Kernels,
+        weights: EyeWeights,
+        shape: tuple[int, int, int],
+        steps: int,
+        keep: bool,
     ):
         batch, channels, patch = shape
         self.native, self.weights, self.places = native, weights, ((patch + 1) // 2) ** 2
@@ -76,7 +82,8 @@ class Eye:
         self.rounded = int(self.second.dtype == torch.bfloat16)
         self.first = (batch, channels, patch, len(weights.first_bias), self.rounded)
         self.answer = (batch, self.places, outputs, self.rounded)
-        self.columns = self.second.new_empty(steps, batch * self.places, self.second.shape[1])
+        size = batch * self.places, self.second.shape[1]
+        self.columns = repeated(self.second.new_empty(steps if keep else 1, *size), steps)
         self.at_columns = addresses(self.columns, steps)
         self.sums = self.second.new_empty(batch * self.places, outputs)
 

@@ -57,6 +57,7 @@ def fast_glimpses(
         parameters = _parameters(model)
         states = _Recurrence.apply(
             (model, native, matmul_dtype, glimpses or model.glimpses),
+            torch.is_grad_enabled(),
             tuple(parameters),
             images if images.dtype == torch.uint8 else images.to(dtype),
             model.start_hidden.expand(batch, -1),
@@ -128,12 +129,12 @@ class _Recurrence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, kind, names, images, hidden, cell, *parameters):
+    def forward(ctx, kind, keep, names, images, hidden, cell, *parameters):
         ctx.parts, ctx.model, ctx.names, ctx.parameters = (
             shares(len(images)), kind[0], names, parameters,
         )  # fmt: skip
         weights = _pack(kind[0], dict(zip(names, parameters, strict=True)), kind[2])
-        ctx.tapes = [_Tape(*kind, images[part], len(images), weights) for part in ctx.parts]
+        ctx.tapes = [_Tape(*kind, images[part], len(images), weights, keep) for part in ctx.parts]
         jobs = [
             partial(tape.forward, hidden[part], cell[part])
             for tape, part in zip(ctx.tapes, ctx.parts, strict=True)
@@ -155,7 +156,7 @@ class _Recurrence(torch.autograd.Function):
         pairs = zip((lstm, to_window, *(seen or ())), zip(*weights, strict=True), strict=True)
         for joined, pieces in pairs:
             joined.unpack(pieces, into)
-        return None, None, None, *into_starts, *into.values()
+        return None, None, None, None, *into_starts, *into.values()
 
 
 class _Tape:
@@ -174,8 +175,10 @@ class _Tape:
         images,
         whole,
         weights,
+        keep,
     ):
         self.native, self.weight, self.to_window = native, weights.lstm, weights.to_window
+        self.keep = keep
         self.steps, self.units, self.dtype = steps, len(self.weight) // 4, self.to_window.dtype
         batch, self.channels, height, width = images.shape
         self.batch, patch = batch, model.glimpse.patch
@@ -184,7 +187,7 @@ class _Tape:
         self.bytes = int(images.dtype == torch.uint8)
         self.images = images.contiguous() if self.bytes else padded_lines(images)
         self.side = Side(
-            (height, width), self.channels, patch, steps, batch, whole=whole, dtype=self.dtype,
+            (height, width), self.channels, patch, steps, batch, keep=keep, whole=whole, dtype=self.dtype,
             bounded=model.glimpse.window_map == "bounded", clip=model.window_clip,
         )  # fmt: skip
         self.row_stride = self.inputs + self.units + 1
@@ -192,7 +195,7 @@ class _Tape:
         self.rows[..., -1] = 1
         self.eye, self.seen = None, self.channels * patch**2  # begins in the row behind the patch
         if weights.eye is not None:
-            self.eye = Eye(native, weights.eye, (batch, self.channels, patch), steps)
+            self.eye = Eye(native, weights.eye, (batch, self.channels, patch), steps, keep)
         self.at_rows, self.at_seen, self.at_hidden = (
             addresses(self.rows[..., first:], steps + 1) for first in (0, self.seen, self.inputs)
         )
@@ -207,7 +210,7 @@ class _Tape:
 
     def forward(self, hidden: Tensor, cell: Tensor) -> Tensor:
         """Return the states (B, T, U) after each look."""
-        self.lstm = Lstm(self.native, cell, self.steps, self.rows.dtype)
+        self.lstm = Lstm(self.native, cell, self.steps, self.rows.dtype, self.keep)
         self.rows[0, :, self.inputs : -1] = hidden
         self.states[0, :, :-1] = hidden
         weight, to_window, stride = self.weight.t(), self.to_window.t(), self.states.stride(1)

@@ -8,21 +8,34 @@ from torch import Tensor
 from drawbench.fast.native.build import Kernels, Map, addresses, room
 
 
-class Lstm:
-    """What T steps of an LSTM keep for the backward pass."""
+def repeated(tensor: Tensor, count: int) -> Tensor:
+    """Return a tensor (count, ...) as it is, or (1, ...) as if it were there ``count`` times.
 
-    def __init__(self, native: Kernels, cell: Tensor, steps: int, matmul_dtype: torch.dtype):
+    Without gradients nothing is needed again, so all steps can use one place, which stays in the
+    core's cache.
+    """
+    return tensor.expand(count, *tensor.shape[1:])
+
+
+class Lstm:
+    """What T steps of an LSTM keep for the backward pass, or one step if nothing is kept."""
+
+    def __init__(
+        self, native: Kernels, cell: Tensor, steps: int, matmul_dtype: torch.dtype, keep: bool
+    ):
         batch, units = cell.shape
+        places = steps if keep else 1
         self.native, self.rounded = native, matmul_dtype == torch.bfloat16
         self.size = (batch, units, int(self.rounded))
-        gates = cell.new_empty(steps, batch, 4 * units)
+        gates = repeated(cell.new_empty(places, batch, 4 * units), steps)
         # Before their nonlinearity gates are a product, afterwards reals: in the same place where
         # both have one type.
         self.sums = cell.new_empty(batch, 4 * units, dtype=matmul_dtype) if self.rounded else None
         self.gates = gates.unbind()
-        self.cells = cell.new_empty(steps + 1, batch, units)
+        self.cells = cell.new_empty(places + keep, batch, units)
+        self.cells = repeated(self.cells, steps + 1)
         self.cells[0] = cell
-        self.squashed = cell.new_empty(steps, batch, units)
+        self.squashed = repeated(cell.new_empty(places, batch, units), steps)
         self.at_gates, self.at_cells, self.at_squashed = (
             addresses(tensor, len(tensor)) for tensor in (gates, self.cells, self.squashed)
         )
@@ -69,17 +82,19 @@ class Side:
         size: of the images, (height, width).
         planes: read or written through one window: channels, twice where image and error are read.
         count, batch: states, and images in the share.
+        keep: whether a backward pass will follow; otherwise all states share one place.
         bounded, clip: of the window map and of its gradient, as in the models.
         whole: images over which the loss is a mean, not only those of the share.
     """
 
-    def __init__(self, size, planes, patch, count, batch, *, bounded, clip, whole, dtype):
+    def __init__(self, size, planes, patch, count, batch, *, keep, bounded, clip, whole, dtype):
         self.map = Map(*size, patch, bounded, 0.0 if clip is None else clip / whole, dtype)
-        x, y = (room(count, batch, patch, length, dtype=dtype) for length in reversed(size))
-        across = room(count, batch, planes, patch, size[1], dtype=dtype)
-        patches = torch.empty(count, batch, planes * patch**2, dtype=dtype)
+        n = count if keep else 1
+        x, y = (room(n, batch, patch, length, dtype=dtype) for length in reversed(size))
+        across = room(n, batch, planes, patch, size[1], dtype=dtype)
+        patches = torch.empty(n, batch, planes * patch**2, dtype=dtype)
         self.tensors = (x, y, across, patches)
-        self.addresses = [addresses(tensor, count) for tensor in self.tensors]
+        self.addresses = [addresses(repeated(tensor, count), count) for tensor in self.tensors]
 
     def at(self, index: int) -> tuple[int, ...]:
         """Return the addresses of one state: filters along x and y, products across, patches."""
