@@ -101,7 +101,7 @@ def command(
     taken: set[str] = set()
     for batch in _batches(images, rules, failures):
         predictions += _answers(model, batch, classes, out, form, taken)
-    for sentence in dict.fromkeys(_remarks(predictions, size)):
+    for sentence in _remarks(predictions):
         console.say(sentence)
     for failure in failures:
         console.say(f"{failure['problem']}.")
@@ -223,7 +223,7 @@ def _draw(shown: tuple[Any, ...], n: int, out: Path, stem: str, form: str) -> li
     return paths
 
 
-def _remarks(predictions: list[dict[str, Any]], size: tuple[int, int, int]) -> Iterator[str]:
+def _remarks(predictions: list[dict[str, Any]]) -> Iterator[str]:
     """Yield, for each way in which pictures were prepared, how and which."""
     ways: dict[str, list[str]] = {}
     for prediction in predictions:
