@@ -2,13 +2,17 @@
 animations step, and everything fits.
 """
 
+import base64
+import io
 import json
 import re
 
+import numpy as np
 import pytest
 from browser import PROGRAM, Browser
 from click.testing import CliRunner, Result
 from example_runs import animation, change, curve, finished_run
+from PIL import Image
 
 from drawbench import records, report
 from drawbench.cli import cli
@@ -84,6 +88,21 @@ def test_an_animation_is_taken_apart(tmp_path):
     assert len(frames) == 5 == len(set(frames)) and size == (60, 40)
     long = animation(folder, "samples.gif", frames=40)
     assert len(report.decode(long)[0]) == report.MAX_FRAMES
+
+
+def test_frames_keep_their_colours_and_many_colours_are_reduced(tmp_path):
+    """A GIF has at most 256 colours in a frame, but may have more in all."""
+    ramp = np.arange(256, dtype=np.uint8)
+    few = np.stack([np.stack([ramp // 4 * 4] * 3, 1)] * 16)  # 64 greys
+    many = [np.stack([np.stack([ramp, np.roll(ramp, 40 * k), ramp], 1)] * 16) for k in range(3)]
+    for pictures, limit in (([few, few[:, ::-1]], 4), (many, 24)):
+        first, *others = map(Image.fromarray, pictures)
+        first.save(tmp_path / "a.gif", save_all=True, append_images=others)
+        frames, _ = report.decode(tmp_path / "a.gif")
+        for frame, picture in zip(frames, pictures, strict=True):
+            png = base64.b64decode(frame.partition(",")[2])
+            shown = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"), dtype=int)
+            assert np.abs(shown - picture).max() <= limit
 
 
 def test_animations_that_are_damaged_or_find_no_room_are_named(tmp_path, monkeypatch):

@@ -32,6 +32,7 @@ ANIMATIONS = {  # file -> a word for the selector, and the title
 }
 MAX_FRAMES = 32  # of an animation on the page
 COLOURS = 64  # of a frame; animations have about as many
+MAX_COLOURS = 256  # of a palette
 MAX_FILE_PIXELS, MAX_FILE_FRAMES = 1 << 23, 5000  # of an animation that is read
 MAX_ANIMATION_BYTES = 6_000_000  # of all animations: what a phone still opens without waiting
 METRIC_COLUMNS = ("error %", "bound", "-log p")  # shown second
@@ -181,14 +182,30 @@ def decode(path: Path) -> tuple[list[str], tuple[int, int]]:
             raise ValueError(f"{size} are too many")
         steps = min(count, MAX_FRAMES)
         shown = {round(k * (count - 1) / max(1, steps - 1)) for k in range(steps)}
-        frames = []
-        for number, frame in enumerate(ImageSequence.Iterator(animation)):
-            if number in shown:
-                png = io.BytesIO()
-                flat = frame.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-                flat.save(png, "png", optimize=True)
-                frames.append(_uri(png.getvalue()))
-        return frames, animation.size
+        numbered = enumerate(ImageSequence.Iterator(animation))
+        pictures = [frame.convert("RGB") for number, frame in numbered if number in shown]
+        shape = animation.size
+    palette, frames = _palette(pictures), []
+    for picture in pictures:
+        png = io.BytesIO()
+        # Choosing a palette takes ten times as long as using one.
+        few = {"palette": palette} if palette else {"colors": COLOURS}
+        picture.quantize(**few, dither=Image.Dither.NONE).save(png, "png", optimize=True)
+        frames.append(_uri(png.getvalue()))
+    return frames, shape
+
+
+def _palette(pictures: list[Image.Image]) -> Image.Image | None:
+    """Return a picture with all colours of some RGB pictures, or None if they are too many."""
+    colours: set[Any] = set()
+    for picture in pictures:
+        counted = picture.getcolors(MAX_COLOURS)  # None if there are more
+        colours.update(colour for _, colour in counted or ())
+        if counted is None or len(colours) > MAX_COLOURS:
+            return None
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([value for colour in sorted(colours) for value in colour])
+    return palette
 
 
 def _run(record: Record) -> dict[str, Any]:
