@@ -224,3 +224,10 @@ def test_a_missing_recipe_names_the_packaged_ones():
 def test_a_section_is_checked_when_constructed():
     with pytest.raises(Problem, match="canvas must be at least 28"):
         config.Cluttered(canvas=27)
+
+
+def test_a_file_with_an_empty_key_is_one_sentence():
+    stored = config.to_dict(config.Classify())
+    stored["training"][""] = 3
+    with pytest.raises(Problem, match="unknown setting ''"):
+        config.from_dict(stored)

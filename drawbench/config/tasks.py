@@ -252,8 +252,9 @@ def _class(kind: Any, section: str, values: dict[str, Any]) -> Any:
     Raises:
         Problem: there is no such model or data set.
     """
-    kinds, name = kind.kinds.get(section, {}), values.get(SELECTORS.get(section, ""))
-    if name is None:
+    kinds, selector = kind.kinds.get(section, {}), SELECTORS.get(section)
+    name = None if selector is None else values.get(selector)  # a file may have a key ""
+    if selector is None or name is None:
         return type(getattr(kind(), section))
     if isinstance(name, str) and name in kinds:
         return kinds[name]
@@ -261,7 +262,7 @@ def _class(kind: Any, section: str, values: dict[str, Any]) -> Any:
         return kind.own[section]
     words = [*kinds, *(["module:factory"] if section in kind.own else [])]
     raise Problem(
-        f"{SELECTORS[section]} must be one of {', '.join(words)}, got {shown(name)}"
+        f"{selector} must be one of {', '.join(words)}, got {shown(name)}"
         f"{nearest(str(name), kinds)}"
     )
 
