@@ -16,7 +16,10 @@ from commands import drawbench, succeeded
 
 DOCS = Path(__file__).parent.parent / "docs"
 TESTED_ELSEWHERE = {  # page -> the test that runs its blocks
+    "commands.md": "test_readme.py",
     "explained.md": "test_explained.py",
+    "python.md": "test_readme.py",
+    "speed.md": "test_readme.py",
     "trackers.md": "test_trackers.py",
     "extending.md": "test_extending.py",
     "reliability.md": "torture/__main__.py",

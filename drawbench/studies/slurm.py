@@ -174,7 +174,7 @@ class Slurm:
         """Submit the next command of a run, unless it is in the queue already."""
         name = str(job.folder.absolute())
         if number := self.queue.look().get(name):
-            found = self.library.SlurmJob(self.folder, number)
+            found: Any = self.library.SlurmJob(self.folder, number)
             return Submitted(found, log, self.queue)
         training = job.config.training
         cpus = self.cpus or (training.threads or 1) * training.processes
