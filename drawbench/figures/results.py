@@ -51,7 +51,7 @@ def make(records: list[Record], say: Callable[[str], object]) -> list[NamedFigur
 def _label(row: Row, letters: dict[str, str]) -> str:
     """Return a short name for a curve; a letter refers to its notes."""
     unit = "glimpses" if row.first.result["task"] == "classify" else "steps"
-    count = "" if row.glimpses is None else f", {row.glimpses} {unit}"
+    count = "" if row.glimpses in (None, 1) else f", {row.glimpses} {unit}"
     letter = f" ({letters[row.notes]})" if row.notes else ""
     return row.model + count + letter
 
@@ -145,11 +145,11 @@ def _training(generators: list[Row]) -> Iterator[NamedFigure]:
 
 
 def _steps(generators: list[Row]) -> Iterator[NamedFigure]:
-    """Draw the KL of the steps, for the first seed of each model."""
+    """Draw the KL of the steps, for the first seed of each model with more than one."""
     letters, lines, models = _letters(generators), {}, []
     for row in generators:
         kl = row.first.result.get("kl_per_step")
-        if isinstance(kl, list) and kl and all(map(_is_number, kl)):
+        if isinstance(kl, list) and len(kl) > 1 and all(map(_is_number, kl)):
             lines[_label(row, letters)] = kl
             models.append(row.model)
     if lines:
