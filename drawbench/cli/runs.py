@@ -61,7 +61,8 @@ def list_runs(
         if row["problem"]:
             console.say(f"{row['run']}: {row['problem']}.")
     where = ", ".join(str(place) for place in searched or options.USUAL_PLACES)
-    text = console.columns([_words(row) for row in found]) if found else f"No such run in {where}."
+    none = f"There is no {'such ' if conditions else ''}run in {where}."
+    text = console.columns([_words(row) for row in found]) if found else none
     console.emit({"runs": found}, text, as_json)
 
 
