@@ -105,7 +105,7 @@ def test_a_wrong_field_or_condition_is_one_sentence(place):
     failed(drawbench("runs", place, "--where", "mdoel=draw"), "did you mean 'model'")
     failed(drawbench("runs", place, "--where", "value<few"), "FIELD<NUMBER")
     failed(drawbench("runs", place, "--sort", "colour"), "colour")
-    assert "No such run" in succeeded(drawbench("runs", place / "logs")).stdout
+    assert "There is no run" in succeeded(drawbench("runs", place / "logs")).stdout
     failed(drawbench("runs", place / "nowhere"), "nowhere", status=2)
 
 
