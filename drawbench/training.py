@@ -331,7 +331,7 @@ class Trainer:
             raise Problem(
                 f"{folder} was trained on another data set {data.dataset!r} than the one here "
                 f"(fingerprint {facts['data']!s:.16}, here {self.data:.16}); "
-                f"restore {_place(self.task.config.data)}, or start again with --force"
+                f"restore {_place(self.run.config.data)}, or start again with --force"
             )
         parts: defaultdict[str, dict[str, Tensor]] = defaultdict(dict)
         for name, value in tensors.items():
