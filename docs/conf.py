@@ -8,7 +8,7 @@ from latex2mathml.converter import convert
 project, author, copyright = "drawbench", "drawbench contributors", "drawbench contributors"
 release = version = installed("drawbench")
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["_build", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "jupyter_execute", "**.ipynb_checkpoints"]
 html_theme, html_title = "furo", "drawbench"
 html_show_sphinx = False
 html_math_renderer = "mathml"  # written into the page; MathJax would have to be fetched
