@@ -386,6 +386,7 @@ def test_two_processes_evaluate_as_one_does(one):
     assert json.loads(outside(*question, "--processes=2")[0]) == json.loads(inside(*question))
 
 
+@pytest.mark.slow  # 17 seconds
 def test_a_signal_stops_all_at_one_step_and_resume_is_bit_identical(two):
     run = RUNS / "stopped"
     with started(*CLASSIFY, "--run=stopped", "--processes=2", fault="slow") as process:
