@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t
+from drawbench.tables.rows import estimate
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
@@ -26,12 +26,9 @@ def mean(results: Results, field: str) -> float:
 
 
 def interval(results: Results) -> tuple[float, float]:
-    """Return the 95% interval: a result's own; for several seeds, the t-interval of their mean."""
-    if len(results) == 1:
-        return results[0]["low"], results[0]["high"]
-    values = [result["value"] for result in results]
-    reach = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
-    return max(0.0, mean(results, "value") - reach), mean(results, "value") + reach
+    """Return the 95% interval, that of the tables: a result's own, or that of the seeds' mean."""
+    found = estimate(list(results))
+    return found.low, found.high
 
 
 def number(value: float) -> str:

@@ -31,23 +31,11 @@ Settings can come from the environment too: DRAWBENCH_CLASSIFY_GLIMPSES=4.
 def command(
     recipe: str | None,
     given: dict[str, Any],
-    trust: tuple[str, ...],
-    seeds: list[int] | None,
-    jobs: int,
-    **place: Any,
+    **wishes: Any,
 ) -> None:
     """Train a classifier that looks through a few small windows, then test it.
 
     Writes a run folder with the configuration, the learning curve, the best weights, the result and
     figures.
     """
-    if seeds is not None:
-        from drawbench.cli import batch
-
-        batch.train_seeds(Classify, recipe, given, seeds, jobs=jobs, trust=trust, **place)
-        return
-    config = options.with_stored_set(options.configure(Classify, recipe, given), given)
-    config = sharing.configured(config, given)
-    from drawbench.cli import training
-
-    training.start(config, trust=options.trusted(given, trust), **place)
+    sharing.train(Classify, recipe, given, **wishes)

@@ -92,16 +92,7 @@ def command(
     if "data" in given and recipe is None:
         given.setdefault("dataset", "mnist2")
     recipe = recipe or options.usual_recipe(Generate, given)
-    if seeds is not None:
-        from drawbench.cli import batch
-
-        batch.train_seeds(Generate, recipe, given, seeds, jobs=jobs, trust=trust, **place)
-        return
-    config = options.with_stored_set(options.configure(Generate, recipe, given), given)
-    config = sharing.configured(config, given)
-    from drawbench.cli import training
-
-    training.start(config, trust=options.trusted(given, trust), **place)
+    sharing.train(Generate, recipe, given, trust=trust, seeds=seeds, jobs=jobs, **place)
 
 
 def _draw(

@@ -49,8 +49,7 @@ def plot_runs(
         run = tasks.open_run(folder)
         result = run.result()  # before the data are loaded: a run need not be finished
         screen = console.Console()
-        config = options.with_images(run.config, images)
-        task = training.create(config, datasets, sources, screen, trust)
+        task = training.create(run.config, datasets, sources, screen, trust, images)
         model = lifecycle.best_model(task, run)
         screen.close()
         paths = task.draw(run, model, result, training.PICTURES)

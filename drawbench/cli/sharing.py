@@ -1,4 +1,6 @@
-"""Several processes on the command line: all run the same one, and the first alone prints."""
+"""What training commands share: several processes, of which the first alone prints, and several
+seeds.
+"""
 
 import sys
 from typing import Any
@@ -7,6 +9,7 @@ import click
 
 from drawbench import config as configs
 from drawbench import distributed
+from drawbench.cli import options
 
 PROCESSES = click.option(
     "--processes",
@@ -38,3 +41,32 @@ def configured(config: Any, given: dict[str, Any]) -> Any:
     """
     start(given.get("processes"), config.training.processes)
     return configs.replace(config, processes=distributed.size())
+
+
+def train(
+    kind: type,
+    recipe: str | None,
+    given: dict[str, Any],
+    *,
+    trust: tuple[str, ...],
+    seeds: list[int] | None,
+    jobs: int,
+    **place: Any,
+) -> None:
+    """Train the run that a command line describes; with ``seeds``, the runs of a row.
+
+    Args:
+        kind: of the configuration.
+        given: the settings on the command line.
+        jobs: runs of a row at a time.
+    """
+    if seeds is not None:
+        from drawbench.cli import batch
+
+        batch.train_seeds(kind, recipe, given, seeds, jobs=jobs, trust=trust, **place)
+        return
+    config = options.with_stored_set(options.configure(kind, recipe, given), given)
+    config = configured(config, given)
+    from drawbench.cli import training
+
+    training.start(config, trust=options.trusted(given, trust), **place)
