@@ -1,4 +1,4 @@
-"""How well a model explains an image: the log-probability of its pixels, black and white (Bernoulli)
+"""How well a model explains an image: log-probability of its pixels, black and white (Bernoulli)
 or of 256 levels (a discretised logistic), Gaussian KL, importance weights.
 
 For a model with latents z, a prior p(z) and a posterior q(z | x),
@@ -110,7 +110,8 @@ class Logistic(NamedTuple):
     def mean_of(self, canvas: Tensor) -> Tensor:
         """Turn any canvas, such as that of an earlier step, into pixels in [0, 1].
 
-        The mean of a logistic variable clipped to [0, 1]: ``s (softplus(m/s) - softplus((m-1)/s))``.
+        The mean of a logistic variable clipped to [0, 1]:
+        ``s (softplus(m/s) - softplus((m-1)/s))``.
         The mean over the 256 levels is its midpoint sum, the same to about ``(1/255)^2``.
         """
         location, s = self._replace(canvas=canvas).location, self.scale

@@ -1,4 +1,4 @@
-"""SVHN's full format in small: photographs, and a ``digitStruct.mat`` with the published structure."""
+"""SVHN's full format in small: photographs, and a ``digitStruct.mat`` of the same structure."""
 
 import csv
 import shutil

@@ -1,4 +1,4 @@
-"""Captioned scenes: sentences, pictures, held-out combinations, files; and faults of public code."""
+"""Captioned scenes: sentences, pictures, held-out combinations, files, faults of public code."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""SVHN's full house numbers: its file of boxes, the paper's crops and windows, scenes, downloads."""
+"""SVHN's full house numbers: file of boxes, the paper's crops and windows, scenes, downloads."""
 
 import builtins
 import io
@@ -157,7 +157,7 @@ def context_of(tmp_path):
 
 
 def test_a_number_is_its_rectangle_enlarged_by_30_percent(tmp_path):
-    """Goodfellow et al. 2013: digits from column 30 to 70 and row 20 to 40, so 24..76 and 17..43."""
+    """Goodfellow et al. 2013: digits in columns 30 to 70, rows 20 to 40, so 24..76 and 17..43."""
     digits = [digit(2, 30, 22, 18, 18), digit(10, 52, 20, 18, 20)]
     cuts = cut_of(tmp_path, digits, "numbers", house_numbers._number)
     image = cuts.images[0].astype(float)

@@ -1,4 +1,4 @@
-"""The reader of drawn digits: its weights, its training, and what it finds in captioned pictures."""
+"""The reader of drawn digits: weights, training, and what it finds in captioned pictures."""
 
 import pytest
 import torch

@@ -204,7 +204,7 @@ def test_an_unknown_study_gets_a_suggestion():
 
 @pytest.mark.slow
 def test_the_rehearsal_of_everything(tmp_path):
-    """Every run behind a published number, ten updates long: it trains, is measured and tabulated."""
+    """Every run behind a published number, ten updates long, is trained, measured, tabulated."""
     if not list(sources_root().glob("MNIST/raw/*")):
         pytest.skip("needs MNIST")
     places = [f"--{name}={tmp_path / name}" for name in ("runs", "datasets", "out")]

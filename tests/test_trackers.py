@@ -1,4 +1,4 @@
-"""``--log``: TensorBoard, and the trackers of docs/trackers.md with stubs in place of their servers."""
+"""``--log``: TensorBoard, and the trackers of docs/trackers.md with stubs for their servers."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Many trainings by one command: each in a process of its own, some at a time, and to be resumed."""
+"""Many trainings by one command: each in its own process, some at a time, to be resumed."""
 
 import contextlib
 import os

@@ -85,8 +85,8 @@ class Training(Section):
     )
     device: str = setting(
         "auto",
-        "Where to train; auto takes a CUDA GPU if there is one. On mps, an Apple GPU, data are made "
-        "and models measured on the CPU, since it has no float64.",
+        "Where to train; auto takes a CUDA GPU if there is one. On mps, an Apple GPU, data are "
+        "made and models measured on the CPU, since it has no float64.",
         role="machine",
         choices=("auto", "cpu", "cuda", "mps"),
     )

@@ -17,7 +17,8 @@ LICENSES = {  # of the originals, by source
 ARRAYS = (
     "images: uint8 (N, height, width), black is 0; labels: uint8 (N,), or (N, digits) where there "
     "are several; boxes: int16 (N, digits, 4), top, left, height and width of each digit in "
-    "pixels; captions: uint8 (N, 12), numbers of words, where there are such. Read it with numpy.load."
+    "pixels; captions: uint8 (N, 12), numbers of words, where there are "
+    "such. Read it with numpy.load."
 )
 _TERMS = (
     *("citeAs", "column", "containedIn", "dataType", "extract", "field", "fileObject", "fileSet"),

@@ -2,8 +2,8 @@
 
 A MATLAB 7.3 file, which is HDF5 behind a header of 512 bytes. ``digitStruct`` is a group of two
 columns of references, an image's ``name`` (character codes) and its ``bbox``, a group with
-``label``, ``left``, ``top``, ``width`` and ``height``. Each of these is one number where a house has
-one digit, and a column of references to numbers where it has several.
+``label``, ``left``, ``top``, ``width`` and ``height``. Each of these is one number where a house
+has one digit, and a column of references to numbers where it has several.
 """
 
 from collections.abc import Callable

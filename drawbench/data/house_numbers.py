@@ -99,7 +99,7 @@ def load(settings: Any, context: Context) -> Dataset:
 
 
 def _windows(name: str, parts: dict[str, Batch], counts: str, seed: int) -> Dataset:
-    """Return the data set of windows of the parts: at random places, in the middle, in the middle."""
+    """Return the data set of windows: at random places in training, else in the middle."""
 
     def middle(part: Batch) -> Batch:
         corners = torch.full((len(part), 2), (SIDE - WINDOW) // 2)
@@ -165,7 +165,7 @@ def window(images: Tensor, corners: Tensor, side: int) -> Tensor:
 
 
 def _divide(cuts: list[Cuts]) -> dict[str, Batch]:
-    """Divide what to learn from into training and validation, by houses: no photograph is in both."""
+    """Divide houses into training and validation: no photograph is in both."""
     images = torch.from_numpy(np.concatenate([part.images for part in cuts]))
     labels = torch.from_numpy(np.concatenate([part.labels for part in cuts]))
     ids = np.concatenate([part.houses + (n << 32) for n, part in enumerate(cuts)])

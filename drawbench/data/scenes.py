@@ -137,8 +137,8 @@ class Scene:
             f"a black {self.canvas}x{self.canvas} canvas; {clutter if self.clutter else ''}"
             f"{digits} added at uniform places; "
             "every sum clipped to 255; places uniform over all positions inside the canvas, edges "
-            "included; train, validation and test made from disjoint digits; clutter fixed in these "
-            "files"
+            "included; train, validation and test made from disjoint digits; clutter fixed in "
+            "these files"
         )
 
 

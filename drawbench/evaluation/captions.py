@@ -31,7 +31,8 @@ def measure(model: Any, dataset: Dataset, **wishes: Any) -> dict[str, Estimate]:
     Args:
         model: the generator.
         dataset: with a condition for each image; what it lacks is not measured.
-        wishes: ``batch``, ``check`` and ``progress`` as for :func:`drawbench.evaluation.bounds.bound`.
+        wishes: ``batch``, ``check`` and ``progress``, as for
+            :func:`drawbench.evaluation.bounds.bound`.
 
     Returns:
         Estimates by their field of ``result.json``: bounds in nats ``wrong_condition`` (each test

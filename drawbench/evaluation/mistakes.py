@@ -1,4 +1,4 @@
-"""Where a classifier's errors are: against the clutter on the digit, on training and test digits."""
+"""Where a classifier errs: against the clutter on the digit, on training and on test digits."""
 
 from collections.abc import Callable
 from dataclasses import replace

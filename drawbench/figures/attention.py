@@ -97,7 +97,8 @@ def attention_explained(
                 figure.text(*spot, name, ha="center", va="center")
             beside.set_title("$F_Y$", fontsize=7, pad=2)
         text = (
-            f"{names[k] if names else f'window {k + 1}'}: centre ({window.centre_x:.1f}, {window.centre_y:.1f}), "
+            f"{names[k] if names else f'window {k + 1}'}: "
+            f"centre ({window.centre_x:.1f}, {window.centre_y:.1f}), "
             f"stride $\\delta$ = {window.stride:.2f} pixels,\n"
             f"filter width $\\sigma$ = {window.variance**0.5:.2f} pixels, "
             f"intensity $\\gamma$ = {window.intensity:.2f}"

@@ -1,4 +1,4 @@
-"""The pictures by which DRAW is explained: drawings with and without attention side by side, and what
+"""The pictures that explain DRAW: drawings with and without attention side by side, and what
 a reader sees in a drawing after each step.
 
 Pictures are (C, H, W) with C 1 or 3 and lie in [0, 1].
