@@ -253,7 +253,8 @@ class _Tape:
         self.reading = self.writing = None
         side = partial(
             Side, (height, self.width), count=steps, batch=batch,
-            keep=keep, whole=whole, dtype=images.dtype, bounded=model.window_map == "bounded", clip=model.window_clip,
+            keep=keep, whole=whole, dtype=images.dtype,
+            bounded=model.window_map == "bounded", clip=model.window_clip,
         )  # fmt: skip
         if model.read_patch is not None:
             self.reading = side(2 * self.channels, model.read_patch)

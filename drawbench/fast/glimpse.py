@@ -188,7 +188,8 @@ class _Tape:
         self.images = images.contiguous() if self.bytes else padded_lines(images)
         self.side = Side(
             (height, width), self.channels, patch, steps, batch,
-            keep=keep, whole=whole, dtype=self.dtype, bounded=model.glimpse.window_map == "bounded", clip=model.window_clip,
+            keep=keep, whole=whole, dtype=self.dtype,
+            bounded=model.glimpse.window_map == "bounded", clip=model.window_clip,
         )  # fmt: skip
         self.row_stride = self.inputs + self.units + 1
         self.rows = torch.empty(steps + 1, batch, self.row_stride, dtype=matmul_dtype)
