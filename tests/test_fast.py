@@ -14,6 +14,7 @@ from drawbench.attention import WINDOW_MAPS
 from drawbench.fast import draw as fast_draw
 from drawbench.fast import forward_for, has_fast_path, native
 from drawbench.fast import glimpse as fast_glimpse
+from drawbench.models.aligndraw import AlignDraw
 from drawbench.models.cnn import SixLayerConv
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
@@ -48,13 +49,13 @@ def whole(gradients: list[Tensor]) -> Tensor:
 def taken(monkeypatch) -> list[str]:
     """The fast recurrences that ran, so that no test compares a model with itself."""
     names: list[str] = []
-    for kind, (by_hand, argument) in list(fast._BY_HAND.items()):
+    for kind, (by_hand, names_of_inputs) in list(fast._BY_HAND.items()):
 
         def spy(*arguments, by_hand=by_hand, kind=kind, **named):
             names.append(kind.__name__)
             return by_hand(*arguments, **named)
 
-        monkeypatch.setitem(fast._BY_HAND, kind, (spy, argument))
+        monkeypatch.setitem(fast._BY_HAND, kind, (spy, names_of_inputs))
     return names
 
 
@@ -316,6 +317,111 @@ def test_wrong_shapes_are_named_as_by_the_reference():
         forward_for(model, torch.float16)
 
 
+# --- the generator that draws from captions ---
+
+
+def captioned(shape, read_patch, write_patch, dtype=torch.float64, spread=0.2, batch=4, **settings):
+    """Return a small model whose words matter, and its inputs."""
+    channels, height, width = shape
+    sizes = {"steps": 3, "hidden": 7, "latent": 4, "words": 3, "alignment": 5, "vocabulary": 6}
+    sizes |= {"read_patch": read_patch, "write_patch": write_patch} | settings
+    with streams.seeded(0, "fast captions"):
+        model = shaken(AlignDraw(height, width, channels, **sizes).to(dtype), spread)
+        noise = torch.randn(batch, model.steps, model.latent, dtype=dtype)
+        return model, torch.rand(batch, *shape, dtype=dtype), noise, torch.randint(6, (batch, 5))
+
+
+def told(forward, model, *inputs):
+    """Return a drawing from captions, its prior, and the gradient of every parameter."""
+    record = forward(*inputs)
+    values = [*parts_of(record), *record.prior]
+    loss = record.terms(inputs[0]).bound.mean() + record.prior.mu.exp().mean()
+    missing = {"allow_unused": True, "materialize_grads": True}
+    return values, list(torch.autograd.grad(loss, list(model.parameters()), **missing))
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("read_patch, write_patch", PATCHES)
+def test_drawings_from_captions_equal_the_reference(shape, read_patch, write_patch, taken):
+    model, *inputs = captioned(shape, read_patch, write_patch, window_clip=1e-2)
+    truth = told(model, model, *inputs)
+    assert all(gradient.abs().sum() > 0 for gradient in truth[1])
+    for segment in (None, 2):  # of unequal length
+        ours = told(forward_for(model, segment=segment), model, *inputs)
+        assert relative(ours[0], truth[0]) < 1e-10
+        assert relative(ours[1], truth[1]) < 1e-10
+    assert taken == ["AlignDraw"] * 2
+
+
+@needs_kernels
+@pytest.mark.parametrize(
+    "settings",
+    [{"steps": 1}, {"words": 1}, {"alignment": 1}, {"batch": 1}, {"words": 40, "alignment": 70}],
+)
+def test_any_counts_of_what_captions_need(settings):
+    """Below, at and above the width of a vector, at which the kernels' loops take another road."""
+    model, *inputs = captioned(SHAPES[0], 2, 3, **settings)
+    ours, truth = (told(forward, model, *inputs) for forward in (forward_for(model), model))
+    assert relative(ours[0], truth[0]) < 1e-10
+    assert relative([whole(ours[1])], [whole(truth[1])]) < 1e-10
+
+
+@needs_kernels
+@pytest.mark.parametrize("cores", [2, 3])
+def test_shares_of_captions_add_up_to_the_whole(cores, monkeypatch):
+    monkeypatch.setattr(fast_draw, "shares", partial(divide, parts=cores))
+    model, *inputs = captioned(SHAPES[0], 2, 3, batch=7)
+    ours, truth = (told(forward, model, *inputs) for forward in (forward_for(model), model))
+    assert relative([*ours[0], whole(ours[1])], [*truth[0], whole(truth[1])]) < 1e-10
+
+
+@needs_kernels
+def test_captions_through_finite_differences():
+    sizes = {"batch": 2, "steps": 2, "hidden": 2, "latent": 1, "words": 2, "alignment": 2}
+    model, *inputs = captioned((1, 3, 4), 2, 2, **sizes)
+
+    def values(*_):
+        record = forward_for(model)(*inputs)
+        return (*parts_of(record), *record.prior)
+
+    assert torch.autograd.gradcheck(values, list(model.parameters()), fast_mode=True)
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, BFLOAT16])
+def test_captions_without_gradients_and_again_give_the_same_bits(dtype):
+    model, *inputs = captioned(SHAPES[1], 2, 3, torch.float32)
+    kept, again = (told(forward_for(model, dtype), model, *inputs) for _ in range(2))
+    assert all(map(torch.equal, (*kept[0], *kept[1]), (*again[0], *again[1])))
+    with torch.no_grad():
+        record = forward_for(model, dtype)(*inputs)
+    assert all(map(torch.equal, [*parts_of(record), *record.prior], kept[0]))
+
+
+@needs_kernels
+def test_bfloat16_products_of_captions_point_the_same_way():
+    settings = {"words": 16, "alignment": 32} | LARGER
+    model, *inputs = captioned((1, 20, 20), 4, 4, torch.float32, **settings)
+    exact, rough = (
+        whole(told(forward_for(model, dtype), model, *inputs)[1])
+        for dtype in (torch.float32, BFLOAT16)
+    )
+    assert F.cosine_similarity(exact, rough, dim=0) > 0.999
+    assert not torch.equal(exact, rough)  # or the option does nothing
+
+
+@needs_kernels
+def test_scores_far_apart_stay_finite():
+    """One word takes all, as a softmax in the reference does: nothing overflows."""
+    model, *inputs = captioned(SHAPES[0], 2, 3, torch.float32)
+    with torch.no_grad():
+        model.to_score.weight.mul_(1e4)
+    ours, truth = (told(forward, model, *inputs) for forward in (forward_for(model), model))
+    assert all(part.isfinite().all() for part in (*ours[0], *ours[1]))
+    assert relative(ours[0], truth[0]) < 1e-4
+
+
 # --- the classifier ---
 
 LOOKED_AT = [(1, 30, 30), (1, 40, 25), (3, 25, 40)]
@@ -497,6 +603,11 @@ def draw(kind: type = Draw) -> nn.Module:
     return kind(30, 30, steps=2, hidden=8, latent=4)
 
 
+def drawn_from_captions() -> AlignDraw:
+    sizes = {"vocabulary": 6, "words": 3, "alignment": 5}
+    return AlignDraw(30, 30, steps=2, hidden=8, latent=4, **sizes)
+
+
 OTHERS = {
     "glimpse": lambda: look(OwnRead(5)),
     "eye": lambda: look(OwnEncode(5)),
@@ -509,6 +620,7 @@ OTHERS = {
     "cell": lambda: changed(look(), cell=OwnCell(25, 8)),
     "decoder": lambda: changed(draw(), decoder=OwnCell(4, 8)),
     "layer": lambda: changed(draw(), to_mu=nn.Sequential(nn.Linear(8, 4), nn.Tanh())),
+    "bias of a query": lambda: changed(drawn_from_captions(), to_query=nn.Linear(8, 5)),
     "no bias": lambda: changed(look(), to_window=nn.Linear(8, 5, bias=False)),
     "hook": lambda: hooked(look(), "to_window"),
     "hook on a map": lambda: hooked(draw(), "to_patch"),
@@ -526,6 +638,7 @@ def test_a_model_with_a_part_of_its_own_runs_its_own_equations(name, training, t
         shaken(model, 0.2)
         noise = torch.randn(4, model.steps, 4) if hasattr(model, "latent") else None
     inputs = (images,) if noise is None else (images, noise)
+    inputs += (torch.arange(20).view(4, 5) % 6,) if getattr(model, "conditional", False) else ()
     assert not has_fast_path(model)
     ours, theirs = (
         getattr(record, "likelihood", record).logits
@@ -535,7 +648,8 @@ def test_a_model_with_a_part_of_its_own_runs_its_own_equations(name, training, t
 
 
 def test_the_exact_models_have_a_fast_path_and_so_have_copies():
-    for model in (look(), look(EyeGlimpse(5)), draw(), changed(draw(), decoder=nn.LSTMCell(4, 8))):
+    replaced = changed(draw(), decoder=nn.LSTMCell(4, 8))
+    for model in (look(), look(EyeGlimpse(5)), draw(), replaced, drawn_from_captions()):
         assert has_fast_path(model) and has_fast_path(copy.deepcopy(model))
     weighted = draw()
     nn.utils.parametrizations.weight_norm(weighted.to_mu)

@@ -1,8 +1,8 @@
 """The same recurrences written to be fast: by hand with C kernels, or as CUDA graphs.
 
-:func:`forward_for` is the one door. The fast path computes exactly the equations of ``Draw`` and of
-the Gaussian ``GlimpseClassifier``, with an eye or without, so it is taken only for these, part by
-part; every other model, a subclass of them included, runs its own equations.
+:func:`forward_for` is the one door. The fast path computes exactly the equations of ``Draw``,
+``AlignDraw`` and the Gaussian ``GlimpseClassifier``, with an eye or without, so it is taken only
+for these, part by part; every other model, a subclass of them included, runs its own equations.
 """
 
 import inspect
@@ -17,18 +17,23 @@ from drawbench.fast.eye import has_these_layers
 from drawbench.fast.glimpse import GLIMPSES, fast_glimpses
 from drawbench.fast.native import kernels
 from drawbench.models import as_images
+from drawbench.models.aligndraw import AlignDraw
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
 from drawbench.models.glimpses import EyeGlimpse
 
-# The exact types of the parts of the two models that have a fast path.
+# The exact types of the parts of the models that have a fast path.
 _PARTS: dict[str, tuple[type, ...]] = {
     "glimpse": tuple(GLIMPSES),
     **dict.fromkeys(("glimpse.first", "glimpse.second"), (nn.Conv2d,)),
     **dict.fromkeys(("cell", "encoder", "decoder"), (nn.LSTMCell,)),
     **dict.fromkeys(("to_window", "classify", "to_mu", "to_log_sigma", "to_patch"), (nn.Linear,)),
     **dict.fromkeys(("to_read_window", "to_write_window"), (nn.Linear,)),
+    **dict.fromkeys(("to_key", "to_query", "to_score"), (nn.Linear,)),
+    **dict.fromkeys(("to_prior_mu", "to_prior_log_sigma"), (nn.Linear,)),
+    "language": (nn.LSTM,),
 }
+_UNBIASED = ("to_query", "to_score")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
@@ -36,14 +41,15 @@ def has_fast_path(model: nn.Module) -> bool:
     """Return whether the fast path computes what this model computes.
 
     The model and all of its parts must have exactly the types that the fast path replaces, with
-    biases, without hooks, and with no method replaced on the object; pixels must be Bernoulli.
+    biases as there, without hooks, and with no method replaced on the object; pixels must be
+    Bernoulli.
     """
     if getattr(model, "log_scale", None) is not None:
         return False
     return type(model) in _BY_HAND and all(
         (not name or type(part) in _PARTS.get(name, ()))
         and not any(getattr(part, hooks) for hooks in _HOOKS)
-        and all(value is not None for value in part._parameters.values())
+        and all(value is not None for value in part._parameters.values()) != (name in _UNBIASED)
         and not any(callable(value) for value in vars(part).values())
         and (type(part) is not EyeGlimpse or has_these_layers(part))
         for name, part in model.named_modules()
@@ -76,7 +82,7 @@ def forward_for(
     if matmul_dtype not in (torch.float32, torch.bfloat16):
         wanted = "torch.float32 (the parameters' own precision) or torch.bfloat16"
         raise ValueError(f"matmul_dtype must be {wanted}, got {matmul_dtype}")
-    by_hand, argument = _BY_HAND.get(type(model), (None, ""))
+    by_hand, names = _BY_HAND.get(type(model), (None, ()))
     parameters = inspect.signature(model.forward).parameters if segment else ()
     segmented = {"segment": segment} if "segment" in parameters else {}
 
@@ -85,8 +91,8 @@ def forward_for(
         tensors = [one for one in (images, *arguments, *named.values()) if isinstance(one, Tensor)]
         if (
             by_hand is not None
-            and len(arguments) + len(named) <= 1
-            and named.keys() <= {argument}
+            and named.keys() <= set(names[len(arguments) :])
+            and len(arguments) <= len(names)
             and all(one.device.type == "cpu" for one in (parameter, *tensors))
             and not any(one.requires_grad for one in tensors)
             and has_fast_path(model)
@@ -102,8 +108,9 @@ def forward_for(
     return forward
 
 
-# What computes each model by hand, and the one argument beside images that it takes.
-_BY_HAND: dict[type, tuple[Callable[..., Any], str]] = {
-    Draw: (fast_drawing, "noise"),
-    GlimpseClassifier: (fast_glimpses, "glimpses"),
+# What computes each model by hand, and the arguments beside images that it takes.
+_BY_HAND: dict[type, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    Draw: (fast_drawing, ("noise",)),
+    AlignDraw: (fast_drawing, ("noise", "condition")),
+    GlimpseClassifier: (fast_glimpses, ("glimpses",)),
 }

@@ -1,11 +1,14 @@
 """The recurrence of DRAW as one autograd function: same numbers, same gradients, faster on a CPU.
 
-:class:`drawbench.models.draw.Draw` is the reference, written to be read; this is the same
-computation written to be trained, forward and backward by hand. What makes it faster:
+:class:`drawbench.models.draw.Draw` and :class:`drawbench.models.aligndraw.AlignDraw` are the
+reference, written to be read; this is the same computation written to be trained, forward and
+backward by hand. What stands outside the recurrence, reading a caption and the learned prior, is
+done by the model's own methods. What makes it faster:
 
-- Everything that a product with weights takes in lies in one row per step and image, ``[z, h_dec,
-  1, read, h_enc, 1]``: each product reads a stretch of it, the ones carry the biases, and the
-  gradient of a weight is one product over the rows of all steps.
+- Everything that a product with weights takes in lies in one row per step and image, ``[s, z,
+  h_dec, 1, read, h_enc, 1]``, where s, of a model with captions, is the sum of the words that it
+  attends to: each product reads a stretch of it, the ones carry the biases, and the gradient of a
+  weight is one product over the rows of all steps.
 - Everything between the products, gates and windows, is done in C, one image at a time
   (:mod:`drawbench.fast.native`).
 - Each core takes a share of the images through all steps.
@@ -15,8 +18,9 @@ computation written to be trained, forward and backward by hand. What makes it f
   product.
 
 Symbols: B images, C channels, H rows, W columns, N the side of a patch, T steps, Z latents, U units
-of an LSTM, V windows of a state (0 to 2), M numbers that a state chooses for its windows and for
-the patch that is written through one. R numbers are read in a step.
+of an LSTM, V windows of a state (0 to 2), M numbers that a state chooses for its windows, for the
+patch that is written through one, and to ask for words. R numbers are read in a step. S numbers
+stand for a word (0 without captions), A for its key.
 """
 
 from functools import partial
@@ -38,12 +42,14 @@ from drawbench.fast.native.parts import (
     weight_gradient,
 )
 from drawbench.fast.native.shards import in_parallel, shares
+from drawbench.fast.words import Words
 from drawbench.likelihood import Bernoulli, Gaussian
 from drawbench.models.common import as_images, collect
-from drawbench.models.draw import Draw, Drawing, check_images, check_noise
+from drawbench.models.draw import Draw, Drawing, DrawState, check_images, check_noise
+from drawbench.models.glimpse import State
 
 NUMBERS = len(attention.PARAMETERS)
-STATE = ("canvas", "encoder_hidden", "encoder_cell", "decoder_hidden", "decoder_cell")
+STATES = 5  # tensors that a step passes to the next: canvas; hidden and cell of two LSTMs
 
 
 def fast_drawing(
@@ -52,9 +58,10 @@ def fast_drawing(
     matmul_dtype: torch.dtype,
     images: Tensor,
     noise: Tensor,
+    condition: Tensor | None = None,
     segment: int | None = None,
 ) -> Drawing:
-    """Compute ``model(images, noise)`` with gradients to every parameter of the model.
+    """Compute ``model(images, noise, condition)`` with gradients to every parameter of the model.
 
     Args:
         model: its parameters must be on the CPU, float32 or float64.
@@ -62,30 +69,46 @@ def fast_drawing(
         matmul_dtype: of the matrix products with weights: that dtype or bfloat16.
         images: (B, C, H, W), uint8 or in [0, 1]. No gradient flows to them.
         noise: (B, T, Z), standard normal, fresh for every step. No gradient flows to it.
+        condition: the captions of a model that draws from captions, (B, K).
         segment: as for :func:`drawbench.fast.forward_for`.
 
     Returns:
         The drawing, without windows and canvases.
 
     Raises:
-        ValueError: images or noise have another shape.
+        ValueError: images, noise or captions have another shape.
     """
     check_noise(noise, model.steps, model.latent)
     check_images(images, noise, model.size)
     dtype, kind = model.start_canvas.dtype, (model, native, matmul_dtype)
-    starts = (getattr(model, f"start_{name}") for name in STATE)
-    state = [start.expand(len(images), *start.shape) for start in starts]
     recompute = segment is not None and segment < model.steps
     images, keep = as_images(images, dtype=dtype), torch.is_grad_enabled() and not recompute
-    posteriors = []
+    posteriors, hidden = [], []
     with torch.autocast(images.device.type, enabled=False):
+        start = model.start(len(images), condition)
+        state = (start.canvas, *start.encoder, *start.decoder)
+        told = () if start.condition is None else start.condition
         parameters = _parameters(model)
         for part in noise.to(dtype).split(segment or model.steps, dim=1):
-            *state, mu, log_sigma = _Recurrence.apply(
-                kind, tuple(parameters), keep, images, part, *state, *parameters.values()
+            *state, mu, log_sigma, states = _Recurrence.apply(
+                kind, tuple(parameters), keep, images, part, *told, *state, *parameters.values()
             )
             posteriors.append(Gaussian(mu, log_sigma))
-    return Drawing(Bernoulli(state[0]), collect(posteriors, torch.cat))
+            hidden.append(states)
+        prior = _prior(model, start, torch.cat(hidden, 1)) if told else None
+    return Drawing(Bernoulli(state[0]), collect(posteriors, torch.cat), prior)
+
+
+def _prior(model: Draw, start: DrawState, hidden: Tensor) -> Gaussian:
+    """Return the prior (B, T, Z) of all steps, given the state before the first, and the decoder's
+    after each, (B, T, U).
+    """
+    before = hidden[:, :-1].flatten(0, 1)
+    # A step's prior is chosen by the decoder's state before it, and by there having been one.
+    later: Any = model.prior(start._replace(decoder=State(before, before), attended=before))
+    first: Any = model.prior(start)
+    later = Gaussian(*(part.unflatten(0, (len(hidden), -1)) for part in later))
+    return collect([Gaussian(*(part[:, None] for part in first)), later], torch.cat)
 
 
 _Kind = tuple[Draw, Kernels, torch.dtype]  # what is computed, and the dtype of its products
@@ -101,13 +124,14 @@ class _Weights(NamedTuple):
     encoder: Any
     #: (4U, C H W), the encoder's part for the image where it is not read through a window
     image: Any
-    decoder: Any  #: (4U, Z + U + 1), from [z, h_dec, 1]
+    decoder: Any  #: (4U, S + Z + U + 1), from [s, z, h_dec, 1]
     latent: Any  #: (2Z, U + 1), from [h_enc, 1] to [mu, log_sigma]
-    #: (M, U + 1), from [h_dec, 1] to the patch to write and the windows' numbers, reading first;
-    #: never rounded
+    #: (M, U + 1), from [h_dec, 1] to the patch to write, the windows' numbers, reading first, and
+    #: the query to the words; never rounded
     choices: Any
     #: (C H W, U + 1), from [h_dec, 1] to what is added to the canvas where no window writes
     canvas: Any
+    score: Any  #: (1, A), from the agreement of key and query to a word's score; never rounded
 
 
 def _joined(model: Draw) -> _Weights:
@@ -117,23 +141,27 @@ def _joined(model: Draw) -> _Weights:
     def with_bias(name: str) -> list[Piece]:
         return [(f"{name}.weight", all_of), (f"{name}.bias", all_of)]
 
-    def columns(first: int, end: int | None) -> Piece:
-        return "encoder.weight_ih", lambda weight: weight[:, first:end]
+    def columns(first: int, end: int | None, cell: str = "encoder") -> Piece:
+        return f"{cell}.weight_ih", lambda weight: weight[:, first:end]
 
     state, end = columns(-units, None), model.encoder.input_size - units
     half = end // 2 if model.read_patch is None else 0
     choices = [] if model.write_patch is None else ["to_patch"]
     choices += [] if model.to_read_window is None else ["to_read_window"]
     choices += [] if model.to_write_window is None else ["to_write_window"]
+    choices += ["to_query"] if model.conditional else []
     encoder = [state, ("encoder.bias", all_of), columns(half, end), ("encoder.weight_hh", all_of)]
-    decoder = [(f"decoder.{name}", all_of) for name in ("weight_ih", "weight_hh", "bias")]
+    words = [columns(model.latent, None, "decoder")] if model.conditional else []
+    latent = columns(0, model.latent, "decoder")
+    decoder = [latent, ("decoder.weight_hh", all_of), ("decoder.bias", all_of)]
     return _Weights(
         encoder=Joined(encoder),
         image=Joined([columns(0, half)]) if half else None,
-        decoder=Joined(decoder),
+        decoder=Joined([*words, *decoder]),
         latent=Joined(with_bias("to_mu"), with_bias("to_log_sigma")),
         choices=Joined(*map(with_bias, choices)) if choices else None,
         canvas=Joined(with_bias("to_patch")) if model.write_patch is None else None,
+        score=Joined([("to_score.weight", all_of)]) if model.conditional else None,
     )
 
 
@@ -142,22 +170,28 @@ def _parameters(model: Draw) -> dict[str, Tensor]:
     named: dict[str, Tensor] = dict(model.named_parameters())
     for cell in ("encoder", "decoder"):
         named[f"{cell}.bias"] = named.pop(f"{cell}.bias_ih") + named.pop(f"{cell}.bias_hh")
-    return {name: tensor for name, tensor in named.items() if not name.startswith("start_")}
+    if model.conditional:  # the key of a word has the bias for both
+        query = named["to_query.weight"]
+        named["to_query.bias"] = query.new_zeros(len(query))
+    rows = [row for joined in _joined(model) if joined is not None for row in joined.rows]
+    return {name: named[name] for name in dict.fromkeys(name for row in rows for name, _ in row)}
 
 
 class _Recurrence(torch.autograd.Function):
     """Some steps in one function, forward, and backward through time.
 
-    From images (B, C, H, W), noise (B, T, Z), canvas and LSTM states before the first step, and
-    parameters (``names``), to canvas and states after the last, mu and log sigma (B, T, Z). Unless
-    ``keep``, nothing is kept for a backward pass but these inputs.
+    From images (B, C, H, W), noise (B, T, Z), the words and keys of captions (B, K, S) and
+    (B, K, A), if there are any, canvas and LSTM states before the first step, and parameters
+    (``names``), to canvas and states after the last, mu and log sigma (B, T, Z), and, with
+    captions, the decoder's state after each step (B, T, U), else an empty tensor. Unless ``keep``,
+    nothing is kept for a backward pass but these inputs.
     """
 
     @staticmethod
     def forward(ctx, kind, names, keep, *inputs):
         ctx.kind, ctx.names, ctx.parts = kind, names, shares(len(inputs[0]))
         ctx.tapes, outputs = _pass(kind, names, ctx.parts, keep, *inputs)
-        ctx.parameters = inputs[2 + len(STATE) :]
+        ctx.parameters = inputs[-len(names) :]
         if not keep:
             ctx.tapes = None
             ctx.save_for_backward(*inputs)
@@ -185,18 +219,23 @@ class _Recurrence(torch.autograd.Function):
 def _pass(kind: _Kind, names, parts: list[slice], keep: bool, images, noise, *rest: Tensor):
     """Take all shares of a batch forward; return their tapes, and their outputs joined."""
     model, _, matmul_dtype = kind
-    state, parameters = rest[: len(STATE)], dict(zip(names, rest[len(STATE) :], strict=True))
+    given, parameters = rest[: -len(names)], dict(zip(names, rest[-len(names) :], strict=True))
+    told, state = given[:-STATES], given[-STATES:]
     joined = _joined(model)
     # What chooses windows stays in full precision: bfloat16 cannot tell pixel 14 from 14.04.
-    dtypes = _Weights(*[matmul_dtype] * len(joined))._replace(choices=images.dtype)
+    full = {"choices": images.dtype, "score": images.dtype}
+    dtypes = _Weights(*[matmul_dtype] * len(joined))._replace(**full)
     weights = _Weights._make(
         None if one is None else one.pack(parameters, dtype)
         for one, dtype in zip(joined, dtypes, strict=True)
     )
     tapes = [
-        _Tape(*kind, images[part], noise[part].contiguous(), weights, len(images), keep)
+        _Tape(
+            *kind, images[part], noise[part].contiguous(), [one[part] for one in told], weights,
+            len(images), keep,
+        )
         for part in parts
-    ]
+    ]  # fmt: skip
     jobs = [
         partial(tape.forward, *(tensor[part] for tensor in state))
         for tape, part in zip(tapes, parts, strict=True)
@@ -207,11 +246,13 @@ def _pass(kind: _Kind, names, parts: list[slice], keep: bool, images, noise, *re
 class _Tape:
     """The forward pass of a share of the images, what it keeps, and the backward pass.
 
-    ``rows[t]`` holds the input of step t: ``[z, h_dec, 1, read, h_enc, 1]``, with the states before
-    the step.
+    ``rows[t]`` holds the input of step t: ``[s, z, h_dec, 1, read, h_enc, 1]``, with the states
+    before the step.
     """
 
-    def __init__(self, model: Draw, native, matmul_dtype, images, noise, weights, whole, keep):
+    def __init__(
+        self, model: Draw, native, matmul_dtype, images, noise, told, weights, whole, keep
+    ):
         self.native, self.matmul_dtype, self.dtype = native, matmul_dtype, images.dtype
         self.noise, self.weights, self.choices = noise, weights, weights.choices
         batch, steps, latent = noise.shape
@@ -224,23 +265,27 @@ class _Tape:
         self.rounded = int(matmul_dtype == torch.bfloat16)
         self.images = padded_lines(images)
         read = weights.encoder.shape[1] - 2 * units - 1
-        self.row_stride = latent + 2 * units + read + 2
+        self.told = weights.decoder.shape[1] - latent - units - 1
+        decoder = self.told + latent  # where the decoder's state begins
+        start = decoder + units + 1  # where what was read begins
+        self.row_stride = start + read + units + 1
         self.rows = images.new_empty(places + keep, batch, self.row_stride, dtype=matmul_dtype)
-        start = latent + units + 1
         self.rows[..., start - 1] = self.rows[..., -1] = 1
         self.rows = repeated(self.rows, steps + 1)
-        self.for_decoder, self.for_encoder = slice(0, start), slice(latent, -1)
-        self.for_latent, self.for_canvas = slice(start + read, None), slice(latent, start)
-        # The decoder's states and a 1, (T + 1, B, U + 1), never rounded.
-        self.states = self.rows[..., self.for_canvas]
-        if self.rounded:
-            self.states = images.new_empty(places + keep, batch, units + 1)
+        self.for_decoder, self.for_encoder = slice(0, start), slice(decoder, -1)
+        self.for_latent, self.for_canvas = slice(start + read, None), slice(decoder, start)
+        # The decoder's states and a 1, (T + 1, B, U + 1), never rounded. The prior of a model with
+        # captions needs those of all steps.
+        self.states, self.apart = self.rows[..., self.for_canvas], self.rounded or self.told
+        if self.apart:
+            count = steps + 1 if self.told else places + keep
+            self.states = images.new_empty(count, batch, units + 1)
             self.states[..., -1] = 1
             self.states = repeated(self.states, steps + 1)
         self.at_states = addresses(self.states, steps + 1)
-        self.at_z, self.at_decoder, self.at_read, self.at_encoder = (
+        self.at_words, self.at_z, self.at_decoder, self.at_read, self.at_encoder = (
             addresses(self.rows[..., first:], steps + 1)
-            for first in (0, latent, start, start + read)
+            for first in (0, self.told, decoder, start, start + read)
         )
         self.sigmoids = repeated(room(places, batch, *model.size, dtype=images.dtype), steps)
         self.at_sigmoids = addresses(self.sigmoids, steps)
@@ -266,11 +311,19 @@ class _Tape:
             self.numbers = repeated(self.numbers, steps + 1)
             self.at_read_numbers, self.at_write_numbers = self._windows_of(self.numbers)
             self.at_numbers = addresses(self.numbers, steps + 1)
+        self.words = None
+        if told:
+            words, keys = told
+            self.words = Words(native, self.rounded, words, keys, weights.score, steps, keep)
+            # The query stands at the end of the numbers.
+            self.asked = self.number_stride - weights.score.numel()
+            self.at_queries = addresses(self.numbers[..., self.asked :], steps + 1)
 
     def _windows_of(self, numbers: Tensor) -> tuple[list[int], list[int]]:
         """Return where the numbers of read and write windows begin in (T + 1, B, M)."""
-        writing = self.written + (NUMBERS if self.reading is not None else 0)
-        read, write = (numbers[..., first:] for first in (self.written, writing))
+        first = self.written + (NUMBERS if self.reading is not None else 0)
+        self.written_window = slice(first, first + NUMBERS)
+        read, write = (numbers[..., first:] for first in (self.written, first))
         return addresses(read, len(numbers)), addresses(write, len(numbers))
 
     # -- forward
@@ -278,7 +331,7 @@ class _Tape:
     def forward(
         self, canvas, encoder_hidden, encoder_cell, decoder_hidden, decoder_cell
     ) -> tuple[Tensor, ...]:
-        """Return canvas (B, C, H, W) and states after the last step, mu, log sigma (B, T, Z)."""
+        """Return what :class:`_Recurrence` does."""
         weights, steps, latent = self.weights, self.steps, self.latent
         self.canvas = padded_lines(canvas)
         self.encoder = Lstm(self.native, encoder_cell, steps, self.matmul_dtype, self.keep)
@@ -312,7 +365,11 @@ class _Tape:
                 self.batch, latent, self.rounded, sums.data_ptr(), at_noise[t], at_mu[t],
                 at_log_sigma[t], stride, self.at_spreads[t], self.at_z[t], self.row_stride,
             )  # fmt: skip
-            row = (self.at_decoder[t + 1], self.row_stride) if self.rounded else (0, 0)
+            if self.words is not None:
+                self.words.forward(
+                    t, self.at_queries[t], self.number_stride, self.at_words[t], self.row_stride
+                )
+            row = (self.at_decoder[t + 1], self.row_stride) if self.apart else (0, 0)
             self.decoder.step(
                 t, for_decoder[t], decoder_weight, self.at_states[t + 1], state_stride, *row
             )
@@ -320,7 +377,8 @@ class _Tape:
             self._write(t)
         canvas, hidden = self.canvas[..., : self.width], self.states[-1, :, :-1]
         cells = self.encoder.cells[-1], self.decoder.cells[-1]
-        return canvas, last_encoder, cells[0], hidden, cells[1], mu, log_sigma
+        seen = self.states[1:, :, :-1].transpose(0, 1) if self.told else hidden[:, :0]
+        return canvas, last_encoder, cells[0], hidden, cells[1], mu, log_sigma, seen
 
     def _choose(self, state: int) -> None:
         """Choose the patch to write and the windows' numbers from a state of the decoder."""
@@ -360,8 +418,8 @@ class _Tape:
     # -- backward
 
     def backward(self, into_canvas, *into) -> tuple[tuple[Tensor, ...], _Weights]:
-        """Return the gradients of the canvas and states at the start, and of the weights, given
-        those of what :meth:`forward` returned.
+        """Return the gradients of what the captions say, canvas and states at the start, and those
+        of the weights, given those of what :meth:`forward` returned.
         """
         weights, steps, batch, units = self.weights, self.steps, self.batch, self.units
         back = _Gradients(self)
@@ -370,11 +428,11 @@ class _Tape:
             state.clone(memory_format=torch.contiguous_format)  # to be written to
             for state in into[:4]
         )
-        into_mu, into_log_sigma = (tensor.contiguous() for tensor in into[4:])
+        into_mu, into_log_sigma = (tensor.contiguous() for tensor in into[4:6])
         at_mu, at_log_sigma = (
             addresses(tensor.transpose(0, 1), steps) for tensor in (into_mu, into_log_sigma)
         )
-        # [h_dec, 1, read, h_enc] and [z, h_dec, 1]
+        # [h_dec, 1, read, h_enc] and [s, z, h_dec, 1]
         into_encoder_input = self.rows.new_empty(batch, weights.encoder.shape[1])
         into_decoder_input = self.rows.new_empty(batch, weights.decoder.shape[1])
         into_latent, into_writer = self.rows.new_empty(2, batch, units)
@@ -383,9 +441,9 @@ class _Tape:
             (into_encoder_input[:, first:].data_ptr(), stride)
             for first in (0, units + 1, stride - units)
         )
-        into_z, from_decoder_input = (
+        into_words, into_z, from_decoder_input = (
             (into_decoder_input[:, first:].data_ptr(), into_decoder_input.shape[1])
-            for first in (0, self.latent)
+            for first in (0, self.told, self.told + self.latent)
         )
         latent_weight = weights.latent[:, :-1]
         # where the gradients of the states come from the step after
@@ -395,8 +453,15 @@ class _Tape:
         for t in reversed(range(steps)):
             sources = [*later, *self._write_backward(t, into_canvas, back, into_writer)]
             into_state = self._choose_backward(t + 1, back, full, first=t == steps - 1)
+            if self.words is not None:
+                full += into[-1][:, t]
             self.decoder.backward(t, into_state, sources, into_decoder_cell, back.at_decoder[t])
             torch.mm(back.decoder[t], weights.decoder, out=into_decoder_input)
+            if self.words is not None:
+                self.words.backward(
+                    t, self.at_queries[t], *into_words, back.at_queries[t], self.number_stride,
+                    back.told,
+                )  # fmt: skip
             self.native.latent_backward(
                 batch, self.latent, self.rounded, *into_z, at_mu[t], at_log_sigma[t],
                 steps * self.latent, self.at_spreads[t], back.at_latent[t],
@@ -411,16 +476,23 @@ class _Tape:
                 [earlier],
                 0,
             )
-        start = into_decoder_input[:, self.latent : -1] + into_encoder_input[:, :units]
+        start = into_decoder_input[:, -units - 1 : -1] + into_encoder_input[:, :units]
         start = start.to(self.dtype)
         if self.choices is not None:
             if self.writing is not None:  # the state before the first step writes nothing
                 back.choices[0, :, : self.written] = 0
-                back.choices[0, :, -NUMBERS:] = 0
+                back.choices[0, :, self.written_window] = 0
             start = torch.addmm(start, back.choices[0], self.choices[:, :-1])
         into_canvas = into_canvas[..., : self.width]
         into_encoder = into_encoder_input[:, stride - units :].to(self.dtype)
-        starts = (into_canvas, into_encoder, into_encoder_cell, start, into_decoder_cell)
+        starts = (
+            *back.told[:2],
+            into_canvas,
+            into_encoder,
+            into_encoder_cell,
+            start,
+            into_decoder_cell,
+        )
         return starts, self._into_weights(back)
 
     def _write_backward(self, t, into_canvas, back, into_writer) -> list[tuple[int, int]]:
@@ -449,6 +521,8 @@ class _Tape:
         if first:
             if self.reading is not None:  # the last state reads nothing
                 back.choices[state, :, self.written : self.written + NUMBERS] = 0
+            if self.words is not None:  # and asks for no words
+                back.choices[state, :, self.asked :] = 0
             full.addmm_(back.choices[state], self.choices[:, :-1])
         else:
             torch.mm(back.choices[state], self.choices[:, :-1], out=full)
@@ -483,6 +557,7 @@ class _Tape:
             latent=weight_gradient(back.latent, rows[1:, :, self.for_latent]),
             choices=None if self.choices is None else weight_gradient(back.choices, self.states),
             canvas=canvas,
+            score=back.told[2] if back.told else None,
         )
 
 
@@ -502,3 +577,7 @@ class _Gradients:
             self.choices = torch.empty_like(tape.numbers)
             self.at_choices = addresses(self.choices, steps + 1)
             self.at_read_numbers, self.at_write_numbers = tape._windows_of(self.choices)
+        self.told: tuple[Tensor, ...] = ()  # of words, keys and score
+        if tape.words is not None:
+            self.told = tuple(map(torch.zeros_like, tape.words.inputs))
+            self.at_queries = addresses(self.choices[..., tape.asked :], steps + 1)

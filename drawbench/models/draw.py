@@ -167,6 +167,8 @@ class Draw(nn.Module):
         ValueError: a count below 1, or an unknown window map or likelihood.
     """
 
+    conditional = False  #: whether :meth:`start` needs a condition
+
     def __init__(
         self,
         height: int,

@@ -260,6 +260,83 @@ void latent_backward(count batch, count latent, count rounded, const void *into_
     }
 }
 
+/* ---------------------------------------------------------------------------------------- words */
+
+/* Attend to the words of captions (Mansimov et al. 2016): weights (B, K) = softmax over words of
+score . tanh(key + query), and their sum over words (B, K, S), which goes to row, product (B, S).
+keys (B, K, A), score (A), query (B, A). */
+void words_forward(count batch, count number, count size, count agree, count rounded,
+                   const real *words, const real *keys, const real *score, const real *query,
+                   count query_stride, real *weights, void *row, count row_stride) {
+    for (count b = 0; b < batch; b++) {
+        const real *asked = query + b * query_stride;
+        real *weight = weights + b * number, most = -INFINITY, total = 0;
+        for (count k = 0; k < number; k++) {
+            const real *key = keys + (b * number + k) * agree;
+            vec match = {0};
+            for (count a = 0; a < agree; a += LANES) {
+                count n = agree - a;
+                match += load(score + a, n) * tanh_(load(key + a, n) + load(asked + a, n));
+            }
+            weight[k] = sum(match);
+            most = weight[k] > most ? weight[k] : most;
+        }
+        for (count k = 0; k < number; k += LANES) {
+            count n = number - k;
+            store(weight + k, n, exp_(load(weight + k, n) - most));
+        }
+        for (count k = 0; k < number; k++)
+            total += weight[k];
+        for (count k = 0; k < number; k++)
+            weight[k] /= total;
+        for (count s = 0; s < size; s += LANES) {
+            vec mixed = {0};
+            for (count k = 0; k < number; k++)
+                mixed += weight[k] * load(words + (b * number + k) * size + s, size - s);
+            give(row, b * row_stride + s, size - s, rounded, mixed);
+        }
+    }
+}
+
+/* Backward of words_forward, given the gradient of what it put into row, product (B, S). That of
+the query (B, A), with the query's stride, is set; those of words, keys and score are added to. */
+void words_backward(count batch, count number, count size, count agree, count rounded,
+                    const real *words, const real *keys, const real *score, const real *query,
+                    count query_stride, const real *weights, const void *into, count into_stride,
+                    real *into_query, real *into_words, real *into_keys, real *into_score) {
+    for (count b = 0; b < batch; b++) {
+        const real *asked = query + b * query_stride, *weight = weights + b * number;
+        real *into_asked = into_query + b * query_stride;
+        vec mean = {0}; /* of the gradients of the weights, weighted */
+        for (count s = 0; s < size; s += LANES) {
+            vec mixed = {0};
+            for (count k = 0; k < number; k++)
+                mixed += weight[k] * load(words + (b * number + k) * size + s, size - s);
+            mean += mixed * take(into, b * into_stride + s, size - s, rounded);
+        }
+        memset(into_asked, 0, agree * sizeof(real));
+        for (count k = 0; k < number; k++) {
+            count at = (b * number + k) * size, key = (b * number + k) * agree;
+            vec change = -mean;
+            for (count s = 0; s < size; s += LANES) {
+                count n = size - s;
+                vec one = take(into, b * into_stride + s, n, rounded);
+                change += one * load(words + at + s, n);
+                store(into_words + at + s, n, load(into_words + at + s, n) + weight[k] * one);
+            }
+            real into_match = weight[k] * sum(change);
+            for (count a = 0; a < agree; a += LANES) {
+                count n = agree - a;
+                vec match = tanh_(load(keys + key + a, n) + load(asked + a, n));
+                vec inside = into_match * load(score + a, n) * (1 - match * match);
+                store(into_score + a, n, load(into_score + a, n) + into_match * match);
+                store(into_keys + key + a, n, load(into_keys + key + a, n) + inside);
+                store(into_asked + a, n, load(into_asked + a, n) + inside);
+            }
+        }
+    }
+}
+
 /* -------------------------------------------------------------------- small products, per image */
 
 INLINE void times_tile(const int rows, const int columns, count k, const real *a, count row,
