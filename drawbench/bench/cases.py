@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from drawbench import attention, fast, models, streams
 from drawbench import config as configs
 from drawbench.bench.floor import CPU, Product, Run
-from drawbench.data import digits, scenes
+from drawbench.data import digits, scenes, sentences
 from drawbench.errors import Problem, reason
 from drawbench.fast.graphs import Recorder
 from drawbench.likelihood import Terms
@@ -53,10 +53,10 @@ def _images(batch: int, side: int) -> Tensor:
 
 def _model(kind: str, case: Any, name: str = "draw", **facts: int) -> nn.Module:
     """Make a model of a kind by name, with the case's sizes; its images are (1, S, S)."""
-    fields = dataclasses.asdict(case)
-    side, _ = fields.pop("canvas"), fields.pop("batch")
-    settings = getattr(configs, kind)[name](**fields)
-    facts |= {"channels": 1, "height": side, "width": side}
+    settings = getattr(configs, kind)[name]
+    known = {field.name for field in dataclasses.fields(settings)}
+    settings = settings(**{k: v for k, v in dataclasses.asdict(case).items() if k in known})
+    facts |= {"channels": 1, "height": case.canvas, "width": case.canvas}
     with streams.seeded(0, "bench"):
         return models.make(getattr(models, kind)[name], settings.arguments, facts)
 
@@ -144,7 +144,12 @@ class Generator:
         images = _images(self.batch, self.canvas).to(device)
         shape = (self.batch, self.glimpses, self.latent)
         noise = torch.randn(shape, generator=streams.stream(0, "bench")).to(device)
-        return lambda forward: forward(images, noise).terms(images).bound.mean()
+        inputs = (images, noise, *(one.to(device) for one in self.conditions()))
+        return lambda forward: forward(*inputs).terms(images).bound.mean()
+
+    def conditions(self) -> tuple[Tensor, ...]:
+        """Return what the model is told beside the images."""
+        return ()
 
     def replayed(self, model: nn.Module, dtype: torch.dtype) -> Forward:
         """Return the model's forward as a CUDA graph, as a training uses it."""
@@ -194,6 +199,46 @@ class Generator:
 
 
 @dataclass(frozen=True)
+class Captions(Generator):
+    """alignDRAW; the defaults are its authors' sizes for digits."""
+
+    canvas: int = 60
+    glimpses: int = 32
+    read_patch: int = 8
+    write_patch: int = 8
+    hidden: int = 300
+    latent: int = 150
+    words: int = 128
+    alignment: int = 512
+    length: int = sentences.LENGTH  #: words of a caption
+
+    def build(self) -> nn.Module:
+        """Make the model."""
+        return _model("GENERATORS", self, "aligndraw", vocabulary=len(sentences.WORDS))
+
+    def conditions(self) -> tuple[Tensor, ...]:
+        """Return captions of random words."""
+        draw = streams.stream(0, "bench")
+        shape = (self.batch, self.length)
+        return (torch.randint(len(sentences.WORDS), shape, generator=draw),)
+
+    def products(self) -> list[Product]:
+        """List the products that one image needs, those of the languages' LSTMs included."""
+        units, steps, both = self.hidden, self.glimpses, 2 * self.words
+        exact = partial(Product, weights=True, exact=True)
+        return [
+            *super().products(),
+            Product(1, both, 4 * units, steps, weights=True),  # the decoder's part for the words
+            exact(1, units, self.alignment, steps),  # the queries
+            exact(self.length, self.alignment, 1, steps),  # the scores
+            Product(1, self.length, both, steps, exact=True),  # what is attended to
+            exact(1, len(sentences.WORDS) + self.words, 8 * self.words, self.length),
+            exact(self.length, both, self.alignment, 1),  # the keys
+            exact(steps - 1, units, 2 * self.latent, 1),  # the prior
+        ]
+
+
+@dataclass(frozen=True)
 class Data:
     """Fresh scenes from the embedded digits, rendered on the CPU."""
 
@@ -229,6 +274,7 @@ CASES: dict[str, Case] = {  # the part of the toolkit, a dash, the size
     "generator-10": Generator(glimpses=10),
     "generator-no-attention": Generator(glimpses=20, attention="none"),
     "generator-small": Generator(glimpses=10, batch=20),
+    "generator-captions": Captions(),
     "data-cluttered-100": Data(),
     "data-cluttered-60": Data(canvas=60, clutter=4),
     "data-mnist2": Data(canvas=60, digits=2, clutter=0),

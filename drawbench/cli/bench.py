@@ -30,6 +30,7 @@ Cases; the word before the dash selects all cases of that part:
   generator-10            the same in 10 steps
   generator-no-attention  the same in 20 steps, without attention
   generator-small         10 steps, batches of 20
+  generator-captions      alignDRAW: 60x60, 32 steps of 8x8, 300 units, captions of 12 words
   data-cluttered-100      fresh scenes, 8 pieces of clutter, batches of 1,000
   data-cluttered-60       the same on 60x60, 4 pieces
   data-mnist2             two digits on 60x60
