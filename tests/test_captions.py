@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from drawbench import data
+from drawbench.data import cards, making, sentences, stored
 from drawbench.data import digits as sources
-from drawbench.data import sentences, stored
 from drawbench.data.captions import FreshCaptions
 from drawbench.data.pixels import binarise
 from drawbench.data.scenes import DIGIT, Digits
@@ -216,13 +216,13 @@ def digits() -> sources.Source:
 
 
 def write(folder: Path, digits, seed: int = 0, **options):
-    return stored.write(folder, CaptionScene(), digits, "captions", seed, COUNTS, **options)
+    return making.write(folder, CaptionScene(), digits, "captions", seed, COUNTS, **options)
 
 
 def test_files_are_the_same_bytes_and_plain_numpy_reads_them(tmp_path, digits):
     card = write(tmp_path / "a", digits)
     assert write(tmp_path / "b", digits)["sha256"] == card["sha256"]
-    assert json.loads((tmp_path / "a" / "card.json").read_text()) == stored.card(tmp_path / "a")
+    assert json.loads((tmp_path / "a" / "card.json").read_text()) == cards.read(tmp_path / "a")
     assert "7 and 9 stacked" in card["rule"] and card["counts"] == COUNTS
     assert card["command"] == (
         "drawbench make-data captions --source digits --data-seed 0 --train 40 --validation 10 "

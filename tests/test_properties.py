@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from test_distributed import in_each
 
 from drawbench import config, models, records, streams, tables
-from drawbench.cli import cli, options
+from drawbench.cli import cli, experiment
 from drawbench.data import digits as sources
-from drawbench.data import pixels, scenes, stored
+from drawbench.data import making, pixels, scenes
 from drawbench.data.batch import Batch
 from drawbench.data.cluttered import FreshScenes
 from drawbench.data.scenes import Scene
@@ -120,7 +120,7 @@ def parsed(name: str, words: list[str]):
     settings = config.settings(kind).keys() & context.params.keys()
     given = {key: context.params[key] for key in settings if context.params[key] is not None}
     recipe = context.params["recipe"] or ("mnist" if name == "generate" else None)
-    return options.configure(kind, recipe, given)
+    return experiment.configure(kind, recipe, given)
 
 
 @given(st.data())
@@ -217,11 +217,11 @@ def test_a_data_set_is_the_same_bytes_with_any_threads_and_chunks(
             tmp_path / f"set-{next(numbers)}",
             {"train": 90, "validation": 5, "test": 7},
         )
-        card = stored.write(folder, Scene(canvas=40, clutter=3), digits, "cluttered", 7, counts)
+        card = making.write(folder, Scene(canvas=40, clutter=3), digits, "cluttered", 7, counts)
         return card["content_sha256"]
 
     hashes = two_threads(make)
-    monkeypatch.setattr(stored, "CHUNK_BYTES", 300_000)
+    monkeypatch.setattr(making, "CHUNK_BYTES", 300_000)
     assert [*hashes, *two_threads(make)] == [hashes[0]] * 4
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from drawbench import GeneratedDataset, load_run, records
-from drawbench.data import croissant, stored
+from drawbench.data import cards, croissant, stored
 from drawbench.errors import Problem
 from drawbench.report.card import front_matter, model_card
 
@@ -102,7 +102,7 @@ def made(request, tmp_path_factory) -> Path:
 def test_croissant_says_what_the_card_says(made):
     content = json.loads((made / croissant.NAME).read_text())
     files = {each["@id"]: each for each in content["distribution"]}
-    for name, digest in stored.card(made)["sha256"].items():
+    for name, digest in cards.read(made)["sha256"].items():
         assert files[name]["sha256"] == digest
         assert files[name]["contentSize"] == f"{(made / name).stat().st_size} B"
     (parts,) = content["recordSet"]

@@ -15,8 +15,8 @@ import pytest
 import torch
 from commands import snapshot
 
+from drawbench.data import cards, making, stored
 from drawbench.data import digits as sources
-from drawbench.data import stored
 from drawbench.data.digits import SPLITS, Source
 from drawbench.data.scenes import DIGIT, Digits, Scene, fresh
 from drawbench.errors import Problem
@@ -31,7 +31,7 @@ def digits() -> Source:
 
 
 def write(folder, source, scene=CLUTTERED, dataset="cluttered", seed=0, counts=COUNTS, **options):
-    return stored.write(folder, scene, source, dataset, seed, counts, **options)
+    return making.write(folder, scene, source, dataset, seed, counts, **options)
 
 
 def marked() -> Source:
@@ -74,7 +74,7 @@ GOLDEN = {  # SHA-256 of images, labels and boxes
 @pytest.mark.parametrize(("scene", "dataset"), [(CLUTTERED, "cluttered"), (PAIRS, "mnist2")])
 def test_plain_numpy_reads_what_was_written(tmp_path, digits, scene, dataset):
     card = write(tmp_path, digits, scene, dataset)  # an empty folder is taken
-    assert card == stored.card(tmp_path) == json.loads((tmp_path / "card.json").read_text())
+    assert card == cards.read(tmp_path) == json.loads((tmp_path / "card.json").read_text())
     assert card["content_sha256"] == GOLDEN[dataset]
     for split, count in COUNTS.items():
         expected = fresh(digits.splits[split], scene, torch.arange(count), 0, "set", split)
@@ -92,7 +92,7 @@ def test_plain_numpy_reads_what_was_written(tmp_path, digits, scene, dataset):
 
 
 def test_the_card_tells_the_whole_story(folder, digits):
-    card = stored.card(folder)
+    card = cards.read(folder)
     assert card["recipe"] == {"canvas": 40, "digits": 1, "clutter": 2, "clutter_size": 8}
     assert (card["dataset"], card["source"], card["seed"]) == ("cluttered", "digits", 0)
     assert card["counts"] == COUNTS and card["source_sha256"] == digits.sha256
@@ -109,8 +109,8 @@ def test_the_card_tells_the_whole_story(folder, digits):
 
 def test_the_same_recipe_and_seed_give_the_same_bytes(tmp_path, digits, folder, monkeypatch):
     other = write(tmp_path / "other", digits, seed=1)
-    assert other["content_sha256"]["test"] != stored.card(folder)["content_sha256"]["test"]
-    monkeypatch.setattr(stored, "CHUNK_BYTES", 60_000)  # two scenes at a time
+    assert other["content_sha256"]["test"] != cards.read(folder)["content_sha256"]["test"]
+    monkeypatch.setattr(making, "CHUNK_BYTES", 60_000)  # two scenes at a time
     calls = []
     write(tmp_path / "again", digits, progress=lambda done, total: calls.append((done, total)))
     assert content(tmp_path / "again") == content(folder)
@@ -159,9 +159,9 @@ def test_default_folders(scene, dataset, source, seed, name):
     part = Digits(torch.zeros(3, DIGIT, DIGIT).byte(), torch.zeros(3).byte())
     digits = Source(source, dict.fromkeys(SPLITS, part), "", "")
     assert (
-        stored.default_folder("datasets", scene, dataset, digits, seed) == Path("datasets") / name
+        making.default_folder("datasets", scene, dataset, digits, seed) == Path("datasets") / name
     )
-    other = stored.default_folder("datasets", scene, dataset, digits, seed, {"train": 9})
+    other = making.default_folder("datasets", scene, dataset, digits, seed, {"train": 9})
     assert other == Path("datasets") / f"{name}-9-3-3"
 
 
@@ -170,7 +170,7 @@ def test_default_folders(scene, dataset, source, seed, name):
 
 def test_the_same_set_is_kept(folder, digits):
     before, said = snapshot(folder), []
-    assert write(folder, digits, say=said.append) == stored.card(folder)
+    assert write(folder, digits, say=said.append) == cards.read(folder)
     assert len(said) == 1 and "kept" in said[0] and snapshot(folder) == before
 
 
@@ -205,7 +205,7 @@ def test_another_set_is_replaced_only_by_force_and_other_files_stay(folder, digi
         write(folder, digits, **change)
     assert content(folder) == before
     card = write(folder, digits, **change, force=True)
-    assert stored.card(folder) == card
+    assert cards.read(folder) == card
     assert len(stored.load(folder, "test").images) == card["counts"]["test"]
     assert (folder / "my notes.txt").read_text() == "mine" and not (folder / "montage.png").exists()
 
@@ -243,7 +243,7 @@ def test_an_interrupted_write_leaves_nothing_and_loses_nothing(
         raise error
 
     before = content(tmp_path)
-    monkeypatch.setattr(stored, step, fail)
+    monkeypatch.setattr(making, step, fail)
     for place, force in ((tmp_path / "new", False), (folder, True)):
         with pytest.raises((Problem, KeyboardInterrupt)) as raised:
             write(place, digits, seed=1, force=force)
@@ -263,14 +263,14 @@ def test_what_a_killed_writer_left_is_removed(tmp_path, digits):
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_second_writer_waits_and_takes_what_the_first_made(tmp_path, digits, monkeypatch, seed):
     started, waiting = threading.Event(), threading.Event()
-    move = stored._move
+    move = making._move
 
     def slow(*arguments):
         started.set()
         assert waiting.wait(30)
         move(*arguments)
 
-    monkeypatch.setattr(stored, "_move", slow)
+    monkeypatch.setattr(making, "_move", slow)
 
     def hear(sentence):
         assert "Waiting" in sentence
@@ -285,7 +285,7 @@ def test_a_second_writer_waits_and_takes_what_the_first_made(tmp_path, digits, m
                 second.result()
         else:
             assert second.result() == first.result()
-    assert first.result() == stored.card(tmp_path / "set")
+    assert first.result() == cards.read(tmp_path / "set")
 
 
 @pytest.mark.parametrize("name", ["set", ".set.lock", ".set.partial"])
@@ -312,18 +312,18 @@ def test_links_in_the_place_of_files_are_replaced(folder, digits):
 
 def test_a_linked_data_set_is_read(folder, digits):
     (folder.parent / "link").symlink_to(folder)
-    assert write(folder.parent / "link", digits) == stored.card(folder)
+    assert write(folder.parent / "link", digits) == cards.read(folder)
 
 
 def test_a_set_half_replaced_does_not_look_complete(folder, digits, monkeypatch):
-    replaced = stored.os.replace
+    replaced = making.os.replace
 
     def fail_at_the_second(source, target):
         if target.name == "validation.npz":
             raise OSError(5, "Input/output error")
         replaced(source, target)
 
-    monkeypatch.setattr(stored.os, "replace", fail_at_the_second)
+    monkeypatch.setattr(making.os, "replace", fail_at_the_second)
     with pytest.raises(Problem, match="Input/output error"):
         write(folder, digits, seed=1, force=True)
     with pytest.raises(Problem, match="no data set"):
@@ -423,7 +423,7 @@ def test_a_bomb_takes_no_memory(folder, monkeypatch):
         return entry
 
     monkeypatch.setattr(zipfile.ZipFile, "getinfo", lie)
-    monkeypatch.setattr(stored.npy, "read_array", lambda *_, **__: pytest.fail("memory was taken"))
+    monkeypatch.setattr(making.npy, "read_array", lambda *_, **__: pytest.fail("memory was taken"))
     with pytest.raises(Problem, match="claims 1,000,000,000,"):
         stored.load(folder, "test", verify=False)
 
@@ -458,7 +458,7 @@ def test_a_wrong_card_is_refused(folder, digits, change):
 def test_a_garbled_card_is_refused(folder, text):
     (folder / "card.json").write_text(text)
     with pytest.raises(Problem, match="not a data set's card"):
-        stored.card(folder)
+        cards.read(folder)
 
 
 def test_no_data_set(folder, tmp_path):
@@ -472,7 +472,7 @@ def test_a_change_anywhere_in_a_card_is_noticed(folder, field):
     path = folder / "card.json"
     path.write_text(path.read_text().replace(f'"{field}": "', f'"{field}": "x', 1))
     with pytest.raises(Problem, match="its own SHA-256"):
-        stored.card(folder)
+        cards.read(folder)
     path.write_text(path.read_text().replace('"card_sha256"', '"card_sha257"'))
     with pytest.raises(Problem, match="other fields"):
-        stored.card(folder)
+        cards.read(folder)

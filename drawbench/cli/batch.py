@@ -15,7 +15,7 @@ import click
 
 from drawbench import config as configs
 from drawbench import distributed, records, studies
-from drawbench.cli import options
+from drawbench.cli import experiment
 from drawbench.errors import Problem
 from drawbench.studies import Job
 
@@ -215,7 +215,7 @@ def train_seeds(
         raise click.UsageError("--seeds and --seed contradict each other; give one of them")
     if distributed.by_torchrun():
         raise click.UsageError("torchrun trains one run; leave out --seeds, or use --processes")
-    config = options.configure(kind, recipe, given)
+    config = experiment.configure(kind, recipe, given)
     name = name or _name(config)
     if Path(name).name != name or name.startswith("."):
         raise Problem(f"a run's name is one plain word, got {name!r}; its place is --runs DIR")

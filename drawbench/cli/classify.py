@@ -4,12 +4,12 @@ from typing import Any
 
 import click
 
-from drawbench.cli import options, sharing
+from drawbench.cli import experiment, options, sharing
 from drawbench.config import Classify
 
 
 @click.command(
-    cls=options.TrainingCommand,
+    cls=experiment.TrainingCommand,
     epilog="""\b
 Examples:
   drawbench classify --glimpses 8                      30 minutes on 100x100, 8 pieces of clutter
@@ -24,8 +24,8 @@ Examples:
 Settings can come from the environment too: DRAWBENCH_CLASSIFY_GLIMPSES=4.
 """,
 )
-@options.recipe(Classify, "cluttered-100")
-@options.settings(Classify, skip=("digits",))
+@experiment.recipe(Classify, "cluttered-100")
+@experiment.settings(Classify, skip=("digits",))
 @options.ROW
 @options.NEW_RUN
 def command(

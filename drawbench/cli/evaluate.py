@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from drawbench import config as configs
-from drawbench.cli import options, sharing
+from drawbench.cli import experiment, options, sharing
 from drawbench.config import MAX_BATCH, SOURCES
 from drawbench.config.fields import check
 from drawbench.errors import Problem
@@ -283,8 +283,8 @@ def _own_config(model: Any, given: dict[str, Any], folder: Path | None) -> Any:
         settings |= {name: values[0]} if values else {}
     if folder is not None:
         settings["data"] = str(folder)
-    config = options.configure(configs.MeasureModel, None, settings)
-    return options.with_stored_set(config, settings)
+    config = experiment.configure(configs.MeasureModel, None, settings)
+    return experiment.with_stored_set(config, settings)
 
 
 def _measure_own(config: Any, given: dict[str, Any]) -> None:

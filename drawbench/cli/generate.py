@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from drawbench.cli import options, sharing
+from drawbench.cli import experiment, options, sharing
 from drawbench.config import Generate
 
 
 @click.command(
-    cls=options.TrainingCommand,
+    cls=experiment.TrainingCommand,
     epilog="""\b
 Examples:
   drawbench generate                                     30 minutes on binarised MNIST
@@ -26,8 +26,8 @@ Examples:
 Settings can come from the environment too: DRAWBENCH_GENERATE_GLIMPSES=32.
 """,
 )
-@options.recipe(Generate)
-@options.settings(Generate)
+@experiment.recipe(Generate)
+@experiment.settings(Generate)
 @click.option("--no-attention", is_flag=True, help="The same as --attention none.")
 @click.option(
     "--from",
@@ -91,7 +91,7 @@ def command(
         given["attention"] = "none"
     if "data" in given and recipe is None:
         given.setdefault("dataset", "mnist2")
-    recipe = recipe or options.usual_recipe(Generate, given)
+    recipe = recipe or experiment.usual_recipe(Generate, given)
     sharing.train(Generate, recipe, given, trust=trust, seeds=seeds, jobs=jobs, **place)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from drawbench.cli import options
+from drawbench.cli import experiment, options
 from drawbench.config import MakeData
 
 RECIPES = {"cluttered": "cluttered-100", "mnist2": "two-digits-60"}  # by data set
@@ -31,8 +31,8 @@ Examples:
 """,
 )
 @click.argument("dataset", type=click.Choice(DATASETS))
-@options.recipe(MakeData)
-@options.settings(MakeData, skip=("dataset", "data", "data_seed"))
+@experiment.recipe(MakeData)
+@experiment.settings(MakeData, skip=("dataset", "data", "data_seed"))
 @click.option(
     "--data-seed",
     "--seed",
@@ -75,21 +75,21 @@ def command(
     """Make a data set of digits on a canvas: cluttered, mnist2 (two digits), or captions."""
     from drawbench import figures
     from drawbench.cli import console
-    from drawbench.data import digits, generated, sentences, sources_root, stored
+    from drawbench.data import cards, digits, generated, making, sentences, sources_root, stored
     from drawbench.data.scenes import scene_of
 
     given = {**given, "dataset": dataset} | ({} if seed is None else {"data_seed": seed})
-    settings = options.configure(MakeData, recipe or RECIPES.get(dataset), given).data
+    settings = experiment.configure(MakeData, recipe or RECIPES.get(dataset), given).data
     screen = console.Console()
     captioned = dataset == "captions"
-    scene: stored.Recipe = sentences.CaptionScene() if captioned else scene_of(settings)
+    scene: cards.Recipe = sentences.CaptionScene() if captioned else scene_of(settings)
     if counts["held_out"] and not captioned:
         raise click.UsageError("--held-out is for captions: no other data set has such a part")
     source = digits.load(settings.source, sources_root(sources), warn=screen.say)
     numbers = {split: count for split, count in counts.items() if count}
     seed = settings.data_seed
-    folder = out or stored.default_folder(datasets, scene, dataset, source, seed, numbers)
-    card = stored.write(
+    folder = out or making.default_folder(datasets, scene, dataset, source, seed, numbers)
+    card = making.write(
         folder,
         scene,
         source,

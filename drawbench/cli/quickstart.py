@@ -4,19 +4,19 @@ from typing import Any
 
 import click
 
-from drawbench.cli import options
+from drawbench.cli import experiment, options
 from drawbench.config import Classify
 
 
 @click.command(
-    cls=options.TrainingCommand,
+    cls=experiment.TrainingCommand,
     epilog="""\b
 Examples:
   drawbench quickstart
   drawbench quickstart --time-budget 1
 """,
 )
-@options.settings(Classify, skip=("dataset", "digits", "source", "processes"))
+@experiment.settings(Classify, skip=("dataset", "digits", "source", "processes"))
 @click.option(
     "--run",
     "name",
@@ -35,10 +35,10 @@ def command(given: dict[str, Any], quiet: bool, **place: Any) -> None:
     from drawbench.cli import console, training
 
     folder = training.start(
-        options.configure(Classify, "quickstart", given),
+        experiment.configure(Classify, "quickstart", given),
         force=True,
         sources=None,
-        trust=options.trusted(given, ()),
+        trust=experiment.trusted(given, ()),
         quiet=quiet,
         **place,
     )

@@ -9,7 +9,7 @@ import click
 
 from drawbench import config as configs
 from drawbench import distributed
-from drawbench.cli import options
+from drawbench.cli import experiment
 
 PROCESSES = click.option(
     "--processes",
@@ -65,8 +65,8 @@ def train(
 
         batch.train_seeds(kind, recipe, given, seeds, jobs=jobs, trust=trust, **place)
         return
-    config = options.with_stored_set(options.configure(kind, recipe, given), given)
+    config = experiment.with_stored_set(experiment.configure(kind, recipe, given), given)
     config = configured(config, given)
     from drawbench.cli import training
 
-    training.start(config, trust=options.trusted(given, trust), **place)
+    training.start(config, trust=experiment.trusted(given, trust), **place)

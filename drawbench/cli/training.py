@@ -10,7 +10,7 @@ import click
 
 from drawbench import config as configs
 from drawbench import data, distributed, records, tasks, user_code
-from drawbench.cli import console, options
+from drawbench.cli import console, experiment
 from drawbench.errors import Problem
 from drawbench.reporters import Guarded, Reporter, Several, TensorBoard
 from drawbench.runs import LAST, Run, check_available, command_line
@@ -37,7 +37,7 @@ def create(
 ) -> Task:
     """Create the task of a configuration, its data loaded or made."""
     return tasks.create(
-        options.with_images(config, images),
+        experiment.with_images(config, images),
         sources_root=data.sources_root(sources),
         datasets_root=datasets,
         reporter=screen,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drawbench.data import digits, pixels, sentences, stored
+from drawbench.data import digits, making, pixels, sentences, stored
 from drawbench.data.batch import Batch
 from drawbench.data.dataset import Context, Dataset
 from drawbench.data.scenes import Digits
@@ -71,8 +71,8 @@ def load(settings: Any, context: Context) -> Dataset:
     rule = "fixed" if rule == "auto" else rule
     source = digits.load(settings.source, context.sources_root, context.download, context.say)
     scene = CaptionScene()
-    folder = stored.default_folder(context.datasets_root, scene, "captions", source, seed)
-    stored.write_if_missing(folder, scene, source, "captions", seed, context.say, context.progress)
+    folder = making.default_folder(context.datasets_root, scene, "captions", source, seed)
+    making.write_if_missing(folder, scene, source, "captions", seed, context.say, context.progress)
 
     def part(name: str) -> Batch:
         arrays = stored.load(folder, name, verify=False)  # it was verified above

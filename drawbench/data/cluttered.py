@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drawbench.data import digits, pixels, scenes, stored
+from drawbench.data import cards, digits, making, pixels, scenes, stored
 from drawbench.data.batch import Batch
 from drawbench.data.dataset import Context, Dataset, Shuffled
 from drawbench.data.scenes import Digits, Rendering, Scene, scene_of
@@ -97,7 +97,7 @@ def load_scenes(dataset: str, scene: Scene, settings: Any, context: Context) -> 
             "stored training images are not distorted: omit --fixed-train or --distortion"
         )
     folder, source, card = _find(dataset, scene, settings, context)
-    usual_name = stored.default_folder("", scene, dataset, source, settings.data_seed).name
+    usual_name = making.default_folder("", scene, dataset, source, settings.data_seed).name
     scene, seed, counts = Scene(**card["recipe"]), card["seed"], card["counts"]
 
     def part(split: str) -> Batch:
@@ -120,7 +120,7 @@ def load_scenes(dataset: str, scene: Scene, settings: Any, context: Context) -> 
             for index in torch.arange(counts["test"]).split(CHUNK)
         )
 
-    name = stored.default_folder("", scene, card["dataset"], source, seed, counts).name
+    name = making.default_folder("", scene, card["dataset"], source, seed, counts).name
     if dataset != "cluttered":
         words = [word for word in (dataset, source.name, rule) if word and word != "mnist"]
         usual = pixels.named("-".join(words), seed)
@@ -145,13 +145,13 @@ def _find(
 ) -> tuple[Path, digits.Source, dict[str, Any]]:
     """Return the folder of a stored data set, verified, its digits and its card."""
     place = getattr(settings, "data", None)
-    origin = settings.source if place is None else stored.card(place)["source"]
+    origin = settings.source if place is None else cards.read(place)["source"]
     source = digits.load(origin, context.sources_root, context.download, context.say)
     if place is None:
         seed = settings.data_seed
-        folder = stored.default_folder(context.datasets_root, scene, dataset, source, seed)
+        folder = making.default_folder(context.datasets_root, scene, dataset, source, seed)
         say, progress = context.say, context.progress
-        card = stored.write_if_missing(folder, scene, source, dataset, seed, say, progress)
+        card = making.write_if_missing(folder, scene, source, dataset, seed, say, progress)
         return folder, source, card
     folder = Path(place)
     card = stored.verified(folder, settings, source)

@@ -62,7 +62,7 @@ class Digits:
 
 @dataclass(frozen=True)
 class Scene:
-    """The recipe of a scene, a :class:`drawbench.data.stored.Recipe`.
+    """The recipe of a scene, a :class:`drawbench.data.cards.Recipe`.
 
     Raises:
         ValueError: on a size or count that cannot be rendered, naming it.

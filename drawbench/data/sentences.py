@@ -270,7 +270,7 @@ def render(
 
 @dataclass(frozen=True)
 class CaptionScene:
-    """The recipe of captioned scenes, a :class:`drawbench.data.stored.Recipe`."""
+    """The recipe of captioned scenes, a :class:`drawbench.data.cards.Recipe`."""
 
     parts: ClassVar[Mapping[str, str]] = {
         **{name: name for name in ("train", "validation", "test")},
