@@ -190,7 +190,8 @@ def decode(path: Path) -> tuple[list[str], tuple[int, int]]:
         png = io.BytesIO()
         # Choosing a palette takes ten times as long as using one.
         few = {"palette": palette} if palette else {"colors": COLOURS}
-        picture.quantize(**few, dither=Image.Dither.NONE).save(png, "png", optimize=True)
+        # The highest level takes twice as long for a sixth fewer bytes.
+        picture.quantize(**few, dither=Image.Dither.NONE).save(png, "png", compress_level=7)
         frames.append(_uri(png.getvalue()))
     return frames, shape
 
