@@ -176,7 +176,10 @@ def test_the_processes_of_a_training_are_found_by_their_rank():
     code = """
 import os, subprocess, sys
 ranks = [{**os.environ, "RANK": rank} for rank in "10"]
-children = [subprocess.Popen(["sleep", "60"], env=variables) for variables in ranks]
+command, pipes = ["sh", "-c", "echo; read line"], dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+children = [subprocess.Popen(command, env=variables, **pipes) for variables in ranks]
+for child in children:
+    child.stdout.readline()  # it has its variables now, which is after it has its number
 print(*(child.pid for child in children), flush=True)
 sys.stdin.read()
 for child in children:

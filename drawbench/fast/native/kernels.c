@@ -339,6 +339,23 @@ void words_backward(count batch, count number, count size, count agree, count ro
 
 /* -------------------------------------------------------------------- small products, per image */
 
+/* The indices first <= i < end; none if end is not above first. */
+typedef struct {
+    count first, end;
+} Span;
+
+/* Return the least span that has all of `number` spans, or all of 0 <= i < size without spans. */
+INLINE Span joined(const Span *spans, count number, count size) {
+    if (!spans)
+        return (Span){0, size};
+    Span all = spans[0];
+    for (count k = 1; k < number; k++) {
+        all.first = spans[k].first < all.first ? spans[k].first : all.first;
+        all.end = spans[k].end > all.end ? spans[k].end : all.end;
+    }
+    return all;
+}
+
 INLINE void times_tile(const int rows, const int columns, count k, const real *a, count row,
                        count column, const real *x, count p, real *y, int add) {
     vec acc[4][2];
@@ -362,22 +379,25 @@ INLINE void times_tile(const int rows, const int columns, count k, const real *a
             store(y + r * p + c * LANES, LANES, acc[r][c]);
 }
 
-/* y (n, p) = a (n, k) x (k, p), or += with `add`. Lines of x and y are padded, a is strided. */
-static void times(count n, count k, count p, const real *a, count row, count column, const real *x,
-                  real *y, int add) {
+/* y (n, p) = a (n, k) x (k, p), or += with `add`. Lines of x and y are padded, a is strided. Outside
+its span, if there are spans (n), a line of a counts as zeros. */
+static void times(count n, count k, count p, const real *a, count row, count column,
+                  const Span *spans, const real *x, real *y, int add) {
     for (count i = 0; i < n;) {
         int rows = n - i >= 4 ? 4 : n - i >= 2 ? 2 : 1;
-        for (count j = 0; j < p;) {
+        const Span span = joined(spans ? spans + i : 0, rows, k);
+        const count l = span.end - span.first;
+        for (count j = add && l <= 0 ? p : 0; j < p;) {
             int columns = p - j >= 2 * LANES ? 2 : 1;
-            const real *from = a + i * row;
+            const real *from = a + i * row + span.first * column, *of = x + span.first * p + j;
             real *to = y + i * p + j;
             switch (rows * 2 + columns) {
-            case 10: times_tile(4, 2, k, from, row, column, x + j, p, to, add); break;
-            case 9: times_tile(4, 1, k, from, row, column, x + j, p, to, add); break;
-            case 6: times_tile(2, 2, k, from, row, column, x + j, p, to, add); break;
-            case 5: times_tile(2, 1, k, from, row, column, x + j, p, to, add); break;
-            case 4: times_tile(1, 2, k, from, row, column, x + j, p, to, add); break;
-            default: times_tile(1, 1, k, from, row, column, x + j, p, to, add);
+            case 10: times_tile(4, 2, l, from, row, column, of, p, to, add); break;
+            case 9: times_tile(4, 1, l, from, row, column, of, p, to, add); break;
+            case 6: times_tile(2, 2, l, from, row, column, of, p, to, add); break;
+            case 5: times_tile(2, 1, l, from, row, column, of, p, to, add); break;
+            case 4: times_tile(1, 2, l, from, row, column, of, p, to, add); break;
+            default: times_tile(1, 1, l, from, row, column, of, p, to, add);
             }
             j += columns * LANES;
         }
@@ -408,13 +428,15 @@ INLINE void dots_tile(const int rows, const int columns, count p, const real *a,
             y[r * row + c] = (add ? y[r * row + c] : 0) + sum(acc[r][c]);
 }
 
-/* y[i, j] = sum over p of a[i, p] x[j, p], or += with `add`, for n lines of a and m lines of x. */
-static void dots(count n, count m, count p, const real *a, const real *x, real *y, count row,
-                 int add) {
+/* y[i, j] = sum over p of a[i, p] x[j, p], or += with `add`, for n lines of a and m lines of x.
+With spans (n) only those j are needed that are in the span of i. */
+static void dots(count n, count m, count p, const real *a, const real *x, const Span *spans, real *y,
+                 count row, int add) {
     for (count i = 0; i < n;) {
         int rows = n - i >= 2 ? 2 : 1;
-        for (count j = 0; j < m;) {
-            int columns = m - j >= 4 ? 4 : 1;
+        const Span span = joined(spans ? spans + i : 0, rows, m);
+        for (count j = span.first; j < span.end;) {
+            int columns = span.end - j >= 4 ? 4 : 1;
             const real *left = a + i * p, *right = x + j * p;
             real *to = y + i * row + j;
             switch (rows * 4 + columns) {
@@ -487,16 +509,31 @@ INLINE vec logarithm(Filter f, vec pixel, real factor) {
     return pick(log < (real)FLOOR, (vec){0} + (real)FLOOR, log);
 }
 
-/* F (N, padded) along an axis: each line sums to 1, with zeros behind the last pixel. */
-static void filters(real centre, Window w, count patch, count size, real *to) {
+/* The pixels at which a filter's logarithm may be above FLOOR. */
+INLINE Span support(Filter f, real factor, count size) {
+    real away = f.nearest - f.centre;
+    real reach = (real)sqrt((real)FLOOR / factor + away * away);
+    if (!(reach < size)) /* or nothing of it is a number */
+        return (Span){0, size};
+    count first = (count)floor(f.centre - reach) - 1, end = (count)ceil(f.centre + reach);
+    return (Span){first < 0 ? 0 : first, end > size ? size : end};
+}
+
+/* F (N, padded) along an axis: each line sums to 1, with zeros behind the last pixel. spans (N) get
+the pixels of each line beyond which it is as good as 0. */
+static void filters(real centre, Window w, count patch, count size, real *to, Span *spans) {
     const real factor = -w.precision / (2 * LN2);
-    const vec first = pixels(0);
+    const vec first = pixels(0), least = exp2_((vec){0} + (real)FLOOR);
     for (count i = 0; i < patch; i++, to += padded(size)) {
         Filter f = filter(centre, w.stride, i, patch, size);
+        const Span span = spans[i] = support(f, factor, size);
         vec total = {0};
         for (count a = 0; a < size; a += LANES) {
             vec pixel = first + (real)a;
-            vec value = pick(pixel > (real)size, (vec){0}, exp2_(logarithm(f, pixel, factor)));
+            vec value = a + LANES <= span.first || a >= span.end
+                            ? least
+                            : exp2_(logarithm(f, pixel, factor));
+            value = pick(pixel > (real)size, (vec){0}, value);
             total += value;
             store(to + a, LANES, value);
         }
@@ -514,11 +551,13 @@ static void filters_backward(real centre, Window w, count patch, count size, con
     back[0] = 0;
     for (count i = 0; i < patch; i++, bank += padded(size), into += padded(size)) {
         Filter f = filter(centre, w.stride, i, patch, size);
+        const Span span = support(f, factor, size);
+        const count start = span.first / LANES * LANES;
         vec product = {0}, away = {0}, spread = {0};
-        for (count a = 0; a < size; a += LANES)
+        for (count a = start; a < span.end; a += LANES)
             product += load(bank + a, LANES) * load(into + a, LANES);
         const real mean = sum(product);
-        for (count a = 0; a < size; a += LANES) {
+        for (count a = start; a < span.end; a += LANES) {
             vec pixel = first + (real)a;
             /* These sum to 0, so distances may be taken from any origin. */
             vec gradient = load(bank + a, LANES) * (load(into + a, LANES) - mean);
@@ -530,6 +569,26 @@ static void filters_backward(real centre, Window w, count patch, count size, con
         back[1] -= LN2 * sum(spread);
         back[2] += towards * f.step;
     }
+}
+
+/* The filters that each pixel is in, behind the pixels that each filter has. */
+static const Span *spans_of_pixels(Span *spans, count n, count size) {
+    Span *pixel = spans + n;
+    for (count a = 0; a < size; a++)
+        pixel[a] = (Span){n, 0};
+    for (count i = 0; i < n; i++)
+        for (count a = spans[i].first; a < spans[i].end; a++) {
+            pixel[a].first = i < pixel[a].first ? i : pixel[a].first;
+            pixel[a].end = i + 1;
+        }
+    return pixel;
+}
+
+/* The spans of the filters along an axis, as `filters` gives them. */
+static void filter_spans(real centre, Window w, count patch, count size, Span *spans) {
+    const real factor = -w.precision / (2 * LN2);
+    for (count i = 0; i < patch; i++)
+        spans[i] = support(filter(centre, w.stride, i, patch, size), factor, size);
 }
 
 /* The gradient of a window's numbers, from those of its filters and of log gamma. */
@@ -590,14 +649,15 @@ int read_forward(const Map *map, count batch, count channels, const void *images
                  count rounded) {
     const count n = map->patch, p = padded(map->width), q = padded(map->height);
     const count plane = map->height * p, pictures = canvas ? 2 : 1;
-    real *room = malloc(plane * sizeof(real));
+    real *room = malloc(plane * sizeof(real) + n * sizeof(Span));
     if (!room)
         return 1;
+    Span *spans = (Span *)(room + plane);
     for (count b = 0; b < batch;
          b++, fx += n * p, fy += n * q, patches += pictures * channels * n * n) {
         Window w = window(map, numbers + b * numbers_stride);
-        filters(w.x, w, n, map->width, fx);
-        filters(w.y, w, n, map->height, fy);
+        filters(w.x, w, n, map->width, fx, spans);
+        filters(w.y, w, n, map->height, fy, spans);
         for (count c = 0; c < channels * pictures; c++, across += n * p) {
             count index = b * channels + c % channels;
             const real *picture;
@@ -609,8 +669,8 @@ int read_forward(const Map *map, count batch, count channels, const void *images
                           sigmoid(load(canvas + index * plane + a, LANES)));
                 picture = sigmoids + index * plane;
             }
-            times(n, map->height, p, fy, q, 1, picture, across, 0);
-            dots(n, n, p, across, fx, patches + c * n * n, n, 0);
+            times(n, map->height, p, fy, q, 1, spans, picture, across, 0);
+            dots(n, n, p, across, fx, NULL, patches + c * n * n, n, 0);
         }
         const count size = channels * n * n;
         const real scale = bytes ? w.intensity / 255 : w.intensity;
@@ -638,9 +698,11 @@ int read_backward(const Map *map, count batch, count channels, const void *image
     const count n = map->patch, p = padded(map->width), q = padded(map->height),
                 plane = map->height * p, size = channels * n * n;
     const count pictures = sigmoids ? 2 : 1, whole = padded(pictures * size);
-    real *room = malloc((2 * plane + whole + 2 * n * p + n * q) * sizeof(real));
+    const count reals = 2 * plane + whole + 2 * n * p + n * q;
+    real *room = malloc(reals * sizeof(real) + (n + map->height) * sizeof(Span));
     if (!room)
         return 1;
+    Span *spans = (Span *)(room + reals);
     real *into_picture = room + plane, *inner = into_picture + plane, *columns = inner + whole,
          *into_fx = columns + n * p;
     real *into_fy = into_fx + n * p;
@@ -660,17 +722,19 @@ int read_backward(const Map *map, count batch, count channels, const void *image
             store(inner + k, size - k, image * scale);
         }
         memset(into_fy, 0, n * q * sizeof(real));
+        filter_spans(w.y, w, n, map->height, spans);
+        const Span *pixel = sigmoids ? spans_of_pixels(spans, n, map->height) : NULL;
         for (count c = 0; c < channels * pictures; c++, across += n * p) {
             count index = b * channels + c % channels;
             const real *picture = c < channels
                                       ? lines(images, bytes, index, map->height, map->width, room)
                                       : sigmoids + index * plane;
             const real *small = inner + c * n * n;
-            times(n, n, p, small, n, 1, fx, columns, 0);
-            times(n, n, p, small, 1, n, across, into_fx, c > 0);
-            dots(n, map->height, p, columns, picture, into_fy, q, 1);
+            times(n, n, p, small, n, 1, NULL, fx, columns, 0);
+            times(n, n, p, small, 1, n, NULL, across, into_fx, c > 0);
+            dots(n, map->height, p, columns, picture, spans, into_fy, q, 1);
             if (c >= channels) {
-                times(map->height, n, p, fy, 1, q, columns, into_picture, 0);
+                times(map->height, n, p, fy, 1, q, pixel, columns, into_picture, 0);
                 for (count a = 0; a < plane; a += LANES) {
                     vec s = load(picture + a, LANES);
                     real *to = into_canvas + index * plane + a;
@@ -695,18 +759,20 @@ int write_forward(const Map *map, count batch, count channels, const real *patch
                   real *canvas) {
     const count n = map->patch, p = padded(map->width), q = padded(map->height),
                 plane = map->height * p;
-    real *scaled = malloc(n * n * sizeof(real));
+    real *scaled = malloc(padded(n * n) * sizeof(real) + (n + map->height) * sizeof(Span));
     if (!scaled)
         return 1;
+    Span *spans = (Span *)(scaled + padded(n * n));
     for (count b = 0; b < batch; b++, fx += n * p, fy += n * q) {
         Window w = window(map, numbers + b * stride);
-        filters(w.x, w, n, map->width, fx);
-        filters(w.y, w, n, map->height, fy);
+        filters(w.x, w, n, map->width, fx, spans);
+        filters(w.y, w, n, map->height, fy, spans);
+        const Span *pixel = spans_of_pixels(spans, n, map->height);
         for (count c = 0; c < channels; c++, across += n * p, canvas += plane) {
             for (count k = 0; k < n * n; k++)
                 scaled[k] = patches[b * stride + c * n * n + k] / w.intensity;
-            times(n, n, p, scaled, n, 1, fx, across, 0);
-            times(map->height, n, p, fy, 1, q, across, canvas, 1);
+            times(n, n, p, scaled, n, 1, NULL, fx, across, 0);
+            times(map->height, n, p, fy, 1, q, pixel, across, canvas, 1);
         }
     }
     free(scaled);
@@ -721,27 +787,30 @@ int write_backward(const Map *map, count batch, count channels, const real *patc
                    real *into_numbers, count into_stride) {
     const count n = map->patch, p = padded(map->width), q = padded(map->height),
                 plane = map->height * p;
-    real *room = malloc((n * n + 2 * n * p + n * q) * sizeof(real));
+    const count reals = padded(n * n) + 2 * n * p + n * q;
+    real *room = malloc(reals * sizeof(real) + n * sizeof(Span));
     if (!room)
         return 1;
+    Span *spans = (Span *)(room + reals);
     real *down = room, *into_fx = down + n * p, *into_fy = into_fx + n * p,
          *scaled = into_fy + n * q;
     for (count b = 0; b < batch; b++, fx += n * p, fy += n * q) {
         Window w = window(map, numbers + b * stride);
         real intensity = 0;
         memset(into_fy, 0, n * q * sizeof(real));
+        filter_spans(w.y, w, n, map->height, spans);
         for (count c = 0; c < channels; c++, across += n * p, into_canvas += plane) {
             const real *patch = patches + b * stride + c * n * n;
             real *into_patch = into_patches + b * into_stride + c * n * n;
-            times(n, map->height, p, fy, q, 1, into_canvas, down, 0);
-            dots(n, map->height, p, across, into_canvas, into_fy, q, 1);
-            dots(n, n, p, down, fx, into_patch, n, 0);
+            times(n, map->height, p, fy, q, 1, spans, into_canvas, down, 0);
+            dots(n, map->height, p, across, into_canvas, spans, into_fy, q, 1);
+            dots(n, n, p, down, fx, NULL, into_patch, n, 0);
             for (count k = 0; k < n * n; k++) {
                 scaled[k] = patch[k] / w.intensity;
                 into_patch[k] /= w.intensity;
                 intensity -= into_patch[k] * patch[k];
             }
-            times(n, n, p, scaled, 1, n, down, into_fx, c > 0);
+            times(n, n, p, scaled, 1, n, NULL, down, into_fx, c > 0);
         }
         window_backward(map, numbers + b * stride, w, fx, fy, into_fx, into_fy, intensity,
                         into_numbers + b * into_stride);
