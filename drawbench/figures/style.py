@@ -125,7 +125,7 @@ def looks(models: Iterable[str]) -> list[dict[str, Any]]:
 def settle(figure: Figure) -> Figure:
     """Lay the figure out once and freeze it: a second iteration would move things by a hair."""
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # "none" leaves a placeholder, and every file is drawn twice
     return figure
 
 
