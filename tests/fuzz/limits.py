@@ -27,7 +27,7 @@ SECONDS = 10  # of CPU time
 MEMORY = 1 << 30  # bytes
 LONGEST = 3000  # characters of a clear sentence
 MARKER = "executed"  # made beside the folder of a case by any payload that is run
-CAMPAIGN = 60  # times as many cases as in the usual tests
+CAMPAIGN = 120  # times as many cases as in the usual tests
 
 
 @dataclass

@@ -116,7 +116,7 @@ def source_files() -> dict[str, bytes]:
     return files
 
 
-@cases(40)
+@cases(20)
 @given(st.sampled_from(sorted(source_files())), ANY)
 def test_sources_that_are_not_the_originals_are_refused(name, damage):
     with case("sources: IDX, amat") as folder:
@@ -142,7 +142,7 @@ def boxes_of_houses() -> bytes:
         return path.read_bytes()
 
 
-@cases(40)
+@cases(20)
 @given(DAMAGE)
 def test_a_damaged_file_of_boxes_is_read_or_refused(damage):
     with case("sources: digitStruct.mat") as folder:
@@ -186,7 +186,7 @@ CONTENTS = (
 CONTENT = st.tuples(st.just("content"), st.sampled_from(CONTENTS))
 
 
-@cases(60)
+@cases(30)
 @given(st.sampled_from(sorted(pictures())), ANY | ANY | CONTENT, st.sampled_from(["stop", "skip"]))
 def test_image_folders(name, damage, broken):
     with case("image folders") as folder:
@@ -286,7 +286,7 @@ def restructured(content: bytes, array: str, how: str, argument) -> bytes:
     return packed([*members.items(), *extra])
 
 
-@cases(60)
+@cases(30)
 @given(
     st.tuples(st.just("card.json"), JSON)
     | st.tuples(
@@ -346,7 +346,7 @@ LINES = st.one_of(
 )
 
 
-@cases(80)
+@cases(40)
 @given(
     st.sampled_from(configs.recipes()),
     st.sampled_from([configs.Classify, configs.Generate, configs.MakeData]),
@@ -370,7 +370,7 @@ def check_round_trip(config) -> None:
     assert configs.from_dict(json.loads(written)) == config
 
 
-@cases(60)
+@cases(30)
 @given(st.sampled_from(["classifier", "generator"]), JSON)
 def test_configurations(sound, name, damage):
     with case("configurations") as folder:
@@ -443,7 +443,7 @@ def spoil_checkpoint(path: Path, damage: tuple) -> None:
         spoil(path, damage)
 
 
-@cases(40)
+@cases(20)
 @example("classifier", ("bytes", []))
 @example("generator", ("bytes", []))
 @given(st.sampled_from(["classifier", "generator"]), STATES)
@@ -459,7 +459,7 @@ def test_best_weights(sound, name, damage):
     assert damage != ("bytes", []), "sound weights are refused"
 
 
-@cases(15)
+@cases(7)
 @given(STATES)
 def test_states_to_resume_from(sound, damage):
     with case("checkpoints: states", sound):
@@ -491,7 +491,7 @@ def guest():
     del sys.modules["fuzzed_guest"]
 
 
-@cases(30)
+@cases(15)
 @example("w.pt", ("value", "sound"))
 @given(
     st.sampled_from(["w.pt", "w.safetensors"]),
@@ -521,7 +521,7 @@ def test_weights_of_your_own_models(sound, guest, name, damage):
 # ------------------------------------------------------------------------------------ finished runs
 
 
-@cases(12)
+@cases(6)
 @given(
     st.sampled_from(["classifier", "generator"]),
     st.tuples(st.sampled_from(JSON_FILES), JSON) | st.tuples(st.just("metrics.csv"), ANY),
@@ -539,7 +539,7 @@ def test_finished_runs_in_tables(sound, name, damage):
             check_sentence(line)
 
 
-@cases(40)
+@cases(20)
 @given(ANY | st.tuples(st.just("structure"), STRUCTURE))
 def test_outcomes_on_test_images(sound, damage):
     with case("test outcomes", sound) as folder:
@@ -720,7 +720,7 @@ def command_lines(draw) -> list[str]:
     return [*words, *fixed, *(word for part in parts for word in part)]
 
 
-@cases(60)
+@cases(30)
 @given(command_lines())
 def test_command_lines(sound, words):
     with case("command lines", sound) as folder:
