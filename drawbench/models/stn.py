@@ -14,6 +14,18 @@ from drawbench.models.glimpse import Glimpses
 from drawbench.models.glimpses import IDENTITY, AffineGlimpse, Transform
 
 
+class _Halve(nn.MaxPool2d):
+    """The maximum of 2x2 pixels, with channels last: on a CPU torch pools bfloat16 five times as
+    fast in this order.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(2)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return super().forward(features.contiguous(memory_format=torch.channels_last))
+
+
 class SpatialTransformer(nn.Module):
     """Localise, read, classify.
 
@@ -42,8 +54,8 @@ class SpatialTransformer(nn.Module):
         rows, columns = (((side // 2 - 4) // 2 - 4) // 2 for side in (height, width))
         self.localise = nn.Sequential(
             nn.AvgPool2d(2),
-            *(nn.Conv2d(channels, 20, 5), nn.MaxPool2d(2), nn.ReLU()),
-            *(nn.Conv2d(20, 20, 5), nn.MaxPool2d(2), nn.ReLU()),
+            *(nn.Conv2d(channels, 20, 5), _Halve(), nn.ReLU()),
+            *(nn.Conv2d(20, 20, 5), _Halve(), nn.ReLU()),
             *(nn.Flatten(), nn.Linear(20 * rows * columns, 50), nn.ReLU()),
         )
         self.to_transform = nn.Linear(50, 6)
@@ -51,8 +63,8 @@ class SpatialTransformer(nn.Module):
             self.to_transform.weight.zero_()
             self.to_transform.bias.copy_(torch.tensor(IDENTITY))
         self.network = nn.Sequential(
-            *(nn.Conv2d(channels, 32, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()),
-            *(nn.Conv2d(32, 64, 3, padding=1), nn.MaxPool2d(2), nn.ReLU()),
+            *(nn.Conv2d(channels, 32, 3, padding=1), _Halve(), nn.ReLU()),
+            *(nn.Conv2d(32, 64, 3, padding=1), _Halve(), nn.ReLU()),
             *(nn.Flatten(), nn.Linear(64 * (patch // 4) ** 2, hidden), nn.ReLU()),
             nn.Linear(hidden, classes),
         )
