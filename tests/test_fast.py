@@ -317,6 +317,68 @@ def test_wrong_shapes_are_named_as_by_the_reference():
         forward_for(model, torch.float16)
 
 
+# --- pixels of 256 levels ---
+
+
+def levels(shape, read_patch, write_patch, log_scale=-1.5, **settings):
+    """Return a model of logistic pixels, a scale for each channel, and its inputs."""
+    inputs = drawer(shape, read_patch, write_patch, likelihood="logistic", **settings)
+    model, images, noise = inputs
+    with torch.no_grad():
+        model.log_scale.copy_(torch.linspace(log_scale, log_scale + 0.5, len(model.log_scale)))
+    return model, (images * 255).round() / 255, noise
+
+
+def bounded(forward, model, *inputs):
+    """Return canvas and posterior of a drawing, and the gradient of every parameter."""
+    record = forward(*inputs)
+    loss = record.terms(inputs[0]).bound.mean()
+    return [record.likelihood.canvas, *record.posterior], list(
+        torch.autograd.grad(loss, list(model.parameters()))
+    )
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("read_patch, write_patch", PATCHES)
+def test_logistic_pixels_equal_the_reference(shape, read_patch, write_patch, taken):
+    for log_scale in (-4.0, -1.5, 1.0):
+        model, *inputs = levels(shape, read_patch, write_patch, log_scale)
+        truth = bounded(model, model, *inputs)
+        for segment in (None, 2):
+            ours = bounded(forward_for(model, segment=segment), model, *inputs)
+            assert relative(ours[0], truth[0]) < 1e-10
+            assert relative([whole(ours[1])], [whole(truth[1])]) < 1e-10
+    assert taken == ["Draw"] * 6
+
+
+@needs_kernels
+def test_logistic_pixels_in_shares_and_single_precision(monkeypatch):
+    model, *inputs = levels(SHAPES[1], 2, 3, batch=7)
+    truth = bounded(model, model, *inputs)
+    monkeypatch.setattr(fast_draw, "shares", partial(divide, parts=3))
+    ours = bounded(forward_for(model), model, *inputs)
+    assert relative([whole(ours[1])], [whole(truth[1])]) < 1e-10
+    model, *inputs = levels(SHAPES[1], 2, 3, spread=0.05)
+    truth = bounded(model, model, *inputs)
+    single = [tensor.float() for tensor in inputs]
+    ours = bounded(forward_for(model.float()), model, *single)
+    assert relative(ours[0], truth[0]) < 1e-5
+    assert relative([whole(ours[1])], [whole(truth[1])]) < 1e-4
+
+
+@needs_kernels
+@pytest.mark.parametrize("log_scale", [-12.0, -7.0, 6.0])
+@pytest.mark.parametrize("patch", [None, 3])
+def test_logistic_pixels_of_any_scale_stay_finite(log_scale, patch):
+    """Sharper than a level, or wider than all of them: nothing overflows in single precision."""
+    model, *inputs = levels(SHAPES[1], patch, patch, log_scale, dtype=torch.float32)
+    with torch.no_grad():
+        model.start_canvas.mul_(50)
+    values, gradients = bounded(forward_for(model), model, *inputs)
+    assert all(part.isfinite().all() for part in (*values, *gradients))
+
+
 # --- the generator that draws from captions ---
 
 

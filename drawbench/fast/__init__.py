@@ -41,11 +41,8 @@ def has_fast_path(model: nn.Module) -> bool:
     """Return whether the fast path computes what this model computes.
 
     The model and all of its parts must have exactly the types that the fast path replaces, with
-    biases as there, without hooks, and with no method replaced on the object; pixels must be
-    Bernoulli.
+    biases as there, without hooks, and with no method replaced on the object.
     """
-    if getattr(model, "log_scale", None) is not None:
-        return False
     return type(model) in _BY_HAND and all(
         (not name or type(part) in _PARTS.get(name, ()))
         and not any(getattr(part, hooks) for hooks in _HOOKS)

@@ -31,7 +31,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from drawbench import attention
-from drawbench.fast.native.build import Kernels, addresses, padded_lines, room
+from drawbench.fast.native.build import Kernels, addresses, padded_lines
 from drawbench.fast.native.parts import (
     Joined,
     Lstm,
@@ -42,8 +42,9 @@ from drawbench.fast.native.parts import (
     weight_gradient,
 )
 from drawbench.fast.native.shards import in_parallel, shares
+from drawbench.fast.pixels import Pixels
 from drawbench.fast.words import Words
-from drawbench.likelihood import Bernoulli, Gaussian
+from drawbench.likelihood import Gaussian
 from drawbench.models.common import as_images, collect
 from drawbench.models.draw import Draw, Drawing, DrawState, check_images, check_noise
 from drawbench.models.glimpse import State
@@ -96,7 +97,8 @@ def fast_drawing(
             posteriors.append(Gaussian(mu, log_sigma))
             hidden.append(states)
         prior = _prior(model, start, torch.cat(hidden, 1)) if told else None
-    return Drawing(Bernoulli(state[0]), collect(posteriors, torch.cat), prior)
+        likelihood = model.likelihood(state[0])
+    return Drawing(likelihood, collect(posteriors, torch.cat), prior)
 
 
 def _prior(model: Draw, start: DrawState, hidden: Tensor) -> Gaussian:
@@ -132,6 +134,7 @@ class _Weights(NamedTuple):
     #: (C H W, U + 1), from [h_dec, 1] to what is added to the canvas where no window writes
     canvas: Any
     score: Any  #: (1, A), from the agreement of key and query to a word's score; never rounded
+    log_scale: Any  #: (C, 1), of logistic pixels; never rounded
 
 
 def _joined(model: Draw) -> _Weights:
@@ -162,6 +165,7 @@ def _joined(model: Draw) -> _Weights:
         choices=Joined(*map(with_bias, choices)) if choices else None,
         canvas=Joined(with_bias("to_patch")) if model.write_patch is None else None,
         score=Joined([("to_score.weight", all_of)]) if model.conditional else None,
+        log_scale=None if model.log_scale is None else Joined([("log_scale", all_of)]),
     )
 
 
@@ -223,7 +227,7 @@ def _pass(kind: _Kind, names, parts: list[slice], keep: bool, images, noise, *re
     told, state = given[:-STATES], given[-STATES:]
     joined = _joined(model)
     # What chooses windows stays in full precision: bfloat16 cannot tell pixel 14 from 14.04.
-    full = {"choices": images.dtype, "score": images.dtype}
+    full = dict.fromkeys(("choices", "score", "log_scale"), images.dtype)
     dtypes = _Weights(*[matmul_dtype] * len(joined))._replace(**full)
     weights = _Weights._make(
         None if one is None else one.pack(parameters, dtype)
@@ -287,8 +291,6 @@ class _Tape:
             addresses(self.rows[..., first:], steps + 1)
             for first in (0, self.told, decoder, start, start + read)
         )
-        self.sigmoids = repeated(room(places, batch, *model.size, dtype=images.dtype), steps)
-        self.at_sigmoids = addresses(self.sigmoids, steps)
         self.spreads = repeated(images.new_empty(places, batch, latent), steps)
         self.at_spreads = addresses(self.spreads, steps)
         self.constant = None  # (B, 4U), the image's part of the encoder's product
@@ -334,6 +336,7 @@ class _Tape:
         """Return what :class:`_Recurrence` does."""
         weights, steps, latent = self.weights, self.steps, self.latent
         self.canvas = padded_lines(canvas)
+        self.pixels = Pixels(self.native, self.canvas, weights.log_scale, steps, self.keep)
         self.encoder = Lstm(self.native, encoder_cell, steps, self.matmul_dtype, self.keep)
         self.decoder = Lstm(self.native, decoder_cell, steps, self.matmul_dtype, self.keep)
         self.rows[0, :, self.for_latent][:, :-1] = encoder_hidden
@@ -387,17 +390,15 @@ class _Tape:
 
     def _read(self, t: int) -> None:
         """Read ``r_t`` into its place in the row."""
-        canvas, target = self.canvas.data_ptr(), (self.at_read[t], self.row_stride, self.rounded)
+        means, target = self.pixels.forward(t), (self.at_read[t], self.row_stride, self.rounded)
         if self.reading is None:
             self.native.error_forward(
-                self.batch, self.lines, self.width, self.images.data_ptr(), canvas,
-                self.at_sigmoids[t], *target,
-            )  # fmt: skip
+                self.batch, self.lines, self.width, self.images.data_ptr(), means, *target
+            )
             return
         self.native.read_forward(
             self.reading.map.address, self.batch, self.channels, self.images.data_ptr(), 0,
-            canvas, self.at_sigmoids[t], self.at_read_numbers[t], self.number_stride,
-            *self.reading.at(t), *target,
+            means, self.at_read_numbers[t], self.number_stride, *self.reading.at(t), *target,
         )  # fmt: skip
 
     def _write(self, t: int) -> None:
@@ -530,15 +531,17 @@ class _Tape:
 
     def _read_backward(self, t, into_read, into_canvas, back) -> None:
         """Propagate from ``r_t`` to the canvas before step t, in place, and to the window."""
-        sigmoids, target = self.at_sigmoids[t], (*into_read, self.rounded, into_canvas.data_ptr())
+        means, into_means = self.pixels.at[t], back.means.data_ptr()
         if self.reading is None:
-            self.native.error_backward(self.batch, self.lines, self.width, sigmoids, *target)
-            return
-        self.native.read_backward(
-            self.reading.map.address, self.batch, self.channels, self.images.data_ptr(), 0,
-            sigmoids, self.at_read_numbers[t], self.number_stride, *self.reading.at(t), *target,
-            back.at_read_numbers[t], self.number_stride,
-        )  # fmt: skip
+            size = (self.batch, self.lines, self.width)
+            self.native.error_backward(*size, *into_read, self.rounded, into_means)
+        else:
+            self.native.read_backward(
+                self.reading.map.address, self.batch, self.channels, self.images.data_ptr(), 0,
+                means, self.at_read_numbers[t], self.number_stride, *self.reading.at(t),
+                *into_read, self.rounded, into_means, back.at_read_numbers[t], self.number_stride,
+            )  # fmt: skip
+        self.pixels.backward(t, into_means, into_canvas.data_ptr(), back.log_scale)
 
     def _into_weights(self, back: "_Gradients") -> _Weights:
         """Return the gradients of the weights. Each is one product over the T B rows of all steps,
@@ -558,6 +561,7 @@ class _Tape:
             choices=None if self.choices is None else weight_gradient(back.choices, self.states),
             canvas=canvas,
             score=back.told[2] if back.told else None,
+            log_scale=back.log_scale,
         )
 
 
@@ -577,6 +581,9 @@ class _Gradients:
             self.choices = torch.empty_like(tape.numbers)
             self.at_choices = addresses(self.choices, steps + 1)
             self.at_read_numbers, self.at_write_numbers = tape._windows_of(self.choices)
+        self.means = torch.empty_like(tape.canvas)  # of one step
+        scale = tape.weights.log_scale
+        self.log_scale = None if scale is None else torch.zeros_like(scale)
         self.told: tuple[Tensor, ...] = ()  # of words, keys and score
         if tape.words is not None:
             self.told = tuple(map(torch.zeros_like, tape.words.inputs))

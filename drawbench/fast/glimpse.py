@@ -219,7 +219,7 @@ class _Tape:
             torch.mm(self.states[t], to_window, out=self.numbers[t])
             self.native.read_forward(
                 self.side.map.address, self.batch, self.channels, self.images.data_ptr(),
-                self.bytes, 0, 0, self.at_numbers[t], NUMBERS, *self.side.at(t), self.at_rows[t],
+                self.bytes, 0, self.at_numbers[t], NUMBERS, *self.side.at(t), self.at_rows[t],
                 self.row_stride, self.rounded,
             )  # fmt: skip
             if self.eye is not None:

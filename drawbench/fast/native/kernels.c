@@ -617,6 +617,71 @@ static void window_backward(const Map *map, const real *numbers, Window w, const
         into_numbers[k] = map->clip && norm > map->clip ? into[k] * (map->clip / norm) : into[k];
 }
 
+/* ---------------------------------------------------------------------------------------- pixels */
+
+/* The means of Bernoulli pixels, of which a canvas has the logits; `size` of each, whole vectors. */
+void bernoulli_forward(count size, const real *canvas, real *means) {
+    for (count a = 0; a < size; a += LANES)
+        store(means + a, LANES, sigmoid(load(canvas + a, LANES)));
+}
+
+/* Backward of bernoulli_forward: add the gradient of the canvas to into_canvas. */
+void bernoulli_backward(count size, const real *means, const real *into_means, real *into_canvas) {
+    for (count a = 0; a < size; a += LANES) {
+        vec s = load(means + a, LANES), into = load(into_means + a, LANES);
+        store(into_canvas + a, LANES, load(into_canvas + a, LANES) + into * s * (1 - s));
+    }
+}
+
+/* log(x) for 1/2 <= x <= 2: twice the series of artanh((x - 1) / (x + 1)). */
+INLINE vec log_(vec x) {
+    vec z = (x - 1) / (x + 1), square = z * z, sum = {0};
+    for (int k = sizeof(real) == 4 ? 15 : 35; k > 0; k -= 2)
+        sum = sum * square + 2 / (real)k;
+    return sum * z;
+}
+
+/* The means of logistic pixels that are cut off at 0 and 1 (Logistic in drawbench/likelihood.py):
+s (softplus(m / s) - softplus((m - 1) / s)), with m = 1/2 + canvas / 4, for canvases (B, C, plane) of
+whole vectors and log s (C). slopes keep their derivatives by the canvas, stretches those by log s. */
+void logistic_forward(count batch, count channels, count plane, const real *canvas,
+                      const real *log_scales, real *means, real *slopes, real *stretches) {
+    const vec one = (vec){0} + 1;
+    for (count b = 0; b < batch * channels; b++) {
+        const real s = (real)exp(log_scales[b % channels]);
+        for (count at = b * plane; at < (b + 1) * plane; at += LANES) {
+            vec low = (load(canvas + at, LANES) / 4 + (real)0.5) / s, high = low - 1 / s;
+            vec small_low = exp_(pick(low < 0, low, -low)); /* exp(-|x|), which cannot overflow */
+            vec small_high = exp_(pick(high < 0, high, -high));
+            vec mean = pick(low > 0, low, (vec){0}) - pick(high > 0, high, (vec){0});
+            mean = s * (mean + log_((1 + small_low) / (1 + small_high)));
+            vec at_low = pick(low < 0, small_low, one) / (1 + small_low);
+            vec at_high = pick(high < 0, small_high, one) / (1 + small_high);
+            store(means + at, LANES,
+                  pick(mean < 0, (vec){0}, pick(mean > 1, one, mean)));
+            store(slopes + at, LANES, (at_low - at_high) / 4);
+            store(stretches + at, LANES, mean - s * (low * at_low - high * at_high));
+        }
+    }
+}
+
+/* Backward of logistic_forward: add the gradients of the canvas to into_canvas, and of log s to
+into_scales. */
+void logistic_backward(count batch, count channels, count plane, const real *slopes,
+                       const real *stretches, const real *into_means, real *into_canvas,
+                       real *into_scales) {
+    for (count b = 0; b < batch * channels; b++) {
+        vec total = {0};
+        for (count at = b * plane; at < (b + 1) * plane; at += LANES) {
+            vec into = load(into_means + at, LANES);
+            total += into * load(stretches + at, LANES);
+            store(into_canvas + at, LANES,
+                  load(into_canvas + at, LANES) + into * load(slopes + at, LANES));
+        }
+        into_scales[b % channels] += sum(total);
+    }
+}
+
 /* -------------------------------------------------------------------------------------- reading */
 
 /* Return an image as padded lines of reals: as it is, or from unpadded bytes, converted in room. */
@@ -637,18 +702,17 @@ static const real *lines(const void *images, count bytes, count index, count hei
 }
 
 /* Read through the windows given by numbers (B, 5): gamma F_Y x F_X^T into row, product (B, C N N).
-With a canvas of logits (B, C, H, padded), row is (B, 2 C N N): what is read of the image, then of
-the error image - sigmoid(canvas); sigmoids keeps sigmoid(canvas).
+With means (B, C, H, padded) of the pixels that a canvas stands for, row is (B, 2 C N N): what is
+read of the image, then of the error image - means.
 
 images (B, C, H, padded), or bytes (B, C, H, W), read as fractions of 255. Kept for the way back: fx
 and fy (B, N, padded); across (B, pictures, C, N, padded), F_Y times each picture; patches (B,
 pictures, C N N), gamma included. Return 0, or 1 without memory. */
 int read_forward(const Map *map, count batch, count channels, const void *images, count bytes,
-                 const real *canvas, real *sigmoids, const real *numbers, count numbers_stride,
-                 real *fx, real *fy, real *across, real *patches, void *row, count row_stride,
-                 count rounded) {
+                 const real *means, const real *numbers, count numbers_stride, real *fx, real *fy,
+                 real *across, real *patches, void *row, count row_stride, count rounded) {
     const count n = map->patch, p = padded(map->width), q = padded(map->height);
-    const count plane = map->height * p, pictures = canvas ? 2 : 1;
+    const count plane = map->height * p, pictures = means ? 2 : 1;
     real *room = malloc(plane * sizeof(real) + n * sizeof(Span));
     if (!room)
         return 1;
@@ -660,15 +724,9 @@ int read_forward(const Map *map, count batch, count channels, const void *images
         filters(w.y, w, n, map->height, fy, spans);
         for (count c = 0; c < channels * pictures; c++, across += n * p) {
             count index = b * channels + c % channels;
-            const real *picture;
-            if (c < channels) {
-                picture = lines(images, bytes, index, map->height, map->width, room);
-            } else {
-                for (count a = 0; a < plane; a += LANES)
-                    store(sigmoids + index * plane + a, LANES,
-                          sigmoid(load(canvas + index * plane + a, LANES)));
-                picture = sigmoids + index * plane;
-            }
+            const real *picture = c < channels ? lines(images, bytes, index, map->height,
+                                                       map->width, room)
+                                               : means + index * plane;
             times(n, map->height, p, fy, q, 1, spans, picture, across, 0);
             dots(n, n, p, across, fx, NULL, patches + c * n * n, n, 0);
         }
@@ -679,7 +737,7 @@ int read_forward(const Map *map, count batch, count channels, const void *images
         for (count k = 0; k < size; k += LANES) {
             vec image = load(patches + k, size - k);
             give(row, b * row_stride + k, size - k, rounded, image);
-            if (canvas)
+            if (means)
                 give(row, b * row_stride + size + k, size - k, rounded,
                      image - load(patches + size + k, size - k));
         }
@@ -688,31 +746,30 @@ int read_forward(const Map *map, count batch, count channels, const void *images
     return 0;
 }
 
-/* Backward of read_forward, given into_row, product: the gradient of the numbers; that of the
-canvas is added to into_canvas. Return 0, or 1 without memory. */
+/* Backward of read_forward, given into_row, product: the gradients of the numbers and of the means.
+Return 0, or 1 without memory. */
 int read_backward(const Map *map, count batch, count channels, const void *images, count bytes,
-                  const real *sigmoids, const real *numbers, count numbers_stride, const real *fx,
+                  const real *means, const real *numbers, count numbers_stride, const real *fx,
                   const real *fy, const real *across, const real *patches, const void *into_row,
-                  count row_stride, count rounded, real *into_canvas, real *into_numbers,
+                  count row_stride, count rounded, real *into_means, real *into_numbers,
                   count into_stride) {
     const count n = map->patch, p = padded(map->width), q = padded(map->height),
                 plane = map->height * p, size = channels * n * n;
-    const count pictures = sigmoids ? 2 : 1, whole = padded(pictures * size);
-    const count reals = 2 * plane + whole + 2 * n * p + n * q;
+    const count pictures = means ? 2 : 1, whole = padded(pictures * size);
+    const count reals = plane + whole + 2 * n * p + n * q;
     real *room = malloc(reals * sizeof(real) + (n + map->height) * sizeof(Span));
     if (!room)
         return 1;
     Span *spans = (Span *)(room + reals);
-    real *into_picture = room + plane, *inner = into_picture + plane, *columns = inner + whole,
-         *into_fx = columns + n * p;
-    real *into_fy = into_fx + n * p;
+    real *inner = room + plane, *columns = inner + whole, *into_fx = columns + n * p,
+         *into_fy = into_fx + n * p;
     for (count b = 0; b < batch; b++, fx += n * p, fy += n * q, patches += pictures * size) {
         Window w = window(map, numbers + b * numbers_stride);
         const real scale = bytes ? w.intensity / 255 : w.intensity;
         vec intensity = {0};
         for (count k = 0; k < size; k += LANES) {
             vec image = take(into_row, b * row_stride + k, size - k, rounded);
-            if (sigmoids) { /* from [image, image - canvas] to [image, canvas] */
+            if (means) { /* from [image, image - means] to [image, means] */
                 vec missing = take(into_row, b * row_stride + size + k, size - k, rounded);
                 image += missing;
                 intensity -= missing * load(patches + size + k, size - k);
@@ -723,24 +780,18 @@ int read_backward(const Map *map, count batch, count channels, const void *image
         }
         memset(into_fy, 0, n * q * sizeof(real));
         filter_spans(w.y, w, n, map->height, spans);
-        const Span *pixel = sigmoids ? spans_of_pixels(spans, n, map->height) : NULL;
+        const Span *pixel = means ? spans_of_pixels(spans, n, map->height) : NULL;
         for (count c = 0; c < channels * pictures; c++, across += n * p) {
             count index = b * channels + c % channels;
             const real *picture = c < channels
                                       ? lines(images, bytes, index, map->height, map->width, room)
-                                      : sigmoids + index * plane;
+                                      : means + index * plane;
             const real *small = inner + c * n * n;
             times(n, n, p, small, n, 1, NULL, fx, columns, 0);
             times(n, n, p, small, 1, n, NULL, across, into_fx, c > 0);
             dots(n, map->height, p, columns, picture, spans, into_fy, q, 1);
-            if (c >= channels) {
-                times(map->height, n, p, fy, 1, q, pixel, columns, into_picture, 0);
-                for (count a = 0; a < plane; a += LANES) {
-                    vec s = load(picture + a, LANES);
-                    real *to = into_canvas + index * plane + a;
-                    store(to, LANES, load(to, LANES) + load(into_picture + a, LANES) * s * (1 - s));
-                }
-            }
+            if (c >= channels)
+                times(map->height, n, p, fy, 1, q, pixel, columns, into_means + index * plane, 0);
         }
         window_backward(map, numbers + b * numbers_stride, w, fx, fy, into_fx, into_fy,
                         sum(intensity), into_numbers + b * into_stride);
@@ -999,34 +1050,28 @@ int eye_backward(count batch, count channels, count n, count features, count rou
 
 /* ---------------------------------------------------------------------------- without attention */
 
-/* Put image - sigmoid(canvas) into row, product (B, C H W), for C H lines of width W; sigmoids
-keeps sigmoid(canvas). */
+/* Put image - mean into row, product (B, C H W), for C H lines of width W. */
 void error_forward(count batch, count all_lines, count width, const real *images,
-                   const real *canvas, real *sigmoids, void *row, count row_stride, count rounded) {
+                   const real *means, void *row, count row_stride, count rounded) {
     const count p = padded(width);
     for (count b = 0; b < batch; b++)
         for (count r = 0; r < all_lines; r++)
             for (count a = 0; a < width; a += LANES) {
                 count at = (b * all_lines + r) * p + a;
-                vec s = sigmoid(load(canvas + at, LANES));
-                store(sigmoids + at, LANES, s);
                 give(row, b * row_stride + r * width + a, width - a, rounded,
-                     load(images + at, LANES) - s);
+                     load(images + at, LANES) - load(means + at, LANES));
             }
 }
 
-/* Backward of error_forward: add the gradient of the canvas to into_canvas. */
-void error_backward(count batch, count all_lines, count width, const real *sigmoids,
-                    const void *into_row, count row_stride, count rounded, real *into_canvas) {
+/* Backward of error_forward: the gradient of the means. */
+void error_backward(count batch, count all_lines, count width, const void *into_row,
+                    count row_stride, count rounded, real *into_means) {
     const count p = padded(width);
     for (count b = 0; b < batch; b++)
         for (count r = 0; r < all_lines; r++)
-            for (count a = 0; a < width; a += LANES) {
-                count at = (b * all_lines + r) * p + a;
-                vec s = load(sigmoids + at, LANES),
-                    into = take(into_row, b * row_stride + r * width + a, width - a, rounded);
-                store(into_canvas + at, LANES, load(into_canvas + at, LANES) - into * s * (1 - s));
-            }
+            for (count a = 0; a < width; a += LANES)
+                store(into_means + (b * all_lines + r) * p + a, LANES,
+                      -take(into_row, b * row_stride + r * width + a, width - a, rounded));
 }
 
 /* Add a product (B, C H W) to the canvas (B, C, H, padded). */
