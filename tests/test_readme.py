@@ -308,6 +308,9 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
     r"so ([\d,]+) is a cross-entropy above a floor of ([\d,]+) nats": lambda: [
         value("draw-photographs", name) for name in ("value", "entropy_floor")
     ],
+    r"a likelihood: ([\d.]+) bits per dimension": lambda: [
+        value("draw-photographs-levels", "bits_per_dimension")
+    ],
     r"results of ([\d,]+) kills": lambda: [
         json.loads((ROOT / "results/torture.json").read_text())["kills"]["tried"]
     ],
@@ -315,7 +318,7 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
 WORDS = {"four": "4", "five": "5", "thirteen": "13"}
 SETTINGS = {  # numbers in the text of the results that are no results
     "100x100", "8 pieces", "8 glimpses", "1,000", "10,000 test images", "95%", "25 minutes",
-    "60x60", "12,000 JPEGs", "32x32",
+    "60x60", "12,000 JPEGs", "32x32", "256 levels",
 }  # fmt: skip
 
 
