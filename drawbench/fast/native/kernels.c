@@ -379,16 +379,17 @@ INLINE void times_tile(const int rows, const int columns, count k, const real *a
             store(y + r * p + c * LANES, LANES, acc[r][c]);
 }
 
-/* y (n, p) = a (n, k) x (k, p), or += with `add`. Lines of x and y are padded, a is strided. Outside
-its span, if there are spans (n), a line of a counts as zeros. */
-static void times(count n, count k, count p, const real *a, count row, count column,
+/* y (n, p) = a (n, k) x (k, p), or += with `add`, in some columns of x and y, whole vectors. Lines of
+x and y are padded, a is strided. Outside its span, if there are spans (n), a line of a counts as
+zeros. */
+static void times(count n, count k, count p, Span part, const real *a, count row, count column,
                   const Span *spans, const real *x, real *y, int add) {
     for (count i = 0; i < n;) {
         int rows = n - i >= 4 ? 4 : n - i >= 2 ? 2 : 1;
         const Span span = joined(spans ? spans + i : 0, rows, k);
         const count l = span.end - span.first;
-        for (count j = add && l <= 0 ? p : 0; j < p;) {
-            int columns = p - j >= 2 * LANES ? 2 : 1;
+        for (count j = add && l <= 0 ? part.end : part.first; j < part.end;) {
+            int columns = part.end - j >= 2 * LANES ? 2 : 1;
             const real *from = a + i * row + span.first * column, *of = x + span.first * p + j;
             real *to = y + i * p + j;
             switch (rows * 2 + columns) {
@@ -405,15 +406,15 @@ static void times(count n, count k, count p, const real *a, count row, count col
     }
 }
 
-INLINE void dots_tile(const int rows, const int columns, count p, const real *a, const real *x,
-                      real *y, count row, int add) {
+INLINE void dots_tile(const int rows, const int columns, count p, Span part, const real *a,
+                      const real *x, real *y, count row, int add) {
     vec acc[2][4];
 #pragma GCC unroll 2
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
         for (int c = 0; c < columns; c++)
             acc[r][c] = (vec){0};
-    for (count l = 0; l < p; l += LANES)
+    for (count l = part.first; l < part.end; l += LANES)
 #pragma GCC unroll 4
         for (int c = 0; c < columns; c++) {
             vec from = load(x + c * p + l, LANES);
@@ -428,9 +429,9 @@ INLINE void dots_tile(const int rows, const int columns, count p, const real *a,
             y[r * row + c] = (add ? y[r * row + c] : 0) + sum(acc[r][c]);
 }
 
-/* y[i, j] = sum over p of a[i, p] x[j, p], or += with `add`, for n lines of a and m lines of x.
-With spans (n) only those j are needed that are in the span of i. */
-static void dots(count n, count m, count p, const real *a, const real *x, const Span *spans, real *y,
+/* y[i, j] = sum over l in part, whole vectors, of a[i, l] x[j, l], or += with `add`, for n lines of a
+and m lines of x, padded to p. With spans (n) only those j are needed that are in the span of i. */
+static void dots(count n, count m, count p, Span part, const real *a, const real *x, const Span *spans, real *y,
                  count row, int add) {
     for (count i = 0; i < n;) {
         int rows = n - i >= 2 ? 2 : 1;
@@ -440,10 +441,10 @@ static void dots(count n, count m, count p, const real *a, const real *x, const 
             const real *left = a + i * p, *right = x + j * p;
             real *to = y + i * row + j;
             switch (rows * 4 + columns) {
-            case 12: dots_tile(2, 4, p, left, right, to, row, add); break;
-            case 9: dots_tile(2, 1, p, left, right, to, row, add); break;
-            case 8: dots_tile(1, 4, p, left, right, to, row, add); break;
-            default: dots_tile(1, 1, p, left, right, to, row, add);
+            case 12: dots_tile(2, 4, p, part, left, right, to, row, add); break;
+            case 9: dots_tile(2, 1, p, part, left, right, to, row, add); break;
+            case 8: dots_tile(1, 4, p, part, left, right, to, row, add); break;
+            default: dots_tile(1, 1, p, part, left, right, to, row, add);
             }
             j += columns;
         }
@@ -571,6 +572,12 @@ static void filters_backward(real centre, Window w, count patch, count size, con
     }
 }
 
+/* Return the whole vectors that have all of some spans along a line. */
+INLINE Span vectors(const Span *spans, count number) {
+    Span all = joined(spans, number, 0);
+    return (Span){all.first / LANES * LANES, padded(all.end)};
+}
+
 /* The filters that each pixel is in, behind the pixels that each filter has. */
 static const Span *spans_of_pixels(Span *spans, count n, count size) {
     Span *pixel = spans + n;
@@ -684,21 +691,23 @@ void logistic_backward(count batch, count channels, count plane, const real *slo
 
 /* -------------------------------------------------------------------------------------- reading */
 
-/* Return an image as padded lines of reals: as it is, or from unpadded bytes, converted in room. */
+/* Return an image as padded lines of reals: as it is, or from unpadded bytes, of which some lines are
+converted in room. */
 static const real *lines(const void *images, count bytes, count index, count height, count width,
-                         real *room) {
+                         Span part, real *room) {
     count p = padded(width);
     if (!bytes)
         return (const real *)images + index * height * p;
-    const uint8_t *from = (const uint8_t *)images + index * height * width;
-    for (count r = 0; r < height; r++, from += width, room += p) {
+    const uint8_t *from = (const uint8_t *)images + (index * height + part.first) * width;
+    real *to = room + part.first * p;
+    for (count r = part.first; r < part.end; r++, from += width, to += p) {
         /* The compiler vectorizes this loop, but not __builtin_convertvector on bytes. */
         for (count a = 0; a < width; a++)
-            room[a] = from[a];
+            to[a] = from[a];
         for (count a = width; a < p; a++)
-            room[a] = 0;
+            to[a] = 0;
     }
-    return room - height * p;
+    return room;
 }
 
 /* Read through the windows given by numbers (B, 5): gamma F_Y x F_X^T into row, product (B, C N N).
@@ -721,14 +730,16 @@ int read_forward(const Map *map, count batch, count channels, const void *images
          b++, fx += n * p, fy += n * q, patches += pictures * channels * n * n) {
         Window w = window(map, numbers + b * numbers_stride);
         filters(w.x, w, n, map->width, fx, spans);
+        const Span part = vectors(spans, n);
         filters(w.y, w, n, map->height, fy, spans);
+        const Span seen = joined(spans, n, 0);
         for (count c = 0; c < channels * pictures; c++, across += n * p) {
             count index = b * channels + c % channels;
-            const real *picture = c < channels ? lines(images, bytes, index, map->height,
-                                                       map->width, room)
-                                               : means + index * plane;
-            times(n, map->height, p, fy, q, 1, spans, picture, across, 0);
-            dots(n, n, p, across, fx, NULL, patches + c * n * n, n, 0);
+            const real *picture = means + index * plane;
+            if (c < channels)
+                picture = lines(images, bytes, index, map->height, map->width, seen, room);
+            times(n, map->height, p, part, fy, q, 1, spans, picture, across, 0);
+            dots(n, n, p, part, across, fx, NULL, patches + c * n * n, n, 0);
         }
         const count size = channels * n * n;
         const real scale = bytes ? w.intensity / 255 : w.intensity;
@@ -779,19 +790,26 @@ int read_backward(const Map *map, count batch, count channels, const void *image
             store(inner + k, size - k, image * scale);
         }
         memset(into_fy, 0, n * q * sizeof(real));
+        filter_spans(w.x, w, n, map->width, spans);
+        const Span part = vectors(spans, n);
         filter_spans(w.y, w, n, map->height, spans);
+        const Span seen = joined(spans, n, 0);
         const Span *pixel = means ? spans_of_pixels(spans, n, map->height) : NULL;
         for (count c = 0; c < channels * pictures; c++, across += n * p) {
             count index = b * channels + c % channels;
-            const real *picture = c < channels
-                                      ? lines(images, bytes, index, map->height, map->width, room)
-                                      : means + index * plane;
+            const real *picture = means + index * plane;
+            if (c < channels)
+                picture = lines(images, bytes, index, map->height, map->width, seen, room);
             const real *small = inner + c * n * n;
-            times(n, n, p, small, n, 1, NULL, fx, columns, 0);
-            times(n, n, p, small, 1, n, NULL, across, into_fx, c > 0);
-            dots(n, map->height, p, columns, picture, spans, into_fy, q, 1);
-            if (c >= channels)
-                times(map->height, n, p, fy, 1, q, pixel, columns, into_means + index * plane, 0);
+            times(n, n, p, part, small, n, 1, NULL, fx, columns, 0);
+            times(n, n, p, part, small, 1, n, NULL, across, into_fx, c > 0);
+            dots(n, map->height, p, part, columns, picture, spans, into_fy, q, 1);
+            if (c >= channels) {
+                real *into = into_means + index * plane;
+                if (part.end - part.first < p)
+                    memset(into, 0, plane * sizeof(real));
+                times(map->height, n, p, part, fy, 1, q, pixel, columns, into, 0);
+            }
         }
         window_backward(map, numbers + b * numbers_stride, w, fx, fy, into_fx, into_fy,
                         sum(intensity), into_numbers + b * into_stride);
@@ -817,13 +835,14 @@ int write_forward(const Map *map, count batch, count channels, const real *patch
     for (count b = 0; b < batch; b++, fx += n * p, fy += n * q) {
         Window w = window(map, numbers + b * stride);
         filters(w.x, w, n, map->width, fx, spans);
+        const Span part = vectors(spans, n);
         filters(w.y, w, n, map->height, fy, spans);
         const Span *pixel = spans_of_pixels(spans, n, map->height);
         for (count c = 0; c < channels; c++, across += n * p, canvas += plane) {
             for (count k = 0; k < n * n; k++)
                 scaled[k] = patches[b * stride + c * n * n + k] / w.intensity;
-            times(n, n, p, scaled, n, 1, NULL, fx, across, 0);
-            times(map->height, n, p, fy, 1, q, pixel, across, canvas, 1);
+            times(n, n, p, part, scaled, n, 1, NULL, fx, across, 0);
+            times(map->height, n, p, part, fy, 1, q, pixel, across, canvas, 1);
         }
     }
     free(scaled);
@@ -849,19 +868,21 @@ int write_backward(const Map *map, count batch, count channels, const real *patc
         Window w = window(map, numbers + b * stride);
         real intensity = 0;
         memset(into_fy, 0, n * q * sizeof(real));
+        filter_spans(w.x, w, n, map->width, spans);
+        const Span part = vectors(spans, n);
         filter_spans(w.y, w, n, map->height, spans);
         for (count c = 0; c < channels; c++, across += n * p, into_canvas += plane) {
             const real *patch = patches + b * stride + c * n * n;
             real *into_patch = into_patches + b * into_stride + c * n * n;
-            times(n, map->height, p, fy, q, 1, spans, into_canvas, down, 0);
-            dots(n, map->height, p, across, into_canvas, spans, into_fy, q, 1);
-            dots(n, n, p, down, fx, NULL, into_patch, n, 0);
+            times(n, map->height, p, part, fy, q, 1, spans, into_canvas, down, 0);
+            dots(n, map->height, p, part, across, into_canvas, spans, into_fy, q, 1);
+            dots(n, n, p, part, down, fx, NULL, into_patch, n, 0);
             for (count k = 0; k < n * n; k++) {
                 scaled[k] = patch[k] / w.intensity;
                 into_patch[k] /= w.intensity;
                 intensity -= into_patch[k] * patch[k];
             }
-            times(n, n, p, scaled, 1, n, NULL, down, into_fx, c > 0);
+            times(n, n, p, part, scaled, 1, n, NULL, down, into_fx, c > 0);
         }
         window_backward(map, numbers + b * stride, w, fx, fy, into_fx, into_fy, intensity,
                         into_numbers + b * into_stride);
