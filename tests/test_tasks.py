@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from commands import same_run
 
-from drawbench import config, fast, tasks
+from drawbench import config, tasks
 from drawbench.config import Classify, Generate
 from drawbench.data import stored
 from drawbench.errors import Problem
@@ -190,7 +190,6 @@ def test_256_levels_have_a_likelihood_and_a_mean_image_of_their_own(make):
     train = task.dataset.train
     mean = train.batch(0, len(train)).images.double().mean(0) / 255
     assert (0.5 + task.model.start_canvas.double() / 4 - mean).abs().max() < 0.01
-    assert not fast.has_fast_path(task.model)
     loss, _ = task.loss(task.batch(0, 20))
     loss.backward()
     assert task.model.log_scale.grad.abs() > 0
