@@ -96,7 +96,8 @@ def test_a_wrong_command_is_noticed(line, wrong):
 
 
 def test_commands_are_found_in_blocks_and_in_the_text():
-    page = "Run `drawbench tables`:\n\n```\ndrawbench report --out x   # why\n. .venv/bin/activate\n```\n"
+    block = "```\ndrawbench report --out x   # why\n. .venv/bin/activate\n```\n"
+    page = f"Run `drawbench tables`:\n\n{block}"
     assert list(commands(page)) == ["report --out x", "tables"]
 
 
@@ -300,7 +301,8 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
         paper("DRAW without attention") - paper("DRAW"),
         64,
     ],
-    r"uses ([\d,]+) samples of each of ([\d,]+) test images \(([\d,]+) of the two digits\)": lambda: [
+    r"uses ([\d,]+) samples of each of ([\d,]+) test images"
+    r" \(([\d,]+) of the two digits\)": lambda: [
         value("draw-20", "iw_samples"),
         value("draw-20", "iw_images"),
         value("draw-two-digits", "iw_images"),

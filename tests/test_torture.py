@@ -176,7 +176,8 @@ def test_the_processes_of_a_training_are_found_by_their_rank():
     code = """
 import os, subprocess, sys
 ranks = [{**os.environ, "RANK": rank} for rank in "10"]
-command, pipes = ["sh", "-c", "echo; read line"], dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+pipes = dict.fromkeys(("stdin", "stdout"), subprocess.PIPE)
+command = ["sh", "-c", "echo; read line"]
 children = [subprocess.Popen(command, env=variables, **pipes) for variables in ranks]
 for child in children:
     child.stdout.readline()  # it has its variables now, which is after it has its number

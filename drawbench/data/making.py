@@ -1,5 +1,5 @@
-"""Making a generated data set: rendering it in chunks into a folder that looks complete only when it
-is (:mod:`drawbench.data.stored` reads it).
+"""Making a generated data set: rendering it in chunks into a folder that looks complete only when
+it is (:mod:`drawbench.data.stored` reads it).
 """
 
 import contextlib

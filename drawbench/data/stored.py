@@ -10,8 +10,8 @@
         card.json   recipe, source, seed, counts, SHA-256 of each file, version
         croissant.json  the same in the Croissant format, for search engines and hubs
 
-What the files hold is up to the recipe (:class:`drawbench.data.cards.Recipe`): captioned scenes have an array
-``captions`` and a fourth file ``held_out.npz``.
+What the files hold is up to the recipe (:class:`drawbench.data.cards.Recipe`): captioned scenes
+have an array ``captions`` and a fourth file ``held_out.npz``.
 
 The card is written last and removed first, so a folder with a card is complete. Plain
 ``numpy.load`` reads the files. :mod:`drawbench.data.making` writes them.
@@ -46,7 +46,8 @@ def verified(folder: str | Path, expected: Any, source: Source) -> dict:
     """Return the card of a stored data set whose files were compared with it.
 
     Args:
-        expected: settings of the data set; those among :func:`drawbench.data.cards.settings` must agree.
+        expected: settings of the data set; those among :func:`drawbench.data.cards.settings` must
+            agree.
         source: the digits that it must have been made of.
 
     Raises:

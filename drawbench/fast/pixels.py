@@ -20,7 +20,7 @@ class Pixels:
         self, native: Kernels, canvas: Tensor, log_scale: Tensor | None, steps: int, keep: bool
     ):
         self.native, self.canvas, self.log_scale = native, canvas, log_scale
-        # Means, and for logistic pixels their derivatives by the canvas and by the log of the scale.
+        # Means, and for logistic pixels their derivatives by the canvas and by the log scale.
         places = (steps if keep else 1, 1 if log_scale is None else 3)
         self.kept = repeated(canvas.new_empty(*places, *canvas.shape), steps)
         self.at = addresses(self.kept, steps)

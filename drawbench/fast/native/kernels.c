@@ -379,8 +379,8 @@ INLINE void times_tile(const int rows, const int columns, count k, const real *a
             store(y + r * p + c * LANES, LANES, acc[r][c]);
 }
 
-/* y (n, p) = a (n, k) x (k, p), or += with `add`, in some columns of x and y, whole vectors. Lines of
-x and y are padded, a is strided. Outside its span, if there are spans (n), a line of a counts as
+/* y (n, p) = a (n, k) x (k, p), or += with `add`, in some columns of x and y, whole vectors. Lines
+of x and y are padded, a is strided. Outside its span, if there are spans (n), a line of a counts as
 zeros. */
 static void times(count n, count k, count p, Span part, const real *a, count row, count column,
                   const Span *spans, const real *x, real *y, int add) {
@@ -429,10 +429,10 @@ INLINE void dots_tile(const int rows, const int columns, count p, Span part, con
             y[r * row + c] = (add ? y[r * row + c] : 0) + sum(acc[r][c]);
 }
 
-/* y[i, j] = sum over l in part, whole vectors, of a[i, l] x[j, l], or += with `add`, for n lines of a
-and m lines of x, padded to p. With spans (n) only those j are needed that are in the span of i. */
-static void dots(count n, count m, count p, Span part, const real *a, const real *x, const Span *spans, real *y,
-                 count row, int add) {
+/* y[i, j] = sum over l in part, whole vectors, of a[i, l] x[j, l], or += with `add`, for n lines of
+a and m lines of x, padded to p. With spans (n) only those j are needed that are in the span of i. */
+static void dots(count n, count m, count p, Span part, const real *a, const real *x,
+                 const Span *spans, real *y, count row, int add) {
     for (count i = 0; i < n;) {
         int rows = n - i >= 2 ? 2 : 1;
         const Span span = joined(spans ? spans + i : 0, rows, m);
@@ -545,14 +545,14 @@ static void filters(real centre, Window w, count patch, count size, real *to, Sp
 }
 
 /* Backward of filters: the gradients of centre, log variance and log stride along an axis. */
-static void filters_backward(real centre, Window w, count patch, count size, const real *bank,
-                             const real *into, real back[3]) {
+static void filters_backward(real centre, Window w, count patch, count size, const Span *spans,
+                             const real *bank, const real *into, real back[3]) {
     const real factor = -w.precision / (2 * LN2);
     const vec first = pixels(0);
     back[0] = 0;
     for (count i = 0; i < patch; i++, bank += padded(size), into += padded(size)) {
         Filter f = filter(centre, w.stride, i, patch, size);
-        const Span span = support(f, factor, size);
+        const Span span = spans[i];
         const count start = span.first / LANES * LANES;
         vec product = {0}, away = {0}, spread = {0};
         for (count a = start; a < span.end; a += LANES)
@@ -598,14 +598,15 @@ static void filter_spans(real centre, Window w, count patch, count size, Span *s
         spans[i] = support(filter(centre, w.stride, i, patch, size), factor, size);
 }
 
-/* The gradient of a window's numbers, from those of its filters and of log gamma. */
-static void window_backward(const Map *map, const real *numbers, Window w, const real *fx,
-                            const real *fy, const real *into_fx, const real *into_fy,
-                            real into_intensity, real *into_numbers) {
+/* The gradient of a window's numbers, from those of its filters and of log gamma; spans (2 N) are
+those of the filters along x, then along y. */
+static void window_backward(const Map *map, const real *numbers, Window w, const Span *spans,
+                            const real *fx, const real *fy, const real *into_fx,
+                            const real *into_fy, real into_intensity, real *into_numbers) {
     real back[3] = {0, 0, 0}, into[NUMBERS], norm = 0;
-    filters_backward(w.x, w, map->patch, map->width, fx, into_fx, back);
+    filters_backward(w.x, w, map->patch, map->width, spans, fx, into_fx, back);
     into[0] = back[0] * (map->width + 1) / 2;
-    filters_backward(w.y, w, map->patch, map->height, fy, into_fy, back);
+    filters_backward(w.y, w, map->patch, map->height, spans + map->patch, fy, into_fy, back);
     into[1] = back[0] * (map->height + 1) / 2;
     into[2] = back[1];
     into[3] = back[2];
@@ -624,9 +625,9 @@ static void window_backward(const Map *map, const real *numbers, Window w, const
         into_numbers[k] = map->clip && norm > map->clip ? into[k] * (map->clip / norm) : into[k];
 }
 
-/* ---------------------------------------------------------------------------------------- pixels */
+/* --------------------------------------------------------------------------------------- pixels */
 
-/* The means of Bernoulli pixels, of which a canvas has the logits; `size` of each, whole vectors. */
+/* The means of Bernoulli pixels, whose logits a canvas holds; `size` of each, whole vectors. */
 void bernoulli_forward(count size, const real *canvas, real *means) {
     for (count a = 0; a < size; a += LANES)
         store(means + a, LANES, sigmoid(load(canvas + a, LANES)));
@@ -649,8 +650,8 @@ INLINE vec log_(vec x) {
 }
 
 /* The means of logistic pixels that are cut off at 0 and 1 (Logistic in drawbench/likelihood.py):
-s (softplus(m / s) - softplus((m - 1) / s)), with m = 1/2 + canvas / 4, for canvases (B, C, plane) of
-whole vectors and log s (C). slopes keep their derivatives by the canvas, stretches those by log s. */
+s (softplus(m / s) - softplus((m - 1) / s)), with m = 1/2 + canvas / 4, for canvases (B, C, plane)
+of whole vectors and log s (C). slopes keep their derivatives by the canvas, stretches by log s. */
 void logistic_forward(count batch, count channels, count plane, const real *canvas,
                       const real *log_scales, real *means, real *slopes, real *stretches) {
     const vec one = (vec){0} + 1;
@@ -691,8 +692,8 @@ void logistic_backward(count batch, count channels, count plane, const real *slo
 
 /* -------------------------------------------------------------------------------------- reading */
 
-/* Return an image as padded lines of reals: as it is, or from unpadded bytes, of which some lines are
-converted in room. */
+/* Return an image as padded lines of reals: as it is, or from unpadded bytes, of which some lines
+are converted in room. */
 static const real *lines(const void *images, count bytes, count index, count height, count width,
                          Span part, real *room) {
     count p = padded(width);
@@ -768,10 +769,10 @@ int read_backward(const Map *map, count batch, count channels, const void *image
                 plane = map->height * p, size = channels * n * n;
     const count pictures = means ? 2 : 1, whole = padded(pictures * size);
     const count reals = plane + whole + 2 * n * p + n * q;
-    real *room = malloc(reals * sizeof(real) + (n + map->height) * sizeof(Span));
+    real *room = malloc(reals * sizeof(real) + (2 * n + map->height) * sizeof(Span));
     if (!room)
         return 1;
-    Span *spans = (Span *)(room + reals);
+    Span *spans = (Span *)(room + reals), *rows = spans + n;
     real *inner = room + plane, *columns = inner + whole, *into_fx = columns + n * p,
          *into_fy = into_fx + n * p;
     for (count b = 0; b < batch; b++, fx += n * p, fy += n * q, patches += pictures * size) {
@@ -792,9 +793,9 @@ int read_backward(const Map *map, count batch, count channels, const void *image
         memset(into_fy, 0, n * q * sizeof(real));
         filter_spans(w.x, w, n, map->width, spans);
         const Span part = vectors(spans, n);
-        filter_spans(w.y, w, n, map->height, spans);
-        const Span seen = joined(spans, n, 0);
-        const Span *pixel = means ? spans_of_pixels(spans, n, map->height) : NULL;
+        filter_spans(w.y, w, n, map->height, rows);
+        const Span seen = joined(rows, n, 0);
+        const Span *pixel = means ? spans_of_pixels(rows, n, map->height) : NULL;
         for (count c = 0; c < channels * pictures; c++, across += n * p) {
             count index = b * channels + c % channels;
             const real *picture = means + index * plane;
@@ -803,7 +804,7 @@ int read_backward(const Map *map, count batch, count channels, const void *image
             const real *small = inner + c * n * n;
             times(n, n, p, part, small, n, 1, NULL, fx, columns, 0);
             times(n, n, p, part, small, 1, n, NULL, across, into_fx, c > 0);
-            dots(n, map->height, p, part, columns, picture, spans, into_fy, q, 1);
+            dots(n, map->height, p, part, columns, picture, rows, into_fy, q, 1);
             if (c >= channels) {
                 real *into = into_means + index * plane;
                 if (part.end - part.first < p)
@@ -811,7 +812,7 @@ int read_backward(const Map *map, count batch, count channels, const void *image
                 times(map->height, n, p, part, fy, 1, q, pixel, columns, into, 0);
             }
         }
-        window_backward(map, numbers + b * numbers_stride, w, fx, fy, into_fx, into_fy,
+        window_backward(map, numbers + b * numbers_stride, w, spans, fx, fy, into_fx, into_fy,
                         sum(intensity), into_numbers + b * into_stride);
     }
     free(room);
@@ -858,10 +859,10 @@ int write_backward(const Map *map, count batch, count channels, const real *patc
     const count n = map->patch, p = padded(map->width), q = padded(map->height),
                 plane = map->height * p;
     const count reals = padded(n * n) + 2 * n * p + n * q;
-    real *room = malloc(reals * sizeof(real) + n * sizeof(Span));
+    real *room = malloc(reals * sizeof(real) + 2 * n * sizeof(Span));
     if (!room)
         return 1;
-    Span *spans = (Span *)(room + reals);
+    Span *spans = (Span *)(room + reals), *rows = spans + n;
     real *down = room, *into_fx = down + n * p, *into_fy = into_fx + n * p,
          *scaled = into_fy + n * q;
     for (count b = 0; b < batch; b++, fx += n * p, fy += n * q) {
@@ -870,12 +871,12 @@ int write_backward(const Map *map, count batch, count channels, const real *patc
         memset(into_fy, 0, n * q * sizeof(real));
         filter_spans(w.x, w, n, map->width, spans);
         const Span part = vectors(spans, n);
-        filter_spans(w.y, w, n, map->height, spans);
+        filter_spans(w.y, w, n, map->height, rows);
         for (count c = 0; c < channels; c++, across += n * p, into_canvas += plane) {
             const real *patch = patches + b * stride + c * n * n;
             real *into_patch = into_patches + b * into_stride + c * n * n;
-            times(n, map->height, p, part, fy, q, 1, spans, into_canvas, down, 0);
-            dots(n, map->height, p, part, across, into_canvas, spans, into_fy, q, 1);
+            times(n, map->height, p, part, fy, q, 1, rows, into_canvas, down, 0);
+            dots(n, map->height, p, part, across, into_canvas, rows, into_fy, q, 1);
             dots(n, n, p, part, down, fx, NULL, into_patch, n, 0);
             for (count k = 0; k < n * n; k++) {
                 scaled[k] = patch[k] / w.intensity;
@@ -884,7 +885,7 @@ int write_backward(const Map *map, count batch, count channels, const real *patc
             }
             times(n, n, p, part, scaled, 1, n, NULL, down, into_fx, c > 0);
         }
-        window_backward(map, numbers + b * stride, w, fx, fy, into_fx, into_fy, intensity,
+        window_backward(map, numbers + b * stride, w, spans, fx, fy, into_fx, into_fy, intensity,
                         into_numbers + b * into_stride);
     }
     free(room);
