@@ -430,7 +430,7 @@ INLINE void dots_tile(const int rows, const int columns, count p, Span part, con
 }
 
 /* y[i, j] = sum over l in part, whole vectors, of a[i, l] x[j, l], or += with `add`, for n lines of
-a and m lines of x, padded to p. With spans (n) only those j are needed that are in the span of i. */
+a and m lines of x, padded to p. With spans (n) only those j that are in the span of i. */
 static void dots(count n, count m, count p, Span part, const real *a, const real *x,
                  const Span *spans, real *y, count row, int add) {
     for (count i = 0; i < n;) {
