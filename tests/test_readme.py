@@ -295,7 +295,13 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
     r"at (five) times the multiply-adds": lambda: [
         value("conv6", "multiply_adds") / value("draw", "multiply_adds")
     ],
-    r"attention is worth ([\d.]+) nats in (\d+) steps; in the paper, ([\d.]+) in (\d+)": lambda: [
+    r"training \(([\d,]+) updates\)": lambda: [value("draw-8-decay", "steps")],
+    r"without windows has ([\d.]+) times the parameters": lambda: [
+        value("draw-20-no-attention", "parameters") / value("draw-20", "parameters")
+    ],
+    r"so its standard error is ([\d.]+) nats": lambda: [value("draw-20", "iw_standard_error")],
+    r"attention is worth ([\d.]+) nats in (\d+) steps"
+    r" \(in the paper, ([\d.]+) in (\d+)\)": lambda: [
         value("draw-20-no-attention") - value("draw-20"),
         value("draw-20", "glimpses"),
         paper("DRAW without attention") - paper("DRAW"),

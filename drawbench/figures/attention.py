@@ -78,7 +78,7 @@ def attention_explained(
         # points: never so large that the dots hide what lies between them
         dot = min(0.5 * float(window.stride) * scale * 72, 3.0)
         points = (axis.ravel() for axis in np.meshgrid(*grid))
-        main.plot(*points, ".", color=WINDOW, markersize=dot, markeredgewidth=0, zorder=3)
+        main.plot(*points, ".", color=WINDOW, markersize=dot, markeredgewidth=0, zorder=5)
         corners = window_corners(window, patch)[None]
         WindowOutline(main, view, scale=0.8).move(corners, float(window.variance))
         below = place(lefts[0], top + tall + 0.04, wide, curve)

@@ -1,6 +1,7 @@
 """Figures that compare several generators."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from drawbench.figures.curves import (
+    REFERENCE_DASHES,
     count_unit,
-    draw_references,
     limits_of_the_end,
     plain_log_ticks,
 )
@@ -38,7 +39,8 @@ def bound_curves(
     Args:
         metrics: name -> a row per validation, with ``step`` and ``validation_bound`` (nats);
             missing values are skipped.
-        references: name -> bound in nats, drawn as horizontal lines, such as published results.
+        references: name -> bound in nats, drawn as horizontal lines, such as published results,
+            with their names in the margin.
         models: the model of each curve, which chooses its colour.
 
     Returns:
@@ -65,24 +67,23 @@ def bound_curves(
     ends = np.array(limits)
     axes.set_ylim(ends[:, 0].min(), ends[:, 1].max())
     axes.set_xlim(left=0)
+    for (name, value), dash in zip(references.items(), cycle(REFERENCE_DASHES), strict=False):
+        axes.axhline(value, color="0.35", linewidth=0.9, linestyle=dash, zorder=1.5)
+        label_end(axes, axes.get_xlim()[1], value, f"{name}: {value:.2f}", "0.35")
     axes.xaxis.set_major_locator(MaxNLocator(7, integer=True))
     axes.set(xlabel=f"training updates{unit}", ylabel="validation bound (nats per image)")
     settle(figure)
-    draw_references(axes, references, "nats")
     separate_labels(axes)
     return figure
 
 
 @styled
-def error_against_images(
-    metrics: Mapping[str, pd.DataFrame], references: Mapping[str, float], models: Sequence[str]
-) -> Figure:
+def error_against_images(metrics: Mapping[str, pd.DataFrame], models: Sequence[str]) -> Figure:
     """Draw the validation error of classifiers against the training images seen, on two log axes.
 
     Args:
         metrics: name -> a row per validation, with ``images_seen`` and ``validation_error``
             (percent); missing values and errors of zero are skipped.
-        references: name -> error in percent, drawn as horizontal lines.
         models: the model of each curve, which chooses its colour.
 
     Raises:
@@ -103,7 +104,6 @@ def error_against_images(
         label_end(axes, x[-1], y[-1], name, line["color"])
     axes.set(xlabel="training images seen (million)", ylabel="validation error (%)")
     settle(figure)
-    draw_references(axes, references, "%")
     separate_labels(axes)
     return figure
 

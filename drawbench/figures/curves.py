@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 
 from drawbench.figures.style import BLUE, RED, WIDTH, annotate, array, settle, styled
 
-_REFERENCE_DASHES = ((0, (6, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 3)))
+REFERENCE_DASHES = ((0, (6, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 3)))
 _TRAINING = {"color": RED, "linestyle": (0, (5, 2)), "marker": "s", "markersize": 2.5}
 _VALIDATION = {"color": BLUE, "linestyle": "-", "marker": "o", "markersize": 2.5}
 _FEW = 30  # points of a curve that get markers
@@ -65,7 +65,7 @@ def draw_references(axes: Axes, references: Mapping[str, float], unit: str = "%"
     assert figure is not None
     box, points_per_dot = axes.get_window_extent(), 72 / figure.dpi
     wide, high = points_per_dot * box.width, points_per_dot * box.height
-    dashes = itertools.cycle(_REFERENCE_DASHES)
+    dashes = itertools.cycle(REFERENCE_DASHES)
     for (name, value), dash in zip(references.items(), dashes, strict=False):
         axes.axhline(value, color="0.35", linewidth=0.9, linestyle=dash, zorder=1.5)
         label = f"{name}: {value:.4g}{unit if unit == '%' else f' {unit}'}"

@@ -27,6 +27,7 @@ def error_curve(
     xlabel: str,
     trained_at: float | None = None,
     notes: Sequence[str] = (),
+    ylabel: str = "test error (%)",
 ) -> Figure:
     """Draw test error against a condition: a curve per name, labelled at its end.
 
@@ -40,6 +41,7 @@ def error_curve(
         xlabel: what the condition is.
         trained_at: the condition of training, marked by a vertical line.
         notes: lines below the figure.
+        ylabel: whose error it is.
 
     Raises:
         ValueError: if there are no rows.
@@ -66,8 +68,10 @@ def error_curve(
         axes.set_title(str(title), loc="left", weight="bold", pad=pad)
         axes.set_xlabel(xlabel)
     if row[0].get_yscale() == "log":
-        row[0].set_ylim(0.8 * frame["error"].min(), min(100.0, 1.25 * frame["error"].max()))
-    row[0].set_ylabel("test error (%)")
+        least, lows = frame["error"].min(), frame["low"][frame["low"] > 0]
+        lowest = min(least, max(lows.min(), 0.3 * least)) if len(lows) else least
+        row[0].set_ylim(0.8 * lowest, min(100.0, 1.25 * frame["error"].max()))
+    row[0].set_ylabel(ylabel)
     settle(figure)
     for axes in row:
         if trained_at is not None:

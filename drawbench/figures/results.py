@@ -4,7 +4,8 @@ records.
 Each compares the rows of one table: the paper's classification task, and static binarised MNIST.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -48,11 +49,16 @@ def make(records: list[Record], say: Callable[[str], object]) -> list[NamedFigur
     return [*drawings, *_pictures(classifiers, generators, say)]
 
 
-def _label(row: Row, letters: dict[str, str]) -> str:
+def _standing(row: Row) -> tuple[int, float]:
+    """Return what sorts the rows with most seeds first, the best of these before the others."""
+    return -len(row.records), row.estimate().value
+
+
+def _label(row: Row, letters: Mapping[str, str] = MappingProxyType({})) -> str:
     """Return a short name for a curve; a letter refers to its notes."""
     unit = "glimpses" if row.first.result["task"] == "classify" else "steps"
     count = "" if row.glimpses in (None, 1) else f", {row.glimpses} {unit}"
-    letter = f" ({letters[row.notes]})" if row.notes else ""
+    letter = f" ({letters[row.notes]})" if row.notes in letters else ""
     return row.model + count + letter
 
 
@@ -69,11 +75,13 @@ def _notes(letters: dict[str, str]) -> str:
 
 
 def _errors(classifiers: list[Row]) -> Iterator[NamedFigure]:
-    """Draw the error against each condition that was measured, the best models first."""
+    """Draw the error against each condition that was measured: of each model that stands in the
+    main panel the row with most seeds, since a row of one seed may have had other help.
+    """
     for condition, words in robustness.CONDITIONS.items():
         file = f"error_against_{condition}.csv"
         group = [row for row in classifiers if any(file in record.tables for record in row.records)]
-        group.sort(key=lambda row: row.estimate().value)
+        group.sort(key=_standing)
         if not group:
             continue
         letters = _letters(group)
@@ -101,22 +109,22 @@ def _errors(classifiers: list[Row]) -> Iterator[NamedFigure]:
 
 
 def _learning(classifiers: list[Row]) -> Iterator[NamedFigure]:
-    """Draw the validation error against images seen, for the best row of each model."""
+    """Draw the validation error against images seen, for one row of each model."""
     best: dict[str, Row] = {}
-    for row in sorted(classifiers, key=lambda row: row.estimate().value):
+    for row in sorted(classifiers, key=_standing):
         if equal_images.curve(row.first) is not None and not row.first.settings.get("start"):
             best.setdefault(row.model, row)
     if not best:
         return
-    letters = _letters(list(best.values()))
-    frames = {_label(row, letters): row.first.tables["metrics.csv"] for row in best.values()}
+    frames = {_label(row): row.first.tables["metrics.csv"] for row in best.values()}
+    notes = "; ".join(f"{_label(row)}: {row.notes}" for row in best.values() if row.notes)
     caption = (
-        "Validation error against training images seen, 100x100 cluttered MNIST, one seed of the "
-        "best run of each model. The rate falls to zero with the length of each training. "
-        f"{_notes(letters)}"
+        "Validation error against training images seen, 100x100 cluttered MNIST, the first seed of "
+        "one row of each model, that with most seeds or else the best. The rate falls to zero with "
+        f"the length of each training. {notes}"
     ).strip()
     models = [row.first.result["model"] for row in best.values()]
-    figure = comparisons.error_against_images(frames, {}, models)
+    figure = comparisons.error_against_images(frames, models)
     yield NamedFigure("error_against_images", caption, figure)
 
 
@@ -132,13 +140,13 @@ def _training(generators: list[Row]) -> Iterator[NamedFigure]:
     if not frames:
         return
     paper = {
-        f"{entry['model']}, the paper, test": float(entry["value"])
+        entry["model"].replace("DRAW", "the paper", 1): float(entry["value"])
         for entry in published.results(likelihood.PAPER)
         if entry["model"].startswith("DRAW") and entry["metric"] == "bound"
     }
     caption = (
         "Validation bound against training updates, static binarised MNIST, one seed per model; "
-        f"lower is better. {_notes(letters)}"
+        f"lower is better. The paper's are on the test images. {_notes(letters)}"
     ).strip()
     figure = comparisons.bound_curves(frames, paper, models)
     yield NamedFigure("bound_against_step", caption, figure)

@@ -9,6 +9,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from PIL import Image
 
@@ -34,7 +35,7 @@ MODEL_COLOURS = {
     "conv2": "0.45",
     "fc": "0.65",
 }
-OTHER_COLOURS = ("#44AA99", "#117733", "#882255", "#999933")
+OTHER_COLOURS = ("#44AA99", "#882255", "#999933", "#117733")
 DASHES = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1, 1, 1)), (0, (8, 2)), (0, (3, 1, 1, 1, 1, 1)))
 MARKERS = "osD^vPX*"
 
@@ -137,7 +138,9 @@ def annotate(axes: Axes, text: str, place: tuple, offset: tuple, **style: Any) -
 
 def label_end(axes: Axes, x: float, y: float, text: str, colour: Any) -> None:
     """Write the name of a curve at its end; call :func:`separate_labels` once all are there."""
-    annotate(axes, text, (x, y), (5, 0), va="center", color=colour, gid="end", parse_math=False)
+    halo = [withStroke(linewidth=2, foreground="white")]  # another curve may pass behind it
+    style = {"va": "center", "color": colour, "gid": "end", "path_effects": halo}
+    annotate(axes, text, (x, y), (5, 0), parse_math=False, **style)
 
 
 def separate_labels(axes: Axes) -> None:

@@ -122,8 +122,8 @@ class Step(NamedTuple):
 
 
 def check_noise(noise: Tensor, steps: int, latent: int) -> None:
-    """Raise ValueError unless ``noise`` is (B, steps, latent): sharing one tensor among all steps
-    is the fault that gives a bound near 65.
+    """Raise ValueError unless ``noise`` is (B, steps, latent): reusing one tensor for all steps
+    is a known fault that makes the bound look too good (about 65 nats).
     """
     if noise.dim() != 3 or noise.shape[1:] != (steps, latent):
         raise ValueError(

@@ -83,7 +83,7 @@ def _published(protocol: str) -> list[dict[str, Any]]:
             "whose": "published",
             "glimpses": entry.get("glimpses"),
             **dict.fromkeys(("-log p", "bound", BITS, "low", "high", "importance-weighted")),
-            "samples": None,
+            **dict.fromkeys(("samples", "images", "standard error")),
             **dict.fromkeys(("KL", "entropy floor", "interval over", "seeds", "updates", "notes")),
             "runs or source": f"{entry['source']} ({entry['mark']})",
         }
@@ -111,6 +111,8 @@ def _own(row: Row) -> dict[str, Any]:
         "high": high,
         "importance-weighted": row.mean("iw_bound"),
         "samples": row.whole("iw_samples"),
+        "images": row.whole("iw_images"),
+        "standard error": row.mean("iw_standard_error"),
         "KL": row.mean("kl"),
         "entropy floor": row.mean("entropy_floor"),
         "interval over": basis,

@@ -94,7 +94,8 @@ def mistakes(
     csv = folder / "errors_by_clutter.csv"
     write_atomically(csv, found.table.to_csv(index=False, lineterminator="\n").encode())
     frame = found.table.rename(columns={"clutter": "condition", "digits": "name"})
-    curve = figures.error_curve(frame, "ink of clutter on the digit (% of its own ink)")
+    words = "ink of clutter on or beside the digit (% of its own ink)"
+    curve = figures.error_curve(frame, words, ylabel="error (%)")
     paths = [csv, *save(curve, folder / "figures", "errors_by_clutter")]
     if not len(found.which) or dataset.size[0] not in CHANNELS:
         return found.table, paths
