@@ -91,7 +91,9 @@ FIELDS = {
     "reconstruction": Field("number", "reconstruction term of the bound, nats", True, "generate"),
     "kl": Field("number", "KL term of the bound, nats", True, "generate"),
     "kl_per_step": Field("list", "KL term of each step, nats", True, "generate"),
-    "bits_per_dimension": Field("number", "the bound in bits per pixel", task="generate"),
+    "bits_per_dimension": Field(
+        "number", "the bound in bits per pixel and channel, of likelihoods", task="generate"
+    ),
     "entropy_floor": Field("number", "least cross-entropy of grey pixels, nats", task="generate"),
     "above_floor": Field("number", "the bound above that floor, nats", task="generate"),
     "iw_bound": Field("number", "importance-weighted bound, nats", task="generate"),

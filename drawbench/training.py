@@ -284,7 +284,7 @@ class Trainer:
     @property
     def total(self) -> int:
         """Updates of the whole training, as far as known."""
-        return self.limit if self.training.plateau is None else cooled(self.fall)
+        return self.limit if self.training.plateau is None else min(self.limit, cooled(self.fall))
 
     # -- saving and restoring
 
@@ -381,9 +381,8 @@ class Trainer:
                 shape = torch.Size() if key == "step" else parameter.shape
                 if value.shape != shape or value.dtype != torch.float32:
                     raise ValueError(f"{name}.{key} is {value.dtype} {tuple(value.shape)}")
-            self.optimizer.state[parameter] = {
-                key: m if key == "step" else m.to(parameter.device) for key, m in state.items()
-            }
+            # The fused optimizer keeps the number of updates on the device, too.
+            self.optimizer.state[parameter] = {k: m.to(parameter.device) for k, m in state.items()}
 
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Initialize from another run's weights, unless this training has begun.
@@ -449,7 +448,7 @@ class Trainer:
     def _update_average(self) -> None:
         """Move the average towards the weights.
 
-        The decay rises from 0.1 to ``ema_decay``, so that short trainings are averaged too.
+        The decay rises from 0.18 to ``ema_decay``, so that short trainings are averaged too.
         """
         decay = min(self.training.ema_decay, (1 + self.step) / (10 + self.step))
         model = self.task.model

@@ -47,9 +47,17 @@ def test_the_map_of_attended_words_has_a_row_for_each_word():
 
 
 def test_captioned_pictures_carry_their_captions():
-    figure = figures.captioned(
-        np.random.default_rng(0).random((7, 1, 6, 6)), ["the digit one ."] * 7
-    )
-    assert [axes.get_xlabel() for axes in figure.axes] == ["the digit one"] * 7
+    words = ["one", "two"] * 3 + ["one"]
+    captions = [f"the digit {word} ." for word in words]
+    figure = figures.captioned(np.random.default_rng(0).random((7, 1, 6, 6)), captions)
+    assert [axes.get_xlabel() for axes in figure.axes] == [f"the digit {word}" for word in words]
     with pytest.raises(ValueError, match="must lie in"):
         figures.captioned(np.full((1, 1, 6, 6), 2.0), ["one"])
+
+
+def test_a_caption_that_all_pictures_share_is_written_once():
+    figure = figures.captioned(np.zeros((7, 1, 6, 6)), ["the digit 3 ."] * 7)
+    assert [text.get_text() for text in figure.texts] == ["the digit 3 ."]
+    assert {axes.get_xlabel() for axes in figure.axes} == {""}
+    (alone,) = figures.captioned(np.zeros((1, 1, 6, 6)), ["the digit 3 ."]).axes
+    assert alone.get_xlabel() == "the digit 3"

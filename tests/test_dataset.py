@@ -341,7 +341,9 @@ IMAGES = np.zeros((4, 3, 4, 5), np.uint8)
         ((IMAGES, [0, -1, 1, 2]), r"the label -1, outside 0\.\.2"),
         ((IMAGES, [0.5] * 4), "whole numbers for labels"),
         ((IMAGES, None), "labels where the data set has classes"),
-        ((IMAGES, [0] * 4, torch.zeros(3)), "4 images but 3 conditions"),
+        ((IMAGES, [0] * 4, torch.zeros(3)), r"a condition for each of 4 images, not .*\(3,\)"),
+        ((IMAGES, [0] * 4, 5), r"a condition for each of 4 images, not conditions \(\)"),
+        ((IMAGES, 5), r"labels int64 \(4,\), not torch.int64 \(\)"),
         ((IMAGES, ["a"] * 4), "arrays of numbers"),
         ((IMAGES, 1, 2, 3), "not 4 arrays"),
         (None, "has no images"),
@@ -353,6 +355,44 @@ def test_wrong_arrays_are_one_sentence(part, text):
     with pytest.raises(Problem, match=text) as problem:
         own(test=part, classes="abc")
     assert "\n" not in str(problem.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        ((IMAGES, [0, 5, 1, 2]), r"training part of own has the label 5, outside 0\.\.2"),
+        ((IMAGES, [0, 1, 2]), r"labels int64 \(4,\), not torch.int64 \(3,\)"),
+        ((IMAGES, [0] * 5), r"labels int64 \(4,\), not torch.int64 \(5,\)"),
+        ((IMAGES, 5), r"labels int64 \(4,\), not torch.int64 \(\)"),
+        ((IMAGES, [0] * 4, torch.zeros(5)), r"a condition for each of 4 images"),
+        (IMAGES[:0], "no training images"),
+    ],
+    ids=str,
+)
+def test_all_training_images_are_checked(part, text):
+    with pytest.raises(Problem, match=text):
+        own(train=part, classes="abc")
+
+
+def test_no_images_at_all_is_one_sentence():
+    with pytest.raises(Problem, match="uint8"):
+        Dataset.from_arrays("none", *[(IMAGES[:0], np.arange(0))] * 3)
+
+
+def test_a_hash_covers_conditions_and_all_labels():
+    images = torch.from_numpy(IMAGES)
+    told = Batch(images, None, torch.arange(4.0))
+    hashes = {
+        Batch(images).sha256(),
+        told.sha256(),
+        Batch(images, None, told.condition.flip(0)).sha256(),
+        Batch(images, None, told.condition.double()).sha256(),
+        *(
+            Batch(images, torch.tensor([0, 1, 2, last])).sha256(labels=True)
+            for last in (0, 3, 256, 259)
+        ),
+    }
+    assert len(hashes) == 8
 
 
 def test_a_factory_gets_what_it_accepts(tmp_path):

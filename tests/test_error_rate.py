@@ -9,7 +9,8 @@ from torch import nn
 
 from drawbench import streams
 from drawbench.errors import Problem
-from drawbench.evaluation import error_rate
+from drawbench.evaluation import error_rate, precision
+from drawbench.evaluation.paired import Z_95
 from drawbench.models.glimpse import GlimpseClassifier, Glimpses
 from drawbench.models.glimpses import GaussianGlimpse, HardGlimpse
 
@@ -23,7 +24,7 @@ def test_wilson_against_its_definition():
         rate, (inside, outside) = errors / n, (errors / n, 1.0 if upper else 0.0)
         for _ in range(200):
             middle = (inside + outside) / 2
-            far = abs(rate - middle) > error_rate.Z_95 * math.sqrt(middle * (1 - middle) / n)
+            far = abs(rate - middle) > Z_95 * math.sqrt(middle * (1 - middle) / n)
             inside, outside = (inside, middle) if far else (middle, outside)
         return 100 * inside
 
@@ -129,6 +130,40 @@ def test_a_stop_is_heard_between_batches(model, images):
 
     with pytest.raises(Stop):
         error_rate.predict(model, images, check=check)
+
+
+@pytest.mark.parametrize("shape", [(4, 60, 60, 3), (4, 3, 20, 20), (4, 60, 60, 1)])
+@pytest.mark.parametrize("glimpse", [None, HardGlimpse(4)])
+def test_images_of_other_channels_are_refused(shape, glimpse):
+    images = torch.zeros(shape, dtype=torch.uint8)
+    model = GlimpseClassifier(glimpse, hidden=8)
+    with pytest.raises(ValueError, match=r"images must be \(B, 1, H, W\) for this model, got"):
+        error_rate.predict(model, images)
+
+
+@pytest.mark.parametrize("glimpses", [0, -1])
+@pytest.mark.parametrize("glimpse", [None, HardGlimpse(4)])
+def test_fewer_than_one_look_is_refused(images, glimpses, glimpse):
+    model = GlimpseClassifier(glimpse, hidden=8)
+    with pytest.raises(ValueError, match="glimpses"):
+        error_rate.predict(model, images, glimpses=glimpses)
+
+
+def test_measuring_is_in_full_precision_whatever_the_training(images):
+    seen = []
+
+    class Model(nn.Module):
+        def forward(self, images):
+            seen.append((torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32))
+            return Glimpses(torch.zeros(len(images), 1, 10))
+
+    precision.allow_tf32(True)
+    try:
+        error_rate.predict(Model(), images)
+        assert torch.get_float32_matmul_precision() == "high" and torch.backends.cudnn.allow_tf32
+    finally:
+        precision.allow_tf32(False)
+    assert set(seen) == {("highest", False)}
 
 
 def test_measuring_is_in_evaluation_mode(images):

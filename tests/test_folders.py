@@ -103,7 +103,7 @@ def test_train_and_test_folders_are_the_parts(photos, tmp_path):
     assert test == sorted(colours(*range(1, 20, 2)))
     for path in list((photos / "train").iterdir())[1:]:
         path.unlink()
-    with pytest.raises(Problem, match="1 usable images to train on and 10 to test on"):
+    with pytest.raises(Problem, match="1 different usable images to train on and 10 to test on"):
         folder(tmp_path, photos, [])
 
 
@@ -152,7 +152,9 @@ def test_folders_without_classes_are_refused(photos, tmp_path):
         folder(tmp_path, photos / "a", pixels=None)
     save(photos / "c" / "1.png", noise(8, 8, 3, seed=50))
     save(photos / "c" / "2.png", noise(8, 8, 3, seed=51))
-    with pytest.raises(Problem, match="1 usable images of the class 'c' to train on and 1"):
+    with pytest.raises(
+        Problem, match="1 different usable images of the class 'c' to train on and 1"
+    ):
         folder(tmp_path, photos, pixels=None)
 
 
@@ -170,7 +172,9 @@ def test_validation_may_be_given_too(photos, tmp_path):
     assert images == [noise(8, 8, 3, seed=number).transpose(2, 0, 1).tobytes() for number in (4, 5)]
     (tmp_path / "three" / "validation" / "a" / "4.png").unlink()
     save(tmp_path / "three" / "validation" / "b" / "6.png", noise(8, 8, 3, seed=60))
-    with pytest.raises(Problem, match=r"2 usable images of the class 'a' to train on, 0 to valid"):
+    with pytest.raises(
+        Problem, match=r"2 different usable images of the class 'a' to train on, 0 to valid"
+    ):
         folder(tmp_path, tmp_path / "three", [], pixels=None)
 
 
@@ -198,6 +202,37 @@ def test_an_image_in_two_classes_and_a_class_without_images_are_refused(photos, 
         folder(tmp_path, photos, [], pixels=None)
 
 
+def test_copies_of_an_image_stay_in_one_part(tmp_path):
+    place = tmp_path / "copies"
+    for number in range(40):
+        pixels = noise(8, 8, 3, seed=number // 2)
+        save(place / "ab"[number % 4 // 2] / f"{number:02}.png", pixels)
+    for pixels in (None, "auto"):
+        dataset = folder(tmp_path, place, [], pixels=pixels)
+        shown = [
+            {bytes(image) for image in part.images.numpy()}
+            for part in (dataset.train.part, dataset.validation, dataset.test)
+        ]
+        assert sum(map(len, shown)) == len(set.union(*shown)) == 20
+        assert min(map(len, shown)) >= 2
+
+
+@pytest.mark.parametrize("link", [False, True])
+def test_an_image_in_two_given_parts_is_refused(photos, tmp_path, link):
+    for part, numbers in (("train", range(8)), ("test", range(8, 12))):
+        for number in numbers:
+            save(tmp_path / "in" / part / f"{number}.png", noise(8, 8, 3, seed=number))
+    folder(tmp_path, tmp_path / "in", [])
+    copy = tmp_path / "in" / "test" / "again.png"
+    original = tmp_path / "in" / "train" / "3.png"
+    copy.symlink_to(original) if link else shutil.copy(original, copy)
+    if link:  # each file is read once
+        folder(tmp_path, tmp_path / "in", [])
+        return
+    with pytest.raises(Problem, match=r"test/again.png and .*train/3.png are the same .*two parts"):
+        folder(tmp_path, tmp_path / "in", [])
+
+
 # ---- What resizing does
 
 
@@ -219,6 +254,7 @@ def test_reduction_is_antialiased(tmp_path):
     stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
     for suffix in ("png", "jpg"):
         for number in range(3):
+            stripes[:8, :8] = 100 + number  # another image, which is no copy
             save(tmp_path / suffix / f"{number}.{suffix}", stripes)
         test = folder(tmp_path, tmp_path / suffix).test.images.int()
         assert (test - 127).abs().max() < 30
@@ -287,19 +323,28 @@ def test_grey_images_of_every_kind_are_one_channel(tmp_path):
         save(place / name, pixels.astype(np.uint16) * 257)
     save(place / "la.png", Image.merge("LA", [Image.fromarray(pixels), opaque]))
     save(place / "bits.png", Image.fromarray(pixels > 127))
+    others = [noise(8, 8, seed=seed) for seed in (1, 2)]
+    for number, other in enumerate(others):
+        save(place / f"other{number}.png", other)
     save(place / "l.webp", np.stack([pixels] * 3, 2), lossless=True)  # knows colour only
     said = []
     dataset = folder(tmp_path, place, said, broken="skip")
     assert dataset.size == (1, 8, 8) and "grey images" in dataset.rule
-    assert "1 of 8" in said[0] and "l.webp is in colour" in said[0]
+    assert "1 of 10" in said[0] and "l.webp is in colour" in said[0]
     bits = np.where(pixels > 127, 255, 0).astype(np.uint8)
-    assert sorted(rows(dataset)) == sorted([bytes(pixels)] * 6 + [bytes(bits)])
+    assert sorted(rows(dataset)) == sorted([bytes(pixels)] * 6 + [*map(bytes, [bits, *others])])
     (place / "l.webp").unlink()
     for rule in ("threshold", "dynamic"):
         dataset = folder(tmp_path, place, pixels=rule)
         assert dataset.binary and dataset.name == f"folder-grey-8x8-{rule}"
         shown = dataset.train.batch(0, 9).images
         assert not (shown % 255).any() and not (dataset.test.images % 255).any()
+
+
+def test_pixels_in_floating_point_are_refused(photos, tmp_path):
+    save(photos / "a" / "f.tif", Image.fromarray(np.linspace(0, 1, 64, dtype="f").reshape(8, 8)))
+    with pytest.raises(Problem, match=r"f.tif cannot be decoded \(.*floating point"):
+        folder(tmp_path, photos)
 
 
 def test_colour_of_every_kind_is_three_channels_on_black_and_upright(tmp_path):
@@ -415,7 +460,7 @@ def test_folders_that_cannot_serve(photos, tmp_path, monkeypatch):
         "none": "is missing",
         "file": "not a folder",
         "empty": "holds no images",
-        "one": "0 usable images to train on and 1 to test on",
+        "one": "0 different usable images to train on and 1 to test on",
     }
     for name, text in reasons.items():
         with pytest.raises(Problem, match=text):

@@ -3,6 +3,7 @@ equal what they record.
 """
 
 import copy
+import signal
 
 import pytest
 import torch
@@ -14,10 +15,12 @@ from drawbench.data import scenes
 from drawbench.data.cluttered import FreshScenes
 from drawbench.data.dataset import Dataset, Shuffled
 from drawbench.data.mnist2 import PAIR
+from drawbench.evaluation.precision import full_precision
 from drawbench.fast.graphs import Recorder
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
-from drawbench.tasks import common
+from drawbench.reporters import Quiet
+from drawbench.runs import Run
 from drawbench.tasks.classify import Classify
 
 pytestmark = pytest.mark.gpu
@@ -63,6 +66,42 @@ def test_an_update_does_not_wait_for_the_device(digits, precision, graph):
     assert all(torch.isfinite(value) for value in metrics.values())
 
 
+class StopAfter(training.StopFlag):
+    """A signal before the n-th check."""
+
+    def __init__(self, checks):
+        super().__init__()
+        self.left = checks
+
+    def check(self):
+        self.left -= 1
+        if self.left < 0:
+            self.number = signal.SIGTERM
+        super().check()
+
+
+def test_a_training_goes_on_where_it_stopped(digits, tmp_path):
+    """The states of the optimizer lie where it needs them."""
+    few = FreshScenes(digits, SCENE, 0).batch(0, 8)
+    data = Dataset.from_arrays("scenes", *[(few.images, few.labels)] * 3, classes="0123456789")
+    config = configs.replace(configs.Classify(), batch=4, steps=4, device="cuda")
+    run = Run.create(tmp_path / "run", config)
+
+    def trainer():
+        task = Classify(config, data, GlimpseClassifier(glimpses=2).to(GPU), GPU)
+        trainer = training.Trainer(task, run, Quiet())
+        trainer.restore()
+        return trainer
+
+    with pytest.raises(training.Interrupted):
+        trainer().fit(StopAfter(2))
+    resumed = trainer()
+    assert 0 < resumed.step < 4
+    resumed.fit(training.StopFlag())
+    states = resumed.optimizer.state.values()
+    assert resumed.step == 4 and all(m.is_cuda for state in states for m in state.values())
+
+
 @pytest.mark.parametrize("read_patch, write_patch", [(2, 5), (None, None)])
 def test_a_recording_equals_what_it_records(read_patch, write_patch):
     """For every shape of its inputs, and for another model."""
@@ -81,7 +120,7 @@ def test_a_recording_equals_what_it_records(read_patch, write_patch):
         inputs = images[:count], noise[:count]
         for one in (model, there):
             one.zero_grad(set_to_none=True)
-        with common.full_precision():
+        with full_precision():
             reconstruction, kl = recorder(there, *(tensor.to(GPU) for tensor in inputs))
             (reconstruction.mean() + kl.sum()).backward()
         truth = model(*inputs).terms(inputs[0])

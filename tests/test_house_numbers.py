@@ -1,6 +1,7 @@
 """SVHN's full house numbers: file of boxes, the paper's crops and windows, scenes, downloads."""
 
 import builtins
+import concurrent.futures
 import io
 import json
 import math
@@ -251,6 +252,14 @@ def test_what_is_cut_is_kept_and_verified(svhn, tmp_path):
     with pytest.raises(Problem, match=r"names 1.png, which is not in"):
         scenes(tmp_path, said)
     assert "is of other files, so train is cut out again" in said[0]
+
+
+def test_two_at_once_both_get_what_is_cut(svhn, tmp_path):
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        said = [[], [], []]
+        found = list(pool.map(lambda words: numbers(tmp_path, words), said))
+    assert len({dataset.fingerprint for dataset in found}) == 1
+    assert sum("Cutting" in line for words in said for line in words) == len(PARTS)  # once each
 
 
 def test_what_is_missing_is_named(svhn, tmp_path):

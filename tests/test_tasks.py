@@ -196,6 +196,10 @@ def test_256_levels_have_a_likelihood_and_a_mean_image_of_their_own(make):
     measured = task.test(task.model, lambda: None, lambda done, total: None).fields
     assert measured["bits_per_dimension"] == pytest.approx(measured["value"] / 784 / math.log(2))
     assert "entropy_floor" not in measured
+    task = make(Generate, pixels="intensity", iw_samples=None)  # no likelihood, so no bits
+    measured = task.test(task.model, lambda: None, lambda done, total: None).fields
+    assert "entropy_floor" in measured and "bits_per_dimension" not in measured
+    task = make(Generate, pixels="intensity", likelihood="logistic", iw_samples=None)
     assert task.facts()["pixels"].endswith("256 levels; a discretised logistic")
 
 

@@ -410,6 +410,13 @@ def test_a_training_ends_after_its_plateau_wherever_it_is_stopped(tmp_path):
         assert content(run) == content(whole.run)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 10])
+def test_the_length_is_the_upper_limit_of_a_plateau(tmp_path, steps):
+    run = new_run(tmp_path / "run", steps=steps, plateau=0.3, evaluate_every=1)
+    assert train(run).step <= steps
+    assert runs.load_checkpoint(run.folder / runs.LAST)[1]["step"] <= steps
+
+
 def plan(**changes):
     messages = []
     usual = dict(steps=None, batch=8, evaluate_every=None)

@@ -226,8 +226,9 @@ def measured_row(fields: dict[str, Any]) -> dict[str, Any]:
         "reconstruction": f"{fields['reconstruction']:.2f}",
         "KL": f"{fields['kl']:.2f}",
         "images": fields["n"],
-        "bits/dim": f"{fields['bits_per_dimension']:.4f}",
     }
+    if "bits_per_dimension" in fields:
+        row["bits/dim"] = f"{fields['bits_per_dimension']:.4f}"
     if "entropy_floor" in fields:
         row["entropy floor"] = f"{fields['entropy_floor']:.2f}"
     for name, field in CAPTIONS.items():

@@ -31,12 +31,17 @@ class Batch(NamedTuple):
         return self._map(lambda field: field.to(device))
 
     def sha256(self, *, labels: bool = False) -> str:
-        """Hash the images, and with ``labels`` the labels too (as uint8)."""
+        """Hash the images, their conditions if they have some, and with ``labels`` the labels."""
         total = hashlib.sha256(self.images.cpu().contiguous().numpy().data)
         if labels:
             if self.labels is None:
                 raise ValueError("the batch has no labels to hash")
-            total.update(self.labels.cpu().to(torch.uint8).numpy().data)
+            few = not len(self.labels) or int(self.labels.max()) < 256
+            numbers = self.labels.cpu().to(torch.uint8 if few else torch.int64)
+            total.update(numbers.contiguous().numpy().data)
+        if self.condition is not None:
+            total.update(f"{self.condition.dtype} {tuple(self.condition.shape)}".encode())
+            total.update(self.condition.cpu().contiguous().numpy().data)
         return total.hexdigest()
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> "Batch":

@@ -110,7 +110,8 @@ class Dataset:
         self._check("validation", self.validation)
         if not len(self.train):
             raise Problem(f"{self.name} has no training images")
-        self._check("training", self.train.batch(0, 1))
+        whole = self.train.part if isinstance(self.train, Shuffled) else self.train.batch(0, 1)
+        self._check("training", whole)
         if self.held_out is not None:
             self._check("held-out", self.held_out)
 
@@ -127,8 +128,11 @@ class Dataset:
             raise Problem(f"{what} has images {shape[1:]}, but the test part has {self.size}")
         if (part.labels is None) != (self.classes is None):
             raise Problem(f"{what} must have labels where the data set has classes, and only there")
-        if part.condition is not None and len(part.condition) != len(part):
-            raise Problem(f"{what} has {len(part):,} images but {len(part.condition):,} conditions")
+        if part.condition is not None and part.condition.shape[:1] != shape[:1]:
+            raise Problem(
+                f"{what} must have a condition for each of {shape[0]:,} images, not conditions "
+                f"{tuple(part.condition.shape)}"
+            )
         if part.labels is None or self.classes is None:
             return
         if part.labels.dtype != torch.int64 or tuple(part.labels.shape) != shape[:1]:
@@ -240,7 +244,7 @@ class Dataset:
         ]
         labels = [part.labels for part in batches if part.labels is not None]
         if classes is None and labels:
-            highest = max(int(some.max()) for some in labels if len(some))
+            highest = max((int(some.max()) for some in labels if some.numel()), default=0)
             classes = [str(number) for number in range(highest + 1)]
         return cls(
             name,

@@ -40,7 +40,8 @@ def load(settings: Any, context: Context) -> Dataset:
     there is none, a tenth of ``train`` is the validation part. Otherwise a tenth of all images is
     the validation part and a tenth the test part. Which images those are follows from the data seed
     and the names of the files. For a classifier each subfolder (of those of the parts, if there are
-    these) is a class, and each class is divided so; one image in two classes is an error.
+    these) is a class, and each class is divided so; one image in two classes is an error. Copies of one image
+    stay together, so that none is learned and measured.
 
     Settings: ``images`` (the folder), ``size`` (side of the squares, pixels), ``broken`` (``stop``
     at a file that cannot be used, or ``skip`` such files), ``data_seed`` and, for generators,
@@ -48,7 +49,7 @@ def load(settings: Any, context: Context) -> Dataset:
 
     Raises:
         Problem: no such folder, or one that cannot be read; too few images, of a class or in all;
-            an image in two classes; with ``stop``, a file that cannot be used.
+            an image in two classes or in two given parts; with ``stop``, a file that cannot be used.
     """
     rule, side, seed = getattr(settings, "pixels", None), settings.size, settings.data_seed
     if settings.images is None:
@@ -85,9 +86,13 @@ def load(settings: Any, context: Context) -> Dataset:
     images = _decode(root, paths, side, settings.broken == "skip", context)
     _remark(images, root, side, context)
     labels = [class_of[image.path] for image in images]
+    copies = _copies(images)
     if classes:
-        _check_one_class_each(images, labels)
-    parts = _divide(images, labels, classes or ("",), root, given, seed)
+        _check_together(copies, images, labels, "classes")
+    if given:
+        tops_of = [folders[image.path][0] for image in images]
+        _check_together(copies, images, tops_of, "parts")
+    parts = _divide(images, labels, copies, classes or ("",), root, given, seed)
     if classes:
         context.say(_balance(Counter(labels), Counter(labels[row] for row in parts["test"])))
     stacked = torch.from_numpy(np.stack([image.pixels for image in images]))
@@ -230,16 +235,22 @@ def _check_no_empty_class(parent: Path, classes: Sequence[str]) -> None:
             )
 
 
-def _check_one_class_each(images: list[_Image], labels: list[str]) -> None:
-    """Raise Problem if the same image, by its pixels, lies in two classes."""
+def _copies(images: list[_Image]) -> list[int]:
+    """Return, for each image, the row of the first one with the same pixels."""
     first: dict[bytes, int] = {}
-    for row, image in enumerate(images):
-        digest = hashlib.blake2b(image.pixels, digest_size=16).digest()
-        other = first.setdefault(digest, row)
-        if labels[other] != labels[row]:
+    digests = (hashlib.blake2b(image.pixels, digest_size=16).digest() for image in images)
+    return [first.setdefault(digest, row) for row, digest in enumerate(digests)]
+
+
+def _check_together(
+    copies: list[int], images: list[_Image], groups: Sequence[str], kind: str
+) -> None:
+    """Raise Problem if the same image lies in two groups, which are of a kind."""
+    for row, other in enumerate(copies):
+        if groups[other] != groups[row]:
             raise Problem(
-                f"{one_line(str(images[other].path))} and {one_line(str(image.path))} are the same "
-                "image in two classes: keep it in one of them"
+                f"{one_line(str(images[other].path))} and {one_line(str(images[row].path))} are "
+                f"the same image in two {kind}: keep it in one of them"
             )
 
 
@@ -260,6 +271,7 @@ def _balance(every: Counter[str], test: Counter[str]) -> str:
 def _divide(
     images: list[_Image],
     labels: list[str],
+    copies: list[int],
     classes: Sequence[str],
     root: Path,
     given: tuple[str, ...],
@@ -268,13 +280,20 @@ def _divide(
     """Return the row numbers of the parts, each in the order of the paths.
 
     Args:
+        copies: of :func:`_copies`; copies go into the same part.
         given: the parts that have a subfolder each; empty if there are none.
     """
     names = [image.path.relative_to(root).as_posix() for image in images]
 
     def choose(rows: list[int], count: int) -> set[int]:
-        order = sorted(rows, key=lambda row: streams.key(data_seed, "part", names[row]))
-        return set(order[: max(1, count)])
+        alike: dict[int, list[int]] = {}
+        for row in rows:
+            alike.setdefault(copies[row], []).append(row)
+        chosen: set[int] = set()
+        for first in sorted(alike, key=lambda row: streams.key(data_seed, "part", names[row])):
+            if len(chosen) < max(1, count):
+                chosen.update(alike[first])
+        return chosen
 
     parts: dict[str, list[int]] = {"train": [], "validation": [], "test": []}
     for label in classes:
@@ -289,10 +308,11 @@ def _divide(
             validation = choose(rest, len(rest if given else rows) // 10)
         if not test or not validation or len(rest) == len(validation):
             of_class = f" of the class '{label}'" if label else ""
-            learned = len(rest) if "validation" not in given else len(rest) - len(validation)
+            learned = len({copies[row] for row in rest})
+            learned -= len({copies[row] for row in validation}) if "validation" in given else 0
             measured = f", {len(validation)} to validate on" if "validation" in given else ""
             raise Problem(
-                f"{root} has {learned} usable images{of_class} to train on{measured} and "
+                f"{root} has {learned} different usable images{of_class} to train on{measured} and "
                 f"{len(test)} to test on, but {1 if measured else 2} and 1 or more are needed"
             )
         parts["train"] += [row for row in rest if row not in validation]

@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import filelock
 import numpy as np
 import torch
 from PIL import Image
@@ -224,7 +225,20 @@ def _unpack(part: str, place: Path) -> None:
 
 
 def _cuts(part: str, kind: str, cut: Callable[..., Iterator[Any]], context: Context) -> Cuts:
-    """Return what is cut out of a part: kept from an earlier time, or cut now."""
+    """Return what is cut out of a part: kept from an earlier time, or cut now. One process cuts,
+    others wait for it.
+    """
+    place = context.datasets_root / f"svhn-{kind}"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(place / f".{part}.lock").acquire()
+    except OSError as error:
+        raise Problem(f"cannot write into {place}: {error.strerror or error}") from error
+    with lock:
+        return _cut_once(part, kind, cut, context)
+
+
+def _cut_once(part: str, kind: str, cut: Callable[..., Iterator[Any]], context: Context) -> Cuts:
     source, kept = context.sources_root / "SVHN" / part, context.datasets_root / f"svhn-{kind}"
     card, paths = kept / f"{part}.json", [kept / f"{part}-{field}.npy" for field in Cuts._fields]
     about = {"version": VERSION, "sha256": _sha256(source / "digitStruct.mat")}

@@ -18,7 +18,7 @@ MAX_PIXELS = 1 << 26
 
 # EPS starts another program; the others are recognised but not decoded, or need other packages.
 _NOT_READ = {"EPS", "BUFR", "GRIB", "HDF5", "MPEG", "WMF", "FPX", "MIC"}
-_GREY = ("1", "L", "LA", "La", "F")  # modes of Pillow; palettes count as colour
+_GREY = ("1", "L", "LA", "La")  # modes of Pillow; palettes count as colour
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -62,7 +62,7 @@ def read(path: Path, side: int | None = None) -> np.ndarray:
         uint8 (C, H, W): one channel for grey images, three for colour (palettes among them).
 
     Raises:
-        Unusable: it cannot be decoded, or has more than `MAX_PIXELS` pixels.
+        Unusable: it cannot be decoded, has pixels in floating point, or has more than `MAX_PIXELS` pixels.
     """
     return read_sized(path, side)[0]
 
@@ -111,6 +111,8 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def _opaque(image: Image.Image) -> Image.Image:
     """Convert to mode L or RGB, transparent parts on black."""
+    if image.mode == "F":
+        raise ValueError("pixels are floating point: convert them to 8 or 16 bits")
     if image.mode.startswith("I"):  # 16 bits, which Pillow's own conversion would clip at 255
         values = np.array(image, dtype=np.int32).clip(0, 65_535)
         return Image.fromarray(((values + 128) // 257).astype(np.uint8))

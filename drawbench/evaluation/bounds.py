@@ -18,7 +18,8 @@ from torch import Tensor
 from drawbench import distributed, fast, likelihood, models, streams
 from drawbench.data.batch import Batch
 from drawbench.errors import Problem
-from drawbench.evaluation.error_rate import Z_95
+from drawbench.evaluation.paired import Z_95
+from drawbench.evaluation.precision import full_precision
 from drawbench.models.common import as_images
 
 BATCH = 250  # images at a time
@@ -202,6 +203,7 @@ def importance_weighted(
     return _finite(ImportanceWeighted(table[:, 0], table[:, 1], samples))
 
 
+@full_precision()
 def _measure(
     measure: Callable[[Records], Tensor],
     name,

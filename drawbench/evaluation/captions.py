@@ -17,6 +17,7 @@ from drawbench.data.scenes import DIGIT
 from drawbench.data.sentences import NONE, Slots
 from drawbench.evaluation import bounds
 from drawbench.evaluation.error_rate import wilson
+from drawbench.evaluation.precision import full_precision
 from drawbench.evaluation.reader import load_reader
 from drawbench.models.common import as_images
 
@@ -90,6 +91,7 @@ def others(condition: Tensor, slots: Callable[[Tensor], Slots] | None) -> Tensor
 
 
 @torch.no_grad()
+@full_precision()
 def draw(
     model: Any, condition: Tensor, index: Tensor, batch: int, check: Callable[[], None]
 ) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from drawbench import distributed, fast
 from drawbench.errors import Problem
-
-Z_95 = 1.959963984540054  # the normal quantile of a two-sided 95% interval
+from drawbench.evaluation.paired import Z_95
+from drawbench.evaluation.precision import full_precision
 
 
 def wilson(errors: int, n: int, z: float = Z_95) -> tuple[float, float]:
@@ -80,6 +80,7 @@ class Score:
 
 
 @torch.no_grad()
+@full_precision()
 def predict(
     model: nn.Module,
     images: np.ndarray | Tensor,

@@ -53,10 +53,11 @@ def fast_glimpses(
         The record, without windows and patches.
     """
     dtype, batch = model.start_hidden.dtype, len(images)
+    steps = model.looks(images, glimpses)
     with torch.autocast("cpu", enabled=False):
         parameters = _parameters(model)
         states = _Recurrence.apply(
-            (model, native, matmul_dtype, glimpses or model.glimpses),
+            (model, native, matmul_dtype, steps),
             torch.is_grad_enabled(),
             tuple(parameters),
             images if images.dtype == torch.uint8 else images.to(dtype),

@@ -17,7 +17,7 @@ _LINE = 0.115  # inches, of a caption
 
 @styled
 def captioned(pictures, captions) -> Figure:
-    """Show pictures in rows of five, each over its caption.
+    """Show pictures in rows of five, each over its caption; one that all share stands above them.
 
     Args:
         pictures: (B, C, H, W) in [0, 1].
@@ -28,15 +28,19 @@ def captioned(pictures, captions) -> Figure:
     """
     cells = channels_last(pictures, "B, C, H, W", "pictures")
     side, gap = (WIDTH + 0.1) / COLUMNS, 0.1
-    texts = [textwrap.wrap(caption.removesuffix(" ."), 24) for caption in captions]
+    shared = len(cells) > 1 and len(set(captions)) == 1
+    head = 0.25 if shared else 0.0
+    texts = [[] if shared else textwrap.wrap(text.removesuffix(" ."), 24) for text in captions]
     foot = _LINE * max(map(len, texts)) + 0.12
     row_height = (side - gap) * cells.shape[1] / cells.shape[2] + foot
     rows = -(-len(cells) // COLUMNS)
-    size = (WIDTH, rows * row_height)
+    size = (WIDTH, head + rows * row_height)
     figure = Figure(figsize=size)
+    if shared:
+        figure.text(0.0, 1 - 0.08 / size[1], captions[0], va="top", fontsize=8)
     for n, (cell, lines) in enumerate(zip(cells, texts, strict=True)):
         row, column = divmod(n, COLUMNS)
-        corner = (column * side / size[0], 1 - ((row + 1) * row_height - foot) / size[1])
+        corner = (column * side / size[0], 1 - (head + (row + 1) * row_height - foot) / size[1])
         sides = ((side - gap) / size[0], (row_height - foot) / size[1])
         axes = bare(figure.add_axes((*corner, *sides)))
         axes.imshow(np.broadcast_to(cell, (*cell.shape[:2], 3)), aspect="auto")

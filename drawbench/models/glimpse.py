@@ -117,6 +117,17 @@ class GlimpseClassifier(nn.Module):
         state = State(*self.cell(self.glimpse.encode(patch, where), state))
         return state, where, patch
 
+    def looks(self, images: Tensor, glimpses: int | None) -> int:
+        """Return how often to look at images; raise ValueError if that, or they, cannot be."""
+        if images.dim() != 4 or images.shape[1] != self.channels:
+            raise ValueError(
+                f"images must be (B, {self.channels}, H, W) for this model, got "
+                f"{tuple(images.shape)}"
+            )
+        steps = self.glimpses if glimpses is None else glimpses
+        check_counts(glimpses=steps)
+        return steps
+
     def forward(
         self, images: Tensor, glimpses: int | None = None, noise: Tensor | None = None
     ) -> Glimpses:
@@ -127,8 +138,11 @@ class GlimpseClassifier(nn.Module):
             glimpses: how often to look, by default as often as in training.
             noise: (B, ``noise``) standard normals. Without noise, each glimpse goes where the
                 network believes is best.
+
+        Raises:
+            ValueError: images with other channels than the model's; fewer glimpses than one.
         """
-        steps, state = glimpses or self.glimpses, self.start(images)
+        steps, state = self.looks(images, glimpses), self.start(images)
         if noise is None:
             noise = self.glimpse.draw(images, steps)
         else:

@@ -103,9 +103,7 @@ class Classify:
     def validate(self, model: nn.Module, check: Check) -> dict[str, float]:
         part = self.dataset.validation
         assert part.labels is not None
-        with common.full_precision():
-            measurable = common.measurable(model)
-            probabilities = error_rate.predict(measurable, part.images, check=check)
+        probabilities = error_rate.predict(common.measurable(model), part.images, check=check)
         answers = probabilities[:, -1].double().clamp_min(1e-38).log()
         score = error_rate.score(probabilities, part.labels.numpy())
         return {

@@ -1,8 +1,7 @@
 """What the tasks share: devices, precision, threads."""
 
 import copy
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from drawbench import data, distributed, fast, user_code
 from drawbench.config import Training
 from drawbench.data.dataset import Dataset
 from drawbench.errors import Problem
+from drawbench.evaluation.precision import allow_tf32
 from drawbench.fast import native
 from drawbench.reporters import Reporter
 
@@ -85,19 +85,8 @@ def matmul_dtype(training: Training, device: torch.device) -> torch.dtype:
             "leave it out, or see: drawbench doctor"
         )
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high" if tf32 else "highest")
+        allow_tf32(tf32)
     return torch.bfloat16 if training.precision == "bfloat16" else torch.float32
-
-
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Measure in float32, whatever the precision of training."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def use_threads(training: Training) -> int:

@@ -103,10 +103,9 @@ class Generate:
         return loss, {name: value.detach() for name, value in {"bound": loss, **metrics}.items()}
 
     def validate(self, model: Any, check: Check) -> dict[str, float]:
-        with common.full_precision():
-            measured = bounds.bound(
-                common.measurable(model), self.dataset.validation, index=self.validated, check=check
-            )
+        measured = bounds.bound(
+            common.measurable(model), self.dataset.validation, index=self.validated, check=check
+        )
         kl = measured.kl.mean(axis=0)
         return {
             "validation_bound": measured.value,
@@ -160,11 +159,12 @@ class Generate:
             "kl": float(bound.kl.sum(axis=1).mean()),
             "kl_per_step": bound.kl.mean(axis=0).tolist(),
             "test_sha256": outcomes.test_sha256,
-            "bits_per_dimension": likelihood.bits_per_dimension(
-                bound.value, math.prod(self.dataset.size)
-            ),
         }
-        if not (self.dataset.binary or self.levels):
+        if self.dataset.binary or self.levels:
+            fields["bits_per_dimension"] = likelihood.bits_per_dimension(
+                bound.value, math.prod(self.dataset.size)
+            )
+        else:  # a cross-entropy, which no number of bits describes
             pieces = map(models.as_images, part.images.split(1000))
             floors = list(map(likelihood.entropy_floor, pieces))
             fields["entropy_floor"] = float(torch.cat(floors).mean())
