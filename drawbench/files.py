@@ -202,3 +202,13 @@ def read_hashed(path: Path) -> Any:
 def _digest(value: dict[str, Any]) -> str:
     text = json.dumps({**value, "sha256": None}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def version_of(package: str) -> str:
+    """Return the version of an installed package; of one that is not, these words."""
+    import importlib.metadata
+
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:  # such as ours, run from a checkout in place
+        return "not installed"

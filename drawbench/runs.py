@@ -47,7 +47,6 @@ FILES = (  # all that a run writes beside figures; config.json last, which makes
     *("environment.json", "metrics.csv", RESULT, "test.npz", "timing.csv", *CURVES),
     *(LAST, FRESH, PREVIOUS, BEST, "config.json"),
 )
-FOLDERS = ("figures", "tensorboard")
 Checkpoint = tuple[dict[str, Tensor], dict[str, Any]]  # and what else there is to know, as JSON
 
 
@@ -107,6 +106,7 @@ class Run:
     def __init__(self, folder: Path, config: Any):
         self.folder = folder
         self.config = config
+        self._figures: Path | None = None
 
     @property
     def name(self) -> str:
@@ -114,8 +114,12 @@ class Run:
 
     @property
     def figures(self) -> Path:
-        """Where figures go: into the folder, unless it is in the package."""
-        return pretrained.figures_of(self.folder) or self.subfolder("figures")
+        """Where figures go: into the folder, unless it is in the package or another was set."""
+        return self._figures or pretrained.figures_of(self.folder) or self.subfolder("figures")
+
+    @figures.setter
+    def figures(self, folder: Path) -> None:
+        self._figures = folder
 
     def subfolder(self, name: str) -> Path:
         """Return the path of a folder in the run folder; raise `Problem` if it is a link."""
@@ -336,7 +340,8 @@ class Run:
             Problem: the folder is not empty, the run has no result, or a weight overflows in half
                 precision.
         """
-        check_available(folder, force=False)
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise Problem(f"{folder} is not empty: name another folder for the copy")
         result = self.result()
         tensors, facts = self.load_best() if weights else ({}, {})
         if half:
@@ -451,9 +456,11 @@ def check_available(folder: Path, force: bool) -> None:
     if not (folder / "config.json").is_file():
         raise Problem(f"{folder} exists and is not a run folder; choose another with --run NAME")
     if not force:
+        finished = os.path.lexists(folder / RESULT)
+        resume = "" if finished else f"resume it with: drawbench resume {folder}, "
         raise Problem(
-            f"{folder} already holds a run; resume it with: drawbench resume {folder}, "
-            "choose another name with --run NAME, or replace it with --force"
+            f"{folder} already holds a run; {resume}choose another name with --run NAME, or "
+            "replace it with --force"
         )
 
 

@@ -414,6 +414,9 @@ def test_the_table_has_a_line_for_each_row(monkeypatch):
         (("--rounds", "0"), ("rounds", "0")),
         (("genrator",), ("genrator", "generator")),
         (("data", "--work", "training"), ("data-mnist2", "training")),
+        (("data-mnist2", "--canvas", "10"), ("28x28", "canvas of 10")),
+        (("generator-10", "--precision", "bfloat16"), ("--precision goes with --growth",)),
+        (("generator-10", "--growth", "--work", "training"), ("--work does not go with",)),
     ],
 )
 def test_wrong_usage_is_explained(words, names):

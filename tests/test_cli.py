@@ -184,6 +184,7 @@ SETS = {  # other than the usual ones in every way, and what trains on them
         "classify",
     ),
     "mnist2": (dict(source="digits", canvas=44, clutter=1, seed=3, test=15), "generate"),
+    "captions": (dict(source="digits", seed=3, test=15, held_out=5), "generate"),
 }
 
 
@@ -230,6 +231,10 @@ def test_a_set_is_not_mixed_up_with_others(tmp_path, classified):
     pairs = answer("make-data", "mnist2", *flags(source="digits", test=9), "--datasets", tmp_path)
     failed(drawbench("classify", "--data", pairs["folder"]), "drawbench generate --data")
     failed(drawbench("plot", classified[0], "--data", folder), "a run on a folder", status=2)
+    told = answer("make-data", "captions", *flags(source="digits", test=9), "--datasets", tmp_path)
+    failed(drawbench("classify", "--data", told["folder"]), "captions, not cluttered", "generate")
+    words = ["generate", "--dataset", "captions", "--model", "aligndraw", "--data"]
+    failed(drawbench(*words, folder), "cluttered, not captions", "classify --data")
 
 
 def test_one_name_for_the_seed_of_the_data(tmp_path, monkeypatch):
@@ -366,6 +371,9 @@ def test_a_folder_is_classified_in_colour_into_its_own_classes(place, tmp_path):
     moved = ["--images", tmp_path / "moved"]
     assert answer("evaluate", result["run"], *place[2:], *moved)["errors"] == result["errors"]
     failed(classify(place, "--images", tmp_path), "images", "folder", status=2)
+    inside = [*flags(dataset="folder", images=tmp_path, size=16), *place]
+    for seeds in ([], ["--seeds", "0"]):
+        failed(drawbench("classify", *given, *inside, *seeds), "lies in the folder of images")
 
 
 def test_a_folder_of_pictures_is_drawn(place, tmp_path):
@@ -465,9 +473,41 @@ def test_a_run_name_is_one_word(place, tmp_path, name):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_run_that_is_not_there_cannot_be_started_from(place, tmp_path):
+    failed(classify(place, "--start", tmp_path / "none", "--run", "new"), "no run folder")
+    assert not (tmp_path / "runs" / "new").exists()
+
+
+def test_logs_is_no_name_of_a_run(place):
+    failed(classify(place, "--run", "logs"), "no run can be called logs")
+    failed(classify(place, "--run", "logs", "--seeds", "0"), "no run can be called logs")
+
+
+def test_an_option_comes_from_a_variable_of_its_name(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("DRAWBENCH_CLASSIFY_RUN", "mine")
+    monkeypatch.setenv("DRAWBENCH_CLASSIFY_JSON", "1")
+    result = json.loads(succeeded(classify(place)).stdout)
+    assert Path(result["run"]).name == "mine"
+    monkeypatch.setenv("DRAWBENCH_RUNS_LIST_WHERE", "state=half-done")
+    assert "There is no such run" in succeeded(drawbench("runs", tmp_path / "runs")).stdout
+
+
+def test_quickstart_replaces_no_run_of_the_users(run):
+    before = content(run)
+    words = ["quickstart", "--run", run.name, "--runs", run.parent, "--steps", 2]
+    failed(drawbench(*words), "already holds a run; choose another")
+    assert content(run) == before
+
+
+@pytest.mark.parametrize("command", ["tables", "runs", "report"])
+def test_a_model_of_the_package_goes_by_its_name(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert "glimpse-8" in succeeded(drawbench(command, "glimpse-8", "--json")).stdout
+
+
 def test_an_existing_run_is_kept_without_force(place, run):
     before = content(run)
-    failed(classify(place, "--run", run.name), "drawbench resume", "--force")
+    failed(classify(place, "--run", run.name), "already holds a run; choose another", "--force")
     with runs.Run.open(run).locked():
         failed(classify(place, "--run", run.name, "--force"), "another process")
     assert content(run) == before
@@ -608,8 +648,44 @@ def test_an_exported_copy_is_measured_and_stays_as_it_is(copies, name, datasets,
         assert task == "generate" or "stays as it is" in said
         succeeded(drawbench(*words, "--out", tmp_path / "out"))
         assert (tmp_path / "out" / "test.npz").is_file()
+        assert (tmp_path / "out" / "evaluation.json").is_file()
     assert answer("compare", folder, copies[f"{task} run"])["n"] == 400
     assert snapshot(folder) == before
+
+
+def test_an_exported_copy_is_plotted_elsewhere(copies, datasets, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    copy = copies["classify copy"]
+    before = snapshot(copy)
+    words = ["plot", copy, "--datasets", datasets]
+    for place, out in (("results/figures", []), ("mine", ["--out", "mine"])):
+        figures = answer(*words, *out)["figures"][str(copy)]
+        assert {Path(path).parent for path in figures} == {Path(place) / copy.name}
+        assert all(Path(path).is_file() for path in figures)
+    assert snapshot(copy) == before
+
+
+@pytest.mark.parametrize("setting", [("device", "cuda"), ("precision", "tf32"), ("graph", True)])
+def test_a_run_of_a_gpu_is_measured_anywhere(run, place, tmp_path, setting):
+    """Its settings for training are not those of this machine."""
+    name, value = setting
+    settings = files.read_json(run / "config.json")
+    settings["training"][name] = value
+    files.write_json(run / "config.json", settings)
+    tensors, facts = runs.load_checkpoint(run / runs.BEST)
+    runs.save_checkpoint(run / runs.BEST, tensors, {**facts, "config": settings})
+    result = files.read_hashed(run / "result.json")
+    again = answer("evaluate", run, *place[2:])
+    assert (again["errors"], again["n"]) == (result["errors"], result["n"])
+    answer("plot", run, *place[2:])
+    answer("export", run, tmp_path / "half", "--half", *place[2:])
+
+
+def test_an_export_never_replaces_anything(copies, tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "letter.txt").write_text("dear reader")
+    words = ["export", copies["classify run"], tmp_path / "kept"]
+    failed(drawbench(*words), "kept is not empty: name another folder for the copy")
 
 
 def test_a_copy_without_outcomes_is_compared_and_left_as_it_is(copies, datasets, tmp_path):
@@ -692,6 +768,8 @@ def test_evaluate_samples_a_generator_more_often(generated, place):
     result = answer("evaluate", generated[0], *place[2:], *words)
     assert (result["iw_samples"], result["iw_images"], result["bound_samples"]) == (3, 50, 2)
     assert result["sampling_error"] > 0
+    stored = files.read_hashed(generated[0] / "result.json")
+    assert stored["iw_bound"] == result["iw_bound"] and stored["bound_samples"] == 1
 
 
 @pytest.mark.parametrize(
@@ -747,6 +825,11 @@ def test_from_takes_a_trained_generator_as_it_is(drawn, run, tmp_path):
     failed(drawbench("generate", "--from", drawn, "--run", "new"), "--run", status=2)
     failed(drawbench("generate", "--from", tmp_path / "nothing"), "nothing")
     failed(drawbench("generate", "--from", run), "'classify'")
+    failed(drawbench("generate", "--from", drawn, "--seed", -1), "seed", "-1", status=2)
+    failed(drawbench("generate", "--from", drawn, "--set", "a=1"), "--set", status=2)
+    glimpses = {"DRAWBENCH_GENERATE_GLIMPSES": "3"}  # for trainings
+    words = ["generate", "--from", drawn, "--out", tmp_path / "out"]
+    succeeded(drawbench(*words, env=glimpses))
 
 
 # ------------------------------------------------------------------------------------- plot, doctor

@@ -61,7 +61,7 @@ def test_an_existing_folder_is_left_alone(run, tmp_path):
     before = content(tmp_path / "mine")
     failed(drawbench("export", run, tmp_path / "mine"), "exists and is not a run folder")
     assert content(tmp_path / "mine") == before
-    failed(drawbench("export", run, run), "already holds a run")
+    failed(drawbench("export", run, run), "is not empty: name another folder")
 
 
 def test_a_run_without_a_result_is_refused(run, tmp_path):

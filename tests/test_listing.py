@@ -116,6 +116,17 @@ def test_diff_shows_what_differs_and_nothing_else(place):
     assert result["environment"] == {}
     text = succeeded(drawbench("runs", "diff", place / "good", place / "better")).stdout
     assert "learning_rate" in text and "batch" not in text
+    settings = {}
+    for name, gain in (("one", 2), ("other", 3)):
+        shutil.copytree(place / "good", place / name)
+        path = place / name / "config.json"
+        settings = json.loads(path.read_text())
+        settings["model"] = {"model": "mine:net", "arguments": {"gain": gain}}
+        path.write_text(json.dumps(settings))
+    text = succeeded(drawbench("runs", "diff", place / "one", place / "other")).stdout
+    assert "{'gain': 2}" in text and "{'gain': 3}" in text
+    for name in ("one", "other"):
+        shutil.rmtree(place / name)
     same = answer("runs", "diff", place / "good", place / "good")
     assert not same["settings"] and not same["results"]
     assert answer("runs", "diff", place / "good", place / "young")["results"]["value"] == [

@@ -94,7 +94,8 @@ def test_a_dry_run_writes_nothing(tmp_path):
     result = reproduce(
         tmp_path, write_study(tmp_path), "--dry-run", "--only", "second", "--seeds", "2"
     )
-    assert result.exit_code == 0 and "4 of 4 runs to train" in result.stderr
+    assert result.exit_code == 0 and "4 of 4 runs to train" in result.stdout
+    assert result.stderr == ""
     assert not (tmp_path / "runs").exists()
 
 
@@ -129,6 +130,10 @@ WRONG_STUDIES = {
     RUN + 'settings = { steps = "x" }': "run a: steps must be",
     RUN + "evaluate = 3": "under conditions such as",
     RUN + 'evaluate = { cluter = "1" }': "did you mean 'clutter'",
+    RUN + 'evaluate = { clutter = "0...4" }': "clutter '0...4' is not a list of whole numbers",
+    RUN.replace("classify", "generate").replace("quickstart", "mnist")
+    + 'evaluate = { clutter = "1" }': "cannot be measured against 'clutter'$",
+    RUN + "seeds = [1]\n" + RUN.replace('"a"', '"b"') + 'start = "a"': "starts from seed 0 of 'a'",
 }
 
 
@@ -139,6 +144,17 @@ def test_a_wrong_study_is_one_sentence(tmp_path, content):
     with pytest.raises(Problem, match=WRONG_STUDIES[content]):
         studies.plan(studies.load(str(path)), tmp_path, tmp_path)
     assert os.listdir(tmp_path) == ["study.toml"]
+
+
+def test_a_study_is_not_changed_by_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setenv("DRAWBENCH_CLASSIFY_HIDDEN", "9")
+    monkeypatch.setenv("DRAWBENCH_SOURCES", str(sources_root()))
+    assert "DRAWBENCH_CLASSIFY_HIDDEN" not in studies.environment()
+    assert studies.environment()["DRAWBENCH_SOURCES"] == str(sources_root())
+    result = reproduce(tmp_path, write_study(tmp_path), "--only", "first")
+    assert result.exit_code == 0, result.output
+    settings = json.loads((tmp_path / "runs" / "first" / "config.json").read_text())
+    assert settings["model"]["hidden"] == 8
 
 
 def test_a_study_may_have_a_byte_order_mark(tmp_path):

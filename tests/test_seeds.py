@@ -13,6 +13,19 @@ from commands import MAIN, drawbench, failed, flags, same_run, succeeded, tiny
 from drawbench import config, files, studies
 from drawbench.cli import batch
 
+OWN = """
+import torch
+from drawbench.models.cnn import Answer
+
+
+class network(torch.nn.Module):
+    def __init__(self, height, width, classes):
+        super().__init__()
+        self.layer = torch.nn.Linear(height * width, classes)
+
+    def forward(self, images):
+        return self.layer(images.flatten(1))
+"""
 SHORT = {"steps": 6, "evaluate_every": 3, "checkpoint_every": 1}
 
 
@@ -84,6 +97,7 @@ def test_a_run_of_a_row_is_that_of_the_plain_command(row, tmp_path, datasets):
 def test_what_does_not_go_with_seeds_is_wrong_usage(tmp_path):
     failed(drawbench("classify", "--seeds", "0..1", "--seed", 3), "--seed contradict", status=2)
     failed(drawbench("classify", "--seeds", "few"), "few", status=2)
+    failed(drawbench("classify", "--jobs", "2"), "give --seeds too", status=2)
     failed(drawbench("generate", "--seeds", "0..1", "--from", tmp_path), "--seeds", status=2)
 
 
@@ -98,8 +112,29 @@ def test_the_settings_become_options_again(tmp_path):
     assert batch._name(config.Generate()) == "generate-draw-64-mnist"
 
 
+def test_a_row_on_a_stored_set_of_an_own_model_goes_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "rownet.py").write_text(OWN)
+    scene = flags(source="digits", canvas=30, clutter=1, train=9, validation=9, test=9)
+    succeeded(drawbench("make-data", "cluttered", *scene, "--out", "set"))
+    words = ["--model", "rownet:network", "--data", "set", *flags(threads=1, batch=4, **SHORT)]
+    words = ["classify", *words, "--run", "row", "--seeds"]
+    succeeded(drawbench(*words, "0"))
+    (tmp_path / "results" / "runs" / "row" / "result.json").unlink()
+    said = succeeded(drawbench(*words, "0..1")).stderr
+    assert "Resuming row " in said and "Training row-seed1" in said
+    (config,) = {
+        json.dumps(json.loads(path.read_text())["data"])
+        for path in tmp_path.glob("results/runs/row*/config.json")
+    }
+    assert json.loads(config)["canvas"] == 30
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 @pytest.mark.slow
-def test_a_signal_stops_all_and_the_same_command_continues(tmp_path, datasets):
+def test_a_signal_stops_all_and_the_same_command_continues(tmp_path, datasets, number):
     places = flags(runs=tmp_path / "runs", run="row", datasets=datasets)
     given = tiny(**{**SHORT, "steps": 3000, "evaluate_every": 3000})
     words = [*MAIN, "classify", *given, *places, "--seeds", "0..1", "--jobs", "2"]
@@ -109,9 +144,9 @@ def test_a_signal_stops_all_and_the_same_command_continues(tmp_path, datasets):
     until = time.monotonic() + 300
     while not all(path.exists() for path in states) and time.monotonic() < until:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, said = process.communicate(timeout=300)
-    assert process.returncode == 130 and "Continue with the same command" in said
+    assert process.returncode == 128 + number and "Continue with the same command" in said
     assert not [path for path in tmp_path.glob("runs/*/result.json")]
     done = subprocess.run(words, capture_output=True, text=True, env=environment)
     assert done.returncode == 0 and done.stderr.count("Resuming") == 2, done.stderr

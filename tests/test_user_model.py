@@ -392,7 +392,7 @@ def test_a_network_is_measured_like_every_other(place, tmp_path, datasets):
     assert (config.task, config.data.canvas, config.model.weights) == ("evaluate", 28, None)
     assert (folder / "figures" / "confusion.png").is_file()
     failed(drawbench("resume", folder), "trains nothing")
-    failed(evaluate("mymodels:Line", place, "--run", folder.name), "already holds a run")
+    failed(evaluate("mymodels:Line", place, "--run", folder.name), "a run; choose another name")
     again = "--run", folder.name, "--force"
     steps = evaluate("mymodels:Steps", place, *again, run=answer)
     assert (steps["value"], steps["pixels_read"]) == (result["value"], 7)

@@ -18,6 +18,7 @@ from drawbench import attention, fast, models, streams
 from drawbench import config as configs
 from drawbench.bench.floor import CPU, Product, Run
 from drawbench.data import digits, scenes, sentences
+from drawbench.data.scenes import DIGIT
 from drawbench.errors import Problem, reason
 from drawbench.fast.graphs import Recorder
 from drawbench.likelihood import Terms
@@ -290,7 +291,7 @@ def select(names: Iterable[str], **changes: int | None) -> dict[str, Case]:
             a setting as it is.
 
     Raises:
-        Problem: a name is neither a case nor a part.
+        Problem: a name is neither a case nor a part; a canvas that cannot hold a digit.
     """
     parts = list(dict.fromkeys(name.partition("-")[0] for name in CASES))
     names, known = list(names) or parts, [*parts, *CASES]
@@ -299,11 +300,18 @@ def select(names: Iterable[str], **changes: int | None) -> dict[str, Case]:
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "."
             raise Problem(f"there is no case {name!r}{hint} Choose from {', '.join(known)}")
-    return {
+    chosen = {
         name: _changed(case, changes)
         for name, case in CASES.items()
         if name in names or name.partition("-")[0] in names
     }
+    side = changes.get("canvas") or DIGIT
+    if side < DIGIT and any(isinstance(case, Data) for case in chosen.values()):
+        raise Problem(
+            f"data are digits of {DIGIT}x{DIGIT}, which a canvas of {side} cannot hold: give "
+            f"--canvas {DIGIT} or more, or other cases"
+        )
+    return chosen
 
 
 def _changed(case: Case, changes: dict[str, int | None]) -> Case:

@@ -4,6 +4,7 @@ A command's module is imported when it is called, and torch with it.
 """
 
 import importlib
+import re
 import sys
 
 import click
@@ -50,7 +51,9 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        return importlib.import_module(f"drawbench.cli.{name.replace('-', '_')}").command
+        command = importlib.import_module(f"drawbench.cli.{name.replace('-', '_')}").command
+        _name_variables(command, name)
+        return command
 
     def resolve_command(self, ctx: click.Context, args: list[str]):
         name = args[0]
@@ -97,6 +100,19 @@ class Commands(click.Group):
             distributed.leave()
 
 
+def _name_variables(command: click.Command, *words: str) -> None:
+    """Let an option come from a variable called after its flag where click would take the name of
+    its parameter: DRAWBENCH_<COMMAND>_<OPTION>.
+    """
+    for name, inner in getattr(command, "commands", {}).items():
+        _name_variables(inner, *words, name)
+    for option in command.params:
+        if isinstance(option, click.Option) and option.allow_from_autoenv and not option.envvar:
+            flags = [max(option.opts, key=len)]  # the long one
+            variable = "_".join(["drawbench", *words, flags[0].lstrip("-")])
+            option.envvar = re.sub(r"\W", "_", variable).upper()
+
+
 def _explain(error: Exception) -> None:
     """Raise a `ClickException` with one sentence for an error that a user can meet."""
     if isinstance(error, (Problem, OSError)) and not isinstance(error, BrokenPipeError):
@@ -109,6 +125,14 @@ def _explain(error: Exception) -> None:
         ) from error
 
 
+def _show_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        from drawbench.files import version_of
+
+        click.echo(f"drawbench {version_of('drawbench')}")
+        ctx.exit()
+
+
 @click.group(
     cls=Commands,
     context_settings={
@@ -118,7 +142,14 @@ def _explain(error: Exception) -> None:
         "show_default": True,
     },
 )
-@click.version_option(package_name="drawbench", message="%(prog)s %(version)s")
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def cli() -> None:
     """Train, measure, compare and see visual attention.
 

@@ -79,6 +79,7 @@ class Local:
                 stdout=file,
                 stderr=file,
                 start_new_session=True,  # a signal reaches it through us, once
+                env=studies.environment(),
             )
 
 
@@ -159,23 +160,30 @@ def _after(one: _Process, failures: dict[str, str]) -> Job:
 
 @contextlib.contextmanager
 def _stopped_together(running: list[_Process]) -> Iterator[None]:
-    """Pass SIGINT and SIGTERM on to the runs, which save their state, and leave with its status."""
+    """Pass SIGINT, SIGTERM and a hangup on to the runs, which save their state, and leave with its
+    status. Whatever else ends us ends them too.
+    """
     from drawbench.cli import console
 
     def stop(number: int, _frame: Any) -> None:
         raise SystemExit(128 + number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    heard = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)  # not on Windows
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # ignored by nohup
+        heard.append(hangup)
+    before = {number: signal.signal(number, stop) for number in heard}
     try:
         yield
-    except SystemExit:
+    except BaseException as error:
         for number in before:
             signal.signal(number, signal.SIG_IGN)
         for one in running:
             one.process.terminate()
         for one in running:
             one.process.wait()
-        console.say("Stopped; everything is saved. Continue with the same command.")
+        if isinstance(error, SystemExit):
+            console.say("Stopped; everything is saved. Continue with the same command.")
         raise
     finally:
         for number, handler in before.items():
@@ -209,16 +217,17 @@ def train_seeds(
         Problem: a run failed; the others are finished.
         UsageError: the options do not go together.
     """
-    from drawbench.cli import console
+    from drawbench.cli import console, training
 
     if "seed" in given:
         raise click.UsageError("--seeds and --seed contradict each other; give one of them")
     if distributed.by_torchrun():
         raise click.UsageError("torchrun trains one run; leave out --seeds, or use --processes")
     config = experiment.configure(kind, recipe, given)
+    experiment.check_apart(config, runs)
+    given = given | experiment.stored_settings(config, given)
     name = name or _name(config)
-    if Path(name).name != name or name.startswith("."):
-        raise Problem(f"a run's name is one plain word, got {name!r}; its place is --runs DIR")
+    training.folder_for(runs, name)
     row = {"name": name, "task": config.task, "recipe": recipe, "seeds": seeds}
     extras = ("--force",) * force + (() if pictures is None else ("--pictures", str(pictures)))
 
@@ -228,7 +237,7 @@ def train_seeds(
         return [replace(job, extras=extras) for job in jobs]
 
     place: dict[str, Any] = {"datasets": [datasets], "sources": [sources]}
-    place |= {"trust": trust, "log": log}
+    place |= {"trust": sorted(experiment.trusted(given, trust)), "log": log}
     words = [f"--{key}={value}" for key, values in place.items() for value in values if value]
     say: Callable[[str], object] = (lambda text: None) if quiet else console.say
     done, failures = _train_row(plan, given, config, jobs, words, runs, say)

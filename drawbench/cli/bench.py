@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from drawbench.cli import options
 
@@ -116,6 +117,11 @@ def command(
         selected = bench.select(cases, **sizes)
     except Problem as error:
         raise click.UsageError(str(error)) from error
+    source = click.get_current_context().get_parameter_source
+    for name in ("work", "against", "memory", "device") if growth else ("precision",):
+        if source(name) is ParameterSource.COMMANDLINE:
+            why = "does not go with" if growth else "goes with"
+            raise click.UsageError(f"--{name} {why} --growth")
     if growth:
         _growth(selected, precision, rounds, out, as_json)
         return

@@ -14,10 +14,23 @@ Examples:
   drawbench demo --classifier results/runs/NAME --port 8000
 """
 )
-@click.option("--classifier", default="glimpse-8", metavar="RUN", help="The network that looks.")
-@click.option("--generator", default="draw-mnist", metavar="RUN", help="The network that draws.")
+@click.option(
+    "--classifier",
+    type=options.run,
+    default="glimpse-8",
+    metavar="RUN",
+    help="The network that looks.",
+)
+@click.option(
+    "--generator",
+    type=options.run,
+    default="draw-mnist",
+    metavar="RUN",
+    help="The network that draws.",
+)
 @click.option(
     "--captioned",
+    type=options.run,
     metavar="RUN",
     help="A network that draws what a caption says.  [default: one of the package, if any]",
 )
@@ -27,9 +40,9 @@ Examples:
 @options.SOURCES
 @options.common
 def command(
-    classifier: str,
-    generator: str,
-    captioned: str | None,
+    classifier: Path,
+    generator: Path,
+    captioned: Path | None,
     port: int | None,
     sources: Path | None,
     as_json: bool,

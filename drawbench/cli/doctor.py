@@ -19,19 +19,18 @@ TESTED_SYSTEMS = ("Linux",)
 @options.common
 def command(sources: Path | None, as_json: bool) -> None:
     """Versions, devices, data; what is missing and how to get it. Downloads nothing."""
-    import importlib.metadata
     import os
     import platform
 
     import torch
 
-    from drawbench import data
+    from drawbench import data, files
     from drawbench.cli import console
     from drawbench.data import digits
     from drawbench.fast import native
 
     versions = {"python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
+    versions |= {name: files.version_of(name) for name in PACKAGES}
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     why = native.why_no_kernels()
     root = data.sources_root(sources)

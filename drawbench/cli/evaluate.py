@@ -63,6 +63,7 @@ Examples:
     help="Samples per image for the bound itself.  [default: the run's]",
 )
 @click.option("--model", metavar="MODULE:FACTORY", help="Instead of a run: your own classifier.")
+@experiment.ARGUMENTS
 @click.option(
     "--weights",
     type=options.path,
@@ -113,7 +114,7 @@ def command(run: Path | None, model: str | None, processes: int | None, **given:
         _refuse(given, (*MEASURING, "glimpses", "out"), "does not go with --model")
         _measure_own(_own_config(model, given, folder), given)
         return
-    _refuse(given, ("weights", "source", "name"), "goes with --model only")
+    _refuse(given, ("weights", "source", "name", "arguments"), "goes with --model only")
     from drawbench import tasks
 
     opened = tasks.open_run(run)
@@ -132,7 +133,7 @@ def command(run: Path | None, model: str | None, processes: int | None, **given:
 def _refuse(given: dict[str, Any], names: Iterable[str], why: str) -> None:
     for name in names:
         if given[name]:
-            option = "run" if name == "name" else name.replace("_", "-")
+            option = {"name": "run", "arguments": "set"}.get(name, name.replace("_", "-"))
             raise click.UsageError(f"--{option} {why}")
 
 
@@ -161,7 +162,8 @@ def _measure(
 
     screen = console.Console()
     datasets, sources, trust, out = (given[n] for n in ("datasets", "sources", "trust", "out"))
-    task = training.create(run.config, datasets, sources, screen, trust, images)
+    place = {"datasets": datasets, "sources": sources, "trust": trust, "images": images}
+    task = training.create_to_measure(run, screen=screen, **place)
     conditions = {name: given[name] for name in CONDITIONS if given[name]}
     for condition, values in conditions.items():
         if condition not in task.conditions:
@@ -203,6 +205,7 @@ def _measure(
             trained_at = getattr(task.config.data, condition, None)
             trained_at = task.model.glimpses if condition == "glimpses" else trained_at
             written += write_curve(out, condition, rows, trained_at)
+        written += _keep(run, out, recorded, fields)
     elif curves:
         screen.say(
             f"{run.folder} is an exported copy or read-only and stays as it is; "
@@ -210,6 +213,22 @@ def _measure(
         )
     result = {"run": str(run.folder), "dataset": task.dataset.name, **fields, "curves": curves}
     console.emit(result, _text(run.folder, fields, curves, written), given["as_json"])
+
+
+def _keep(run: Any, out: Path, recorded: dict[str, Any], fields: dict[str, Any]) -> list[Path]:
+    """Write what was measured: into another folder all of it, into a finished run's own result an
+    importance-weighted bound.
+    """
+    from drawbench import files
+
+    if out.resolve() != run.folder.resolve():
+        files.write_json(out / "evaluation.json", fields)
+        return [out / "evaluation.json"]
+    found = {name: value for name, value in fields.items() if name.startswith("iw_")}
+    if not recorded or not found or recorded.get("test_sha256") != fields["test_sha256"]:
+        return []
+    run.write_result({**recorded, **found})
+    return [run.folder / "result.json"]
 
 
 def _text(
@@ -283,6 +302,8 @@ def _own_config(model: Any, given: dict[str, Any], folder: Path | None) -> Any:
         settings |= {name: values[0]} if values else {}
     if folder is not None:
         settings["data"] = str(folder)
+    if given["arguments"]:
+        settings["arguments"] = dict(given["arguments"])
     config = experiment.configure(configs.MeasureModel, None, settings)
     return experiment.with_stored_set(config, settings)
 

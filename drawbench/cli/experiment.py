@@ -33,6 +33,8 @@ class SettingOption(click.Option):
             flag, kind = f"{flag}/--no-{flag}", None
         elif setting.factory:
             kind = options.NameOrFactory(setting.choices)
+        elif setting.name == "start":
+            kind = options.RunFolder(path_type=str)
         names = [f"--{flag}", setting.name]
         super().__init__(names, type=kind, default=None, help=setting.help)
 
@@ -46,16 +48,7 @@ def settings(kind: type, skip: tuple[str, ...] = ()) -> Callable:
     chosen = {name: each for name, each in configs.settings(kind).items() if name not in skip}
     added = [click.option(cls=SettingOption, setting=setting) for setting in chosen.values()]
     if any(each.factory and each.section == "model" for each in chosen.values()):
-        added.append(
-            click.option(
-                "--set",
-                "arguments",
-                type=_Argument(),
-                multiple=True,
-                metavar="NAME=VALUE",
-                help="An argument for a model of your own (--model module:factory).",
-            )
-        )
+        added.append(ARGUMENTS)
 
     def decorate(function: Callable) -> Callable:
         @functools.wraps(function)
@@ -85,6 +78,16 @@ class _Argument(click.ParamType):
             except ValueError:
                 continue
         return name, {"true": True, "false": False}.get(text.lower(), text)
+
+
+ARGUMENTS = click.option(
+    "--set",
+    "arguments",
+    type=_Argument(),
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="An argument for a model of your own (--model module:factory).",
+)
 
 
 class _Recipe(click.Path):
@@ -210,15 +213,34 @@ def with_images(config: Any, images: Path | None) -> Any:
     )
 
 
+def check_apart(config: Any, runs: Path) -> None:
+    """Raise `Problem` if runs would lie in the folder of images that they are trained on: the next
+    one would be trained on their figures.
+    """
+    images = getattr(config.data, "images", None)
+    if images is not None and runs.resolve().is_relative_to(Path(images).resolve()):
+        raise Problem(
+            f"the folder of runs, {runs}, lies in the folder of images, {images}, so their figures "
+            "would be taken for images: give --runs DIR elsewhere"
+        )
+
+
 def with_stored_set(config: Any, given: dict[str, Any]) -> Any:
     """Return a configuration with the settings of the data set in the folder ``--data``.
 
     Raises:
         UsageError: one of the settings given contradicts them.
     """
+    return configs.replace(config, **stored_settings(config, given))
+
+
+def stored_settings(config: Any, given: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings in which the data set in the folder ``--data`` differs from a
+    configuration; none without such a folder. Arguments and errors as of :func:`with_stored_set`.
+    """
     place = getattr(config.data, "data", None)
     if place is None:
-        return config
+        return {}
     from drawbench.data import cards
 
     made_with = cards.settings(place)
@@ -230,4 +252,6 @@ def with_stored_set(config: Any, given: dict[str, Any]) -> Any:
                 "leave one of them out"
             )
     known = vars(config.data)
-    return configs.replace(config, **{name: made_with[name] for name in made_with if name in known})
+    return {
+        name: value for name, value in made_with.items() if name in known and known[name] != value
+    }

@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from drawbench.cli import experiment, options, sharing
 from drawbench.config import Generate
+from drawbench.config.fields import check
+from drawbench.config.training import GenerateTraining
+from drawbench.errors import Problem
 
 
 @click.command(
@@ -69,12 +73,19 @@ def command(
     """
     if origin is not None:
         seed = given.pop("seed", 0)
-        others = {"recipe": recipe, "no-attention": no_attention, "run": place["name"]}
-        others |= {"seeds": seeds}
-        unwanted = [*given, *(name for name in others if others[name])]
-        if unwanted:
-            option = unwanted[0].replace("_", "-")
-            raise click.UsageError(f"--from takes a trained model as it is; leave out --{option}")
+        try:
+            check(GenerateTraining.__dataclass_fields__["seed"], seed)
+        except Problem as error:
+            raise click.UsageError(f"--{error}") from error
+        flags = {"name": "run", "arguments": "set"}
+        words = [*given, "recipe", "no_attention", "name", "seeds", "arguments"]
+        source = click.get_current_context().get_parameter_source
+        for word in words:  # what the environment says is for trainings
+            if source(word) is ParameterSource.COMMANDLINE:
+                option = flags.get(word, word).replace("_", "-")
+                raise click.UsageError(
+                    f"--from takes a trained model as it is; leave out --{option}"
+                )
         _draw(origin, seed, out, trust, caption, place["pictures"], place["as_json"])
         return
     if caption is not None:
@@ -89,8 +100,11 @@ def command(
                 f"--no-attention contradicts --attention {given['attention']}; give one of them"
             )
         given["attention"] = "none"
-    if "data" in given and recipe is None:
-        given.setdefault("dataset", "mnist2")
+    if "data" in given and recipe is None and "dataset" not in given:
+        from drawbench.data import cards
+
+        known = cards.read(given["data"])["dataset"]
+        given["dataset"] = known if known == "captions" else "mnist2"
     recipe = recipe or experiment.usual_recipe(Generate, given)
     sharing.train(Generate, recipe, given, trust=trust, seeds=seeds, jobs=jobs, **place)
 
@@ -108,7 +122,6 @@ def _draw(
     from drawbench import tasks
     from drawbench.cli import console, training
     from drawbench.data import sentences
-    from drawbench.errors import Problem
     from drawbench.tasks.pictures import draw_samples
     from drawbench.user_code import blamed
 
@@ -143,7 +156,6 @@ def _caption(said: str | None, folder: Path) -> Any:
         Problem: there is none, or it cannot be drawn from.
     """
     from drawbench.data import sentences
-    from drawbench.errors import Problem
 
     if said is None:
         example = sentences.text(sentences.ALL.words[237])

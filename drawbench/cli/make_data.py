@@ -135,7 +135,5 @@ def _contents(settings: Any) -> str:
 
 def _next(settings: Any, folder: Path) -> str:
     """Return a command that uses the data set."""
-    if settings.dataset == "captions":
-        return "generate --dataset captions"
     one = settings.dataset == "cluttered" and settings.digits == 1
     return f"{'classify' if one else 'generate'} --data {shlex.quote(str(folder))}"

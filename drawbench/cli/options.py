@@ -8,6 +8,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
+from drawbench import pretrained, studies
 from drawbench.errors import Problem
 
 folder = click.Path(path_type=Path, file_okay=False)
@@ -16,17 +17,19 @@ USUAL_PLACES = (Path("results/published"), Path("results/runs"))
 
 
 class RunFolder(click.Path):
-    """A run folder; the plain name of one in the usual places will do, and can be completed."""
+    """A run folder; the plain name of one in the usual places, or of a model that comes with the
+    package, will do, and can be completed.
+    """
 
     name = "run"
 
-    def __init__(self, exists: bool = False):
-        super().__init__(path_type=Path, file_okay=not exists, exists=exists)
+    def __init__(self, exists: bool = False, path_type: type = Path):
+        super().__init__(path_type=path_type, file_okay=not exists, exists=exists)
 
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if Path(value).name == str(value) and not Path(value).exists():
             named = [place / value for place in USUAL_PLACES if (place / value).is_dir()]
-            value = str(named[-1]) if named else value
+            value = str(named[-1] if named else pretrained.find(Path(value)))
         return super().convert(value, param, ctx)
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:
@@ -101,19 +104,10 @@ class Numbers(click.ParamType):
     name = "numbers"
 
     def convert(self, value, param, ctx) -> list[int]:
-        numbers: list[int] = []
         try:
-            for part in value.split(","):
-                first, *rest = (int(word) for word in part.split(".."))
-                last, step = (*rest, 1)[:2] if rest else (first, 1)
-                if len(rest) > 2 or last < first or step < 1 or (last - first) // step > 1000:
-                    raise ValueError
-                numbers += range(first, last + 1, step)
-        except ValueError:
-            self.fail(
-                f"{value!r} is not a list of whole numbers such as 0,4,8 or 0..32..4", param, ctx
-            )
-        return sorted(set(numbers))
+            return studies.numbers(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def log(command: Callable) -> Callable:

@@ -29,17 +29,16 @@ def command() -> None:
 
 @command.command("runs")
 @click.argument("runs", nargs=-1, required=True, type=options.run)
+@click.option(
+    "--out",
+    type=options.folder,
+    help="Folder to write to, a subfolder for each run.  [default: the run's; for an exported copy "
+    "results/figures]",
+)
 @options.PLACE
 @options.common
-def plot_runs(
-    runs: tuple[Path, ...],
-    images: Path | None,
-    trust: tuple[str, ...],
-    datasets: Path,
-    sources: Path | None,
-    as_json: bool,
-) -> None:
-    """Draw all figures of finished runs again, into their folders."""
+def plot_runs(runs: tuple[Path, ...], out: Path | None, as_json: bool, **place: Any) -> None:
+    """Draw all figures of finished runs again."""
     from drawbench import tasks
     from drawbench.cli import console, training
     from drawbench.tasks import task as lifecycle
@@ -48,8 +47,10 @@ def plot_runs(
     for folder in runs:
         run = tasks.open_run(folder)
         result = run.result()  # before the data are loaded: a run need not be finished
+        if out is not None or not training.writable(run):
+            run.figures = (out or Path("results", "figures")) / run.name
         screen = console.Console()
-        task = training.create(run.config, datasets, sources, screen, trust, images)
+        task = training.create_to_measure(run, screen=screen, **place)
         model = lifecycle.best_model(task, run)
         screen.close()
         paths = task.draw(run, model, result, training.PICTURES)
@@ -71,16 +72,7 @@ Examples:
 @click.option("--out", type=options.folder, help="Folder to write to.  [default: the run's]")
 @options.PLACE
 @options.common
-def plot_errors(
-    run: Path,
-    count: int,
-    out: Path | None,
-    images: Path | None,
-    trust: tuple[str, ...],
-    datasets: Path,
-    sources: Path | None,
-    as_json: bool,
-) -> None:
+def plot_errors(run: Path, count: int, out: Path | None, as_json: bool, **place: Any) -> None:
     """Show where a classifier of cluttered digits errs: the error against the clutter on the digit,
     on test and on training digits, and the misread images it was surest of.
     """
@@ -95,7 +87,7 @@ def plot_errors(
     if out is None and not training.writable(opened):
         raise click.UsageError(f"{run} is an exported copy and stays as it is; give --out")
     screen = console.Console()
-    task = training.create(opened.config, datasets, sources, screen, trust, images)
+    task = training.create_to_measure(opened, screen=screen, **place)
     model = lifecycle.best_model(task, opened)
     with training.stopping(screen) as flag:
         folder = out or opened.folder

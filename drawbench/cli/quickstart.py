@@ -16,18 +16,18 @@ Examples:
   drawbench quickstart --time-budget 1
 """,
 )
-@experiment.settings(Classify, skip=("dataset", "digits", "source", "processes"))
+@experiment.settings(Classify, skip=("dataset", "digits", "source", "processes", "data"))
 @click.option(
     "--run",
     "name",
     default="quickstart",
-    help="Name of the run folder; an earlier one is replaced.",
+    help="Name of the run folder; an earlier one called quickstart is replaced.",
 )
 @options.QUIET
 @options.RUNS
 @options.DATASETS
 @options.common
-def command(given: dict[str, Any], quiet: bool, **place: Any) -> None:
+def command(given: dict[str, Any], name: str, quiet: bool, **place: Any) -> None:
     """Take the whole tour without network or data: watch a network find a digit in clutter.
 
     Uses the small digits that come with scikit-learn; takes two to three minutes on two cores.
@@ -36,7 +36,8 @@ def command(given: dict[str, Any], quiet: bool, **place: Any) -> None:
 
     folder = training.start(
         experiment.configure(Classify, "quickstart", given),
-        force=True,
+        name=name,
+        force=name == "quickstart",
         sources=None,
         trust=experiment.trusted(given, ()),
         quiet=quiet,

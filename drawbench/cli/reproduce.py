@@ -104,10 +104,10 @@ def command(
     if scale != 1:
         runs = runs / f"rehearsal-{scale:g}"
     plan = studies.plan(studies.load(study), runs, PUBLISHED, seeds=seeds, only=only, scale=scale)
-    console.say(batch.plan_text(plan))
     if dry_run:
-        console.emit({"runs": [batch.row(job) for job in plan]}, "", as_json)
+        console.emit({"runs": [batch.row(job) for job in plan]}, batch.plan_text(plan), as_json)
         return
+    console.say(batch.plan_text(plan))
     given = ["--datasets", str(datasets)]
     given += [] if sources is None else ["--sources", str(sources)]
     place = _slurm(runs / records.LOGS, **cluster) if engine == "slurm" else batch.Local()

@@ -31,7 +31,10 @@ Examples:
 """,
 )
 def command() -> None:
-    """List runs (runs [list]), or compare the settings of two (runs diff A B)."""
+    """List runs (runs [list]), or compare the settings of two (runs diff A B).
+
+    Which runs, and in which order: runs list --help.
+    """
 
 
 @command.command("list")
@@ -115,9 +118,10 @@ def diff(first: Path, second: Path, as_json: bool) -> None:
         rows = [
             {title: name, names[0]: _number(one), f"{names[1]} ": _number(two)}
             for name, (one, two) in fields.items()
-            if not isinstance(one or two, list | dict)
+            if title == "settings" or not isinstance(one or two, list | dict)
         ]
-        parts.append(console.columns(rows) if rows else f"{title}\n  no difference")
+        if rows or not fields:
+            parts.append(console.columns(rows) if rows else f"{title}\n  no difference")
     console.emit({"runs": names, **tables}, "\n\n".join(parts), as_json)
 
 

@@ -60,6 +60,8 @@ def train(
         given: the settings on the command line.
         jobs: runs of a row at a time.
     """
+    if seeds is None and jobs != 1:
+        raise click.UsageError("--jobs is for several runs; give --seeds too")
     if seeds is not None:
         from drawbench.cli import batch
 

@@ -45,6 +45,14 @@ def create(
     )
 
 
+def create_to_measure(run: Run, *, screen: Reporter, **place: Any) -> Task:
+    """Create the task of a run that is not trained here: on any machine, whatever it was trained on
+    and in which precision.
+    """
+    here = configs.replace(run.config, device="auto", precision="float32", graph=None)
+    return create(here, screen=screen, **place)
+
+
 def start(
     config: Any,
     *,
@@ -60,6 +68,9 @@ def start(
     """Start a new run, train to the end, test and print; return the run's folder."""
     if name is not None:
         check_available(folder_for(runs, name), force)  # before minutes of work, not after
+    experiment.check_apart(config, runs)
+    if config.training.start is not None:
+        Run.open(Path(config.training.start))
     screen = console.screen(quiet)
     task = create(config, screen=screen, **place)
     task.config = plan(task, task.config, screen.say)
@@ -117,7 +128,7 @@ def finish(
 def measure(run: Run, **place: Any) -> Measurement:
     """Measure a run's best weights on the test images; a signal stops it and writes nothing."""
     screen = console.Console()
-    task = create(run.config, screen=screen, **place)
+    task = create_to_measure(run, screen=screen, **place)
     with stopping(screen) as flag:
         return lifecycle.measure(task, run, screen, flag.check)
 
@@ -155,6 +166,8 @@ def folder_for(root: Path, name: str) -> Path:
     """
     if not name or Path(name).name != name or name.startswith("."):
         raise Problem(f"a run's name is one plain word, got {name!r}; its place is --runs DIR")
+    if name == records.LOGS:
+        raise Problem(f"no run can be called {name}: that is where the logs of runs go")
     return root / name
 
 

@@ -168,6 +168,7 @@ class BinaryCaptions(CaptionFiles):
     """Digits on a 60x60 canvas with captions, binarised."""
 
     pixels: str = pixels("fixed", "threshold", "intensity")
+    data: str | None = data()
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from drawbench.data import digits, making, pixels, sentences, stored
+from drawbench.data import making, pixels, sentences, stored
 from drawbench.data.batch import Batch
+from drawbench.data.cluttered import find
 from drawbench.data.dataset import Context, Dataset
 from drawbench.data.scenes import Digits
 from drawbench.data.sentences import ByClass, CaptionScene
@@ -62,17 +63,18 @@ def _batch(
 
 
 def load(settings: Any, context: Context) -> Dataset:
-    """Load captioned digits. Settings: ``pixels``, ``source``, ``data_seed``.
+    """Load captioned digits. Settings: ``pixels``, ``source``, ``data_seed``, ``data`` (a folder
+    made by ``make-data``).
 
     Raises:
         Problem: files that are missing or damaged.
     """
-    rule, seed = settings.pixels, settings.data_seed
-    rule = "fixed" if rule == "auto" else rule
-    source = digits.load(settings.source, context.sources_root, context.download, context.say)
+    rule = "fixed" if settings.pixels == "auto" else settings.pixels
     scene = CaptionScene()
-    folder = making.default_folder(context.datasets_root, scene, "captions", source, seed)
-    making.write_if_missing(folder, scene, source, "captions", seed, context.say, context.progress)
+    folder, source, card = find("captions", scene, settings, context)
+    seed, counts = card["seed"], card["counts"]
+    own = making.default_folder("", scene, "captions", source, seed, counts).name
+    is_usual = own == making.default_folder("", scene, "captions", source, seed).name
 
     def part(name: str) -> Batch:
         arrays = stored.load(folder, name, verify=False)  # it was verified above
@@ -84,7 +86,7 @@ def load(settings: Any, context: Context) -> Dataset:
         f"captioned digits on a black 60x60 canvas, from {source.note}", rule, seed
     )
     return Dataset(
-        pixels.named("-".join(words), seed),
+        pixels.named("-".join(words), seed) if is_usual else f"{own}-{rule}",
         source.name,
         FreshCaptions(source.splits["train"], rule, seed, context.seed),
         part("validation"),

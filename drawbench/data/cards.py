@@ -109,11 +109,6 @@ def settings(folder: str | Path) -> dict[str, Any]:
         Problem: as :func:`read`.
     """
     content = read(folder)
-    if content["dataset"] in RECIPES:
-        raise Problem(
-            f"{folder} holds {content['dataset']}, which are trained on by name: "
-            f"drawbench generate --dataset {content['dataset']}"
-        )
     return {**content["recipe"], "source": content["source"], "data_seed": content["seed"]}
 
 

@@ -96,7 +96,7 @@ def load_scenes(dataset: str, scene: Scene, settings: Any, context: Context) -> 
         raise Problem(
             "stored training images are not distorted: omit --fixed-train or --distortion"
         )
-    folder, source, card = _find(dataset, scene, settings, context)
+    folder, source, card = find(dataset, scene, settings, context)
     usual_name = making.default_folder("", scene, dataset, source, settings.data_seed).name
     scene, seed, counts = Scene(**card["recipe"]), card["seed"], card["counts"]
 
@@ -140,8 +140,8 @@ def load_scenes(dataset: str, scene: Scene, settings: Any, context: Context) -> 
     )
 
 
-def _find(
-    dataset: str, scene: Scene, settings: Any, context: Context
+def find(
+    dataset: str, scene: cards.Recipe, settings: Any, context: Context
 ) -> tuple[Path, digits.Source, dict[str, Any]]:
     """Return the folder of a stored data set, verified, its digits and its card."""
     place = getattr(settings, "data", None)
@@ -154,7 +154,7 @@ def _find(
         card = making.write_if_missing(folder, scene, source, dataset, seed, say, progress)
         return folder, source, card
     folder = Path(place)
-    card = stored.verified(folder, settings, source)
+    card = stored.verified(folder, dataset, settings, source)
     if not getattr(settings, "fixed_train", True):
         context.say(
             f"Training renders fresh images by the recipe of {folder}; --fixed-train shows the "

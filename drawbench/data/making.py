@@ -4,7 +4,6 @@ it is (:mod:`drawbench.data.stored` reads it).
 
 import contextlib
 import hashlib
-import importlib.metadata
 import json
 import os
 import shutil
@@ -248,18 +247,14 @@ def _render(
             part: _write_part(partial / f"{part}.npz", scene, source, plan, part, report)
             for part in scene.parts
         }
-        files = [f"{part}.npz" for part in scene.parts]
-        try:
-            version = importlib.metadata.version("drawbench")
-        except importlib.metadata.PackageNotFoundError:  # run from a checkout, not installed
-            version = "not installed"
+        names = [f"{part}.npz" for part in scene.parts]
         complete = {
             **plan,
-            "sha256": {file: stored.sha256(partial / file) for file in files},
+            "sha256": {name: stored.sha256(partial / name) for name in names},
             "content_sha256": content,
             "rule": scene.rule(plan["seed"]),
             "command": _command(plan, source),
-            "drawbench": version,
+            "drawbench": files.version_of("drawbench"),
             "torch": torch.__version__,
         }
         complete[cards.OWN_HASH] = cards.own_hash(complete)

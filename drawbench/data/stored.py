@@ -27,7 +27,7 @@ import numpy as np
 
 from drawbench import files
 from drawbench.data import cards
-from drawbench.data.digits import SPLITS, Source
+from drawbench.data.digits import Source
 from drawbench.data.scenes import Layout
 from drawbench.errors import Problem, reason
 
@@ -42,10 +42,11 @@ class Scenes(NamedTuple):
     captions: np.ndarray | None = None  #: uint8 (N, 12), numbers of words
 
 
-def verified(folder: str | Path, expected: Any, source: Source) -> dict:
+def verified(folder: str | Path, dataset: str, expected: Any, source: Source) -> dict:
     """Return the card of a stored data set whose files were compared with it.
 
     Args:
+        dataset: a name in :data:`drawbench.data.cards.RECIPES`, or any other for scenes of digits.
         expected: settings of the data set; those among :func:`drawbench.data.cards.settings` must
             agree.
         source: the digits that it must have been made of.
@@ -54,6 +55,13 @@ def verified(folder: str | Path, expected: Any, source: Source) -> dict:
         Problem: as :func:`drawbench.data.cards.read`; the set is damaged, or another one.
     """
     content = cards.read(folder)
+    kinds = {content["dataset"], dataset} & cards.RECIPES.keys()
+    if kinds and content["dataset"] != dataset:
+        task = "generate" if content["dataset"] in cards.RECIPES else "classify"
+        raise Problem(
+            f"the data set in {folder} is {content['dataset']}, not {dataset}: train on it with "
+            f"drawbench {task} --data {folder}"
+        )
     for name, value in cards.settings(folder).items():
         wanted = getattr(expected, name, value)
         if wanted not in (value, "auto"):
@@ -66,7 +74,7 @@ def verified(folder: str | Path, expected: Any, source: Source) -> dict:
             f"the data set in {folder} was made of other digits than the {source.name} found here: "
             "make it again, or give their folder with --sources DIR"
         )
-    for split in SPLITS:
+    for split in cards.recipe_of(content).parts:
         check_file(Path(folder), content, split)
     return content
 

@@ -14,6 +14,7 @@ A study is a TOML file in this folder, or the user's own::
     evaluate = { clutter = "0..32..4" }
 """
 
+import os
 import re
 import tomllib
 from collections.abc import Iterable
@@ -28,6 +29,7 @@ from drawbench.config.fields import nearest
 from drawbench.errors import Problem, reason
 
 KEYS = ("name", "task", "recipe", "seeds", "start", "settings", "evaluate")
+TASKS = ("classify", "generate")  # commands that train
 CONDITIONS = ("clutter", "canvas", "glimpses")  # to evaluate under
 MIN_STEPS = 10  # of a rehearsal
 UNCHECKED = ("start", "epochs", "time_budget")  # a path, and lengths that become steps
@@ -75,6 +77,27 @@ class Job:
     @property
     def done(self) -> bool:
         return self.state == "finished" and self.measured()
+
+
+def numbers(text: str) -> list[int]:
+    """Return the whole numbers of a list: ``8``, ``0,4,8`` or ``0..32..4`` (from, to, step).
+
+    Raises:
+        ValueError: it is no such list, or one of more than 1,000 numbers.
+    """
+    found: list[int] = []
+    try:
+        for part in text.split(","):
+            first, *rest = (int(word) for word in part.split(".."))
+            last, step = (*rest, 1)[:2] if rest else (first, 1)
+            if len(rest) > 2 or last < first or step < 1 or (last - first) // step > 1000:
+                raise ValueError
+            found += range(first, last + 1, step)
+    except ValueError:
+        raise ValueError(
+            f"{text!r} is not a list of whole numbers such as 0,4,8 or 0..32..4"
+        ) from None
+    return sorted(set(found))
 
 
 def names() -> list[str]:
@@ -126,6 +149,11 @@ def load(name: str) -> list[dict[str, Any]]:
             raise Problem(
                 f"study {name}: {run['name']} starts from {run['start']!r}, no run of it{hint}"
             )
+        if any(0 not in other["seeds"] for other in checked if other["name"] == run["start"]):
+            raise Problem(
+                f"study {name}: {run['name']} starts from seed 0 of {run['start']!r}, which is not "
+                "among its seeds"
+            )
     return checked
 
 
@@ -139,7 +167,7 @@ def _checked(run: dict[str, Any], study: str) -> dict[str, Any]:
     for key in ("name", "task", "recipe"):
         if not isinstance(run.get(key), str):
             raise Problem(f"study {study}: every run needs a {key!r}, got {run!r}")
-    if run["task"] not in ("classify", "generate"):
+    if run["task"] not in TASKS:
         raise Problem(
             f"study {study}: {run['name']} has the task {run['task']!r}, which trains nothing"
         )
@@ -164,11 +192,14 @@ def _check_values(run: dict[str, Any], name: str) -> None:
         )
     if not isinstance(evaluate, dict) or not all(isinstance(v, str) for v in evaluate.values()):
         raise Problem(f'{name} is measured under conditions such as {{ clutter = "0..32..4" }}')
-    for condition in evaluate:
-        if condition not in CONDITIONS:
-            raise Problem(
-                f"{name} cannot be measured against {condition!r}{nearest(condition, CONDITIONS)}"
-            )
+    for condition, values in evaluate.items():
+        if condition not in CONDITIONS or run["task"] != "classify":
+            hint = nearest(condition, CONDITIONS) if run["task"] == "classify" else ""
+            raise Problem(f"{name} cannot be measured against {condition!r}{hint}")
+        try:
+            numbers(values)
+        except ValueError as error:
+            raise Problem(f"{name}: {condition} {error}") from error
     if configs.load_recipe(run["recipe"]).get("task", run["task"]) != run["task"]:
         raise Problem(f"{name}: the recipe {run['recipe']} is not one of drawbench {run['task']}")
 
@@ -325,6 +356,14 @@ def evaluation(job: Job) -> list[str]:
     for condition, values in job.evaluate.items():
         words += [f"--{condition}", values]
     return words
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a job's command: ours, without settings of commands, which would
+    change what a recipe says.
+    """
+    ours = tuple(f"DRAWBENCH_{task.upper()}_" for task in TASKS)
+    return {name: value for name, value in os.environ.items() if not name.startswith(ours)}
 
 
 def command(job: Job) -> list[str]:

@@ -52,6 +52,7 @@ class Command:
                 stdout=file,
                 stderr=file,
                 preexec_fn=_ignore_user_signal,
+                env=studies.environment(),
             )
         status = self.process.wait()
         if status in STOPPED and _state() == "RUNNING":  # Slurm told the command, and not us
