@@ -59,7 +59,7 @@ def test_an_existing_folder_is_left_alone(run, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear reader")
     before = content(tmp_path / "mine")
-    failed(drawbench("export", run, tmp_path / "mine"), "exists and is not a run folder")
+    failed(drawbench("export", run, tmp_path / "mine"), "mine is not empty: name another folder")
     assert content(tmp_path / "mine") == before
     failed(drawbench("export", run, run), "is not empty: name another folder")
 

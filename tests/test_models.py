@@ -132,7 +132,7 @@ def test_pixels_are_counted_as_in_the_paper():
 # --- committed weights, and a model of one's own ---
 
 
-@pytest.mark.parametrize("name", ["draw-4", "draw-8", "draw-4-distorted", "draw-8-distorted"])
+@pytest.mark.parametrize("name", ["draw-4-distorted", "draw-8-decay", "draw-8-distorted"])
 def test_committed_glimpse_weights_still_load(name):
     weights = load_file(PUBLISHED / name / "best.safetensors")
     build("draw", glimpses=8, patch=12, hidden=256).load_state_dict(weights)

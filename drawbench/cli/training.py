@@ -70,7 +70,7 @@ def start(
         check_available(folder_for(runs, name), force)  # before minutes of work, not after
     experiment.check_apart(config, runs)
     if config.training.start is not None:
-        Run.open(Path(config.training.start))
+        Run.open(Path(config.training.start)).load_best()
     screen = console.screen(quiet)
     task = create(config, screen=screen, **place)
     task.config = plan(task, task.config, screen.say)
