@@ -27,6 +27,7 @@ PAD = 280  # side of the drawing pad, pixels
 INK = 20  # longest side of a digit in MNIST's 28x28 images, pixels
 SIDE = 400  # of the pictures shown, dots
 SAMPLES, ROWS = 9, 3  # drawn at a time
+GAP = 6  # dots between them
 GLIMPSE_SECONDS, STEP_SECONDS = 0.6, 0.15
 
 
@@ -113,9 +114,10 @@ def steps(model: Any, seed: int, condition: Tensor | None = None) -> Iterator[Im
     if drawn is None or drawn.frames is None:
         raise Problem("This generator has no steps to watch.")
     outlines = window_outlines(drawn.write_windows, getattr(model, "write_patch", None))
-    side = SIDE // ROWS
+    pitch = SIDE // ROWS
+    side = pitch - GAP
     for t in range(drawn.frames.shape[1]):
-        page = Image.new("RGB", (SIDE, -(-count // ROWS) * side), "white")
+        page = Image.new("RGB", (SIDE, -(-count // ROWS) * pitch), "white")
         for n, canvas in enumerate(drawn.frames[:, t].mul(255).byte().numpy()):
             picture = _enlarged(canvas[0] if len(canvas) == 1 else canvas.transpose(1, 2, 0), side)
             if outlines is not None and t + 1 < drawn.frames.shape[1]:
@@ -123,7 +125,7 @@ def steps(model: Any, seed: int, condition: Tensor | None = None) -> Iterator[Im
                 for polygon in outlines.at(n, t)[0]:
                     points = [tuple((point + 0.5) * scale) for point in polygon]
                     ImageDraw.Draw(picture).polygon(points, outline=RED, width=2)
-            page.paste(picture, (n % ROWS * side, n // ROWS * side))
+            page.paste(picture, (n % ROWS * pitch, n // ROWS * pitch))
         yield page
 
 
@@ -220,6 +222,7 @@ def build(
 
         yield from paced(frames(), STEP_SECONDS, (None,))
 
+    runs = [run for run in (classifier, generator, captioned) if run]
     with gr.Blocks(title="drawbench", analytics_enabled=False) as page:
         gr.Markdown("# drawbench\nVisual attention you can watch: DRAW (Gregor et al. 2015).")
         with gr.Tab("Watch it look"):
@@ -256,7 +259,8 @@ def build(
                 with gr.Column(min_width=300):
                     draw = gr.Button("Draw", variant="primary", elem_id="draw")
                     if captioned:
-                        caption = gr.Textbox(label="Caption", elem_id="caption")
+                        example = sentences.text(sentences.ALL.words[sentences.EXAMPLE])
+                        caption = gr.Textbox(example, label="Caption", elem_id="caption")
                         write = gr.Button("Draw this caption", elem_id="write")
                 with gr.Column(min_width=300):
                     picture = gr.Image(label="Canvas", elem_id="canvas", **kind)
@@ -268,8 +272,8 @@ def build(
                 asked = [caption, seed]
                 gr.on([caption.submit, write.click], on_caption, asked, drawn)
         gr.Markdown(
-            f"The networks are `{classifier}` and `{generator}`. They were trained on MNIST and "
-            "know nothing but its digits. What you draw stays on this machine."
+            f"The networks are {', '.join(f'`{Path(run).name}`' for run in runs)}. They were "
+            "trained on MNIST and know nothing but its digits. What you draw stays on this machine."
         )
     return page
 

@@ -31,6 +31,7 @@ def drawn(tmp_path_factory, datasets) -> Path:
 def test_a_run_is_measured_seen_held_out_wrong_and_read(drawn):
     result = json.loads((drawn / "result.json").read_text())
     records.check_result(result)
+    assert result["attention"] == "both"
     assert result["model"] == "aligndraw" and result["dataset"] == "captions-digits-fixed"
     assert result["n"] == result["held_out"]["n"] == result["wrong_condition"]["n"] == 400
     # Images obey their captions, as far as the reader knows these digits; noise does not.

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from itertools import pairwise
+from pathlib import Path
 
 import browser
 import numpy as np
@@ -131,13 +132,16 @@ def test_without_gradio_a_sentence_says_what_to_install(monkeypatch):
 # ------------------------------------------------------------------------------- in the browser
 
 
+CAPTIONED = Path(__file__).parent.parent / "results" / "published" / "aligndraw-captions"
+
+
 @pytest.fixture(scope="module")
 def address():
     """The address of a demo that runs in a process of its own."""
     if importlib.util.find_spec("gradio") is None:
         pytest.skip("Gradio is not installed")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [*MAIN, "demo", "--json"]
+    command = [*MAIN, "demo", "--json", "--captioned", str(CAPTIONED)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
             assert process.stdout is not None
@@ -167,10 +171,16 @@ def draw_a_seven(page) -> None:
     page.wait("document.querySelector('#pad button[aria-label=Undo]:not([disabled])')")
 
 
+def type_caption(page, words: str) -> None:
+    page.click("#caption textarea")
+    page.run("document.querySelector('#caption textarea').select()")
+    page.send("Input.insertText", text=words)
+
+
 def keep(page, name: str) -> None:
     """Keep a screenshot where DRAWBENCH_SCREENSHOTS says, for the documentation."""
     if folder := os.environ.get("DRAWBENCH_SCREENSHOTS"):
-        page.picture(browser.Path(folder) / f"demo_{name}.png")
+        page.picture(Path(folder) / f"demo_{name}.png")
 
 
 @pytest.mark.slow
@@ -198,6 +208,14 @@ def test_the_page_looks_and_draws(page, address, kind, width, height):
     page.wait(f"{text('#told')}.includes('Step 20')")
     page.wait("document.querySelector('#canvas img').naturalWidth >= 399")
     keep(page, f"draw_{kind}")
+    type_caption(page, "the digit 3 is at the top of the digit 7 .")
+    page.click("#write")
+    page.wait(f"{text('#told')}.includes('Step 32')")
+    page.wait("document.querySelector('#canvas img').naturalWidth >= 399")
+    keep(page, f"caption_{kind}")
+    type_caption(page, "a lonely eight")
+    page.click("#write")
+    page.wait(f"{text('#told')}.includes('lonely')")
     assert [each for each in page.complaints() if not _is_of_the_driver(each)] == []
 
 

@@ -114,7 +114,7 @@ LONG = {  # command lines of these pages that the tests do not run -> why
     r".*(fovea|learned_prior|stripes|mymodel):\w+.*": "tests/test_extending.py",
     r"quickstart|make-data (cluttered|captions)": "minutes; tests/test_cli.py",
     r"generate --dataset (captions|cifar10).*": "trains for hours",
-    r"reproduce|reproduce table1": "days; tests/test_reproduce.py",
+    r"reproduce|reproduce (table1|captions)": "days; tests/test_reproduce.py",
     r"bench .*": "minutes; tests/test_bench.py",
     r"plot explained RUN RUN": "tests/test_explained.py",
     r"demo": "serves until it is stopped; tests/test_demo.py",
@@ -264,6 +264,10 @@ def minutes(*folders: str) -> list[float]:
     return [value(folder, "train_seconds") / 60 for folder in folders]
 
 
+def read_right(field: str) -> float:
+    return FILL["read"]("results/published/aligndraw-captions")[field]["value"]
+
+
 def paper(model: str) -> float:
     (entry,) = (entry for entry in published.load()["results"] if entry["model"] == model)
     return float(entry["value"])
@@ -319,6 +323,11 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
     r"a likelihood: ([\d.]+) bits per dimension": lambda: [
         value("draw-photographs-levels", "bits_per_dimension")
     ],
+    r"in ([\d.]+)% of drawings from captions as in training"
+    r" and in ([\d.]+)% from such held-out ones": lambda: [
+        read_right("read"),
+        read_right("held_out_read"),
+    ],
     r"results of ([\d,]+) kills": lambda: [
         json.loads((ROOT / "results/torture.json").read_text())["kills"]["tried"]
     ],
@@ -352,8 +361,29 @@ def test_every_number_in_the_text_of_the_results_is_checked():
         text = re.sub(claim, "", text)
     for words in SETTINGS:
         text = text.replace(words, "")
-    text = re.sub(r"`[^`]*`|Table \d|\(\w+ & \w+ \d{4}\)|CIFAR-10", "", text)
+    text = re.sub(r"`[^`]*`|Table \d|\(\w+ (&|et) [\w.]+ \d{4}\)|CIFAR-10", "", text)
     assert re.findall(r"[^ ]* ?[^ ]*\d[\d.,]*[^ ]* ?[^ ]*", text) == []
+
+
+def test_the_table_of_captions_is_the_committed_one():
+    result = FILL["read"]("results/published/aligndraw-captions")
+    (table,) = (
+        rows
+        for rows in tables((ROOT / "docs" / "explained.md").read_text())
+        if "captions" in rows[0]
+    )
+    kinds = {"as in training": "", "held out": "held_out", "of another image": "wrong_condition"}
+    assert [row["captions"] for row in table] == list(kinds)
+    for row in table:
+        kind, cells = kinds[row["captions"]], list(row.values())
+        bound = result[kind] if kind else result
+        expected = [bound[name] for name in ("value", "low", "high")]
+        if kind != "wrong_condition":
+            prefix = f"{kind}_" if kind else ""
+            expected += [result[f"{prefix}read"][name] for name in ("value", "low", "high")]
+            expected += [result[f"{prefix}real_read"]["value"]]
+        numbers = [number for cell in cells[1:] for number in cell.split("-") if number]
+        assert all(map(agrees, numbers, expected)) and len(numbers) == len(expected)
 
 
 SPEEDS = {  # columns of the tables of speed: precision and field of bench.csv

@@ -139,7 +139,13 @@ def test_a_signal_stops_all_and_the_same_command_continues(tmp_path, datasets, n
     given = tiny(**{**SHORT, "steps": 3000, "evaluate_every": 3000})
     words = [*MAIN, "classify", *given, *places, "--seeds", "0..1", "--jobs", "2"]
     environment = os.environ | {"DRAWBENCH_CLASSIFY_SEEDS": "0..1"}  # the runs must not take it
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment)
+    process = subprocess.Popen(
+        words,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # even under nohup
+    )
     states = [tmp_path / "runs" / name / "last.safetensors" for name in ("row", "row-seed1")]
     until = time.monotonic() + 300
     while not all(path.exists() for path in states) and time.monotonic() < until:

@@ -158,6 +158,6 @@ def _caption(said: str | None, folder: Path) -> Any:
     from drawbench.data import sentences
 
     if said is None:
-        example = sentences.text(sentences.ALL.words[237])
+        example = sentences.text(sentences.ALL.words[sentences.EXAMPLE])
         raise Problem(f"{folder} draws from captions: add --caption '{example}'")
     return sentences.parse(said)

@@ -29,7 +29,10 @@ class RunFolder(click.Path):
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         if Path(value).name == str(value) and not Path(value).exists():
             named = [place / value for place in USUAL_PLACES if (place / value).is_dir()]
-            value = str(named[-1] if named else pretrained.find(Path(value)))
+            if named:
+                value = str(named[-1])
+            elif self.exists:  # others find it themselves, and keep its name
+                value = str(pretrained.find(Path(value)))
         return super().convert(value, param, ctx)
 
     def shell_complete(self, ctx: Any, param: Any, incomplete: str) -> list[CompletionItem]:

@@ -23,7 +23,7 @@ Examples:
   drawbench reproduce all --engine slurm --partition gpu --time 600 --gpus 1
 """
 )
-@click.argument("study", metavar="table1|table2|two-digits|robustness|all|FILE")
+@click.argument("study", metavar="table1|table2|two-digits|robustness|captions|all|FILE")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("--seeds", type=click.IntRange(1), help="Train seeds 0 to N-1 of every run.")
 @click.option(

@@ -105,9 +105,10 @@ def _age(seconds: float | None) -> str:
 @options.common
 def diff(first: Path, second: Path, as_json: bool) -> None:
     """Show the settings, the results and the versions in which two runs differ."""
-    from drawbench import listing
+    from drawbench import listing, pretrained
     from drawbench.cli import console
 
+    first, second = pretrained.find(first), pretrained.find(second)
     for folder in (first, second):
         if not folder.is_dir():
             raise Problem(f"there is no run folder {folder}; list them with: drawbench runs")

@@ -97,6 +97,7 @@ def _all() -> Captions:
 
 
 ALL = _all()  # 440 sentences
+EXAMPLE = 237  # one of them, to show
 
 
 def held_out(seed: int) -> frozenset[Combination]:

@@ -194,12 +194,13 @@ class Generate:
 
     def facts(self) -> dict[str, Any]:
         settings, dataset, rule = self.config.model, self.dataset, self.dataset.rule
+        windows = getattr(settings, "read_patch", None) is not None  # whose use is no setting
         if not dataset.binary:
             how = "a discretised logistic" if self.levels else "the cross-entropy is no likelihood"
             rule = f"{rule}; {how}" if rule else how
         return {
             "model": settings.model,
-            "attention": getattr(settings, "attention", "none"),
+            "attention": getattr(settings, "attention", "both" if windows else "none"),
             "dataset": dataset.name,
             "source": dataset.source,
             "pixels": rule,
