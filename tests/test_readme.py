@@ -328,6 +328,13 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
         read_right("read"),
         read_right("held_out_read"),
     ],
+    r"\(64 steps, 400 units\) ([\d,]+) updates of either are (\d+) and (\d+) minutes": lambda: [
+        value("draw-photographs-64", "steps"),
+        *minutes("draw-photographs-64", "draw-photographs-64-levels"),
+    ],
+    r"as many updates as above: ([\d.]+) bits per dimension": lambda: [
+        value("draw-photographs-64-levels", "bits_per_dimension")
+    ],
     r"results of ([\d,]+) kills": lambda: [
         json.loads((ROOT / "results/torture.json").read_text())["kills"]["tried"]
     ],
