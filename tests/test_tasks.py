@@ -11,7 +11,7 @@ from commands import same_run
 
 from drawbench import config, tasks
 from drawbench.config import Classify, Generate
-from drawbench.data import stored
+from drawbench.data import digits, stored
 from drawbench.errors import Problem
 from drawbench.evaluation import bounds
 from drawbench.models import as_images
@@ -87,7 +87,7 @@ def test_a_training_image_is_a_function_of_its_number(classifier):
 def test_training_scenes_are_not_those_of_the_stored_sets(classifier, place):
     files = {
         image.tobytes()
-        for split in stored.SPLITS
+        for split in digits.SPLITS
         for image in stored.load(place / classifier.dataset.name, split).images
     }
     images = classifier.batch(0, 200)[0].images
