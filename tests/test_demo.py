@@ -213,7 +213,7 @@ def test_the_page_looks_and_draws(page, address, kind, width, height):
     page.wait(f"{text('#told')}.includes('Step 32')")
     page.wait("document.querySelector('#canvas img').naturalWidth >= 399")
     keep(page, f"caption_{kind}")
-    type_caption(page, "a lonely eight")
+    type_caption(page, "the lonely eight")
     page.click("#write")
     page.wait(f"{text('#told')}.includes('lonely')")
     assert [each for each in page.complaints() if not _is_of_the_driver(each)] == []
