@@ -270,7 +270,8 @@ def build(
             draw.click(on_draw, [seed], drawn, show_progress="hidden")
             if captioned:
                 asked = [caption, seed]
-                gr.on([caption.submit, write.click], on_caption, asked, drawn)
+                heard = [caption.submit, write.click]
+                gr.on(heard, on_caption, asked, drawn, show_progress="hidden")
         gr.Markdown(
             f"The networks are {', '.join(f'`{Path(run).name}`' for run in runs)}. They were "
             "trained on MNIST and know nothing but its digits. What you draw stays on this machine."
