@@ -3,10 +3,10 @@ equal what they record.
 """
 
 import copy
-import signal
 
 import pytest
 import torch
+from test_training import StopAfter
 
 from drawbench import config as configs
 from drawbench import streams, training
@@ -64,20 +64,6 @@ def test_an_update_does_not_wait_for_the_device(digits, precision, graph):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert all(torch.isfinite(value) for value in metrics.values())
-
-
-class StopAfter(training.StopFlag):
-    """A signal before the n-th check."""
-
-    def __init__(self, checks):
-        super().__init__()
-        self.left = checks
-
-    def check(self):
-        self.left -= 1
-        if self.left < 0:
-            self.number = signal.SIGTERM
-        super().check()
 
 
 def test_a_training_goes_on_where_it_stopped(digits, tmp_path):
