@@ -108,8 +108,8 @@ def _name_variables(command: click.Command, *words: str) -> None:
         _name_variables(inner, *words, name)
     for option in command.params:
         if isinstance(option, click.Option) and option.allow_from_autoenv and not option.envvar:
-            flags = [max(option.opts, key=len)]  # the long one
-            variable = "_".join(["drawbench", *words, flags[0].lstrip("-")])
+            flag = max(option.opts, key=len)  # the long one
+            variable = "_".join(["drawbench", *words, flag.lstrip("-")])
             option.envvar = re.sub(r"\W", "_", variable).upper()
 
 

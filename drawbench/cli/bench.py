@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from drawbench.cli import options
 
@@ -117,9 +116,8 @@ def command(
         selected = bench.select(cases, **sizes)
     except Problem as error:
         raise click.UsageError(str(error)) from error
-    source = click.get_current_context().get_parameter_source
     for name in ("work", "against", "memory", "device") if growth else ("precision",):
-        if source(name) is ParameterSource.COMMANDLINE:
+        if options.on_command_line(name):
             why = "does not go with" if growth else "goes with"
             raise click.UsageError(f"--{name} {why} --growth")
     if growth:

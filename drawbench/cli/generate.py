@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from drawbench.cli import experiment, options, sharing
 from drawbench.config import Generate
@@ -79,9 +78,8 @@ def command(
             raise click.UsageError(f"--{error}") from error
         flags = {"name": "run", "arguments": "set"}
         words = [*given, "recipe", "no_attention", "name", "seeds", "arguments"]
-        source = click.get_current_context().get_parameter_source
         for word in words:  # what the environment says is for trainings
-            if source(word) is ParameterSource.COMMANDLINE:
+            if options.on_command_line(word):
                 option = flags.get(word, word).replace("_", "-")
                 raise click.UsageError(
                     f"--from takes a trained model as it is; leave out --{option}"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from drawbench import pretrained, studies
@@ -73,6 +74,12 @@ class DefaultGroup(click.Group):
 def together(*options: Callable) -> Callable:
     """Combine decorators of options into one; help lists them in this order."""
     return lambda command: functools.reduce(lambda made, add: add(made), options[::-1], command)
+
+
+def on_command_line(name: str) -> bool:
+    """Return whether a parameter of this command was given on its command line."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is ParameterSource.COMMANDLINE
 
 
 def _remember_debug(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

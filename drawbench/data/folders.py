@@ -40,8 +40,8 @@ def load(settings: Any, context: Context) -> Dataset:
     there is none, a tenth of ``train`` is the validation part. Otherwise a tenth of all images is
     the validation part and a tenth the test part. Which images those are follows from the data seed
     and the names of the files. For a classifier each subfolder (of those of the parts, if there are
-    these) is a class, and each class is divided so; one image in two classes is an error. Copies of one image
-    stay together, so that none is learned and measured.
+    these) is a class, and each class is divided so; one image in two classes is an error. Copies of
+    one image stay together, so that none is learned and measured.
 
     Settings: ``images`` (the folder), ``size`` (side of the squares, pixels), ``broken`` (``stop``
     at a file that cannot be used, or ``skip`` such files), ``data_seed`` and, for generators,
@@ -49,7 +49,8 @@ def load(settings: Any, context: Context) -> Dataset:
 
     Raises:
         Problem: no such folder, or one that cannot be read; too few images, of a class or in all;
-            an image in two classes or in two given parts; with ``stop``, a file that cannot be used.
+            an image in two classes or in two given parts; with ``stop``, a file that cannot be
+            used.
     """
     rule, side, seed = getattr(settings, "pixels", None), settings.size, settings.data_seed
     if settings.images is None:

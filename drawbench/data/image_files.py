@@ -62,7 +62,8 @@ def read(path: Path, side: int | None = None) -> np.ndarray:
         uint8 (C, H, W): one channel for grey images, three for colour (palettes among them).
 
     Raises:
-        Unusable: it cannot be decoded, has pixels in floating point, or has more than `MAX_PIXELS` pixels.
+        Unusable: it cannot be decoded, has pixels in floating point, or has more than `MAX_PIXELS`
+            pixels.
     """
     return read_sized(path, side)[0]
 
