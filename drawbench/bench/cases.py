@@ -154,7 +154,11 @@ class Generator:
 
     def replayed(self, model: nn.Module, dtype: torch.dtype) -> Forward:
         """Return the model's forward as a CUDA graph, as a training uses it."""
-        recorder = Recorder(dtype, lambda model, *inputs: (*model(*inputs).terms(inputs[0]),))
+
+        def terms(model: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
+            return tuple(fast.forward_for(model, dtype)(*inputs).terms(inputs[0]))
+
+        recorder = Recorder(dtype, terms)
 
         def forward(*inputs: Tensor) -> Any:
             terms = Terms(*recorder(model, *inputs))

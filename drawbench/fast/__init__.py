@@ -1,4 +1,4 @@
-"""The same recurrences written to be fast: by hand with C kernels, or as CUDA graphs.
+"""The same recurrences written to be fast: by hand, with kernels in C or Triton; on a GPU as graphs.
 
 :func:`forward_for` is the one door. The fast path computes exactly the equations of ``Draw``,
 ``AlignDraw`` and the Gaussian ``GlimpseClassifier``, with an eye or without, so it is taken only
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from drawbench.fast.draw import fast_drawing
 from drawbench.fast.eye import has_these_layers
 from drawbench.fast.glimpse import GLIMPSES, fast_glimpses
-from drawbench.fast.native import kernels
+from drawbench.fast.native import gpu_kernels, kernels
 from drawbench.models import as_images
 from drawbench.models.aligndraw import AlignDraw
 from drawbench.models.draw import Draw
@@ -33,6 +33,7 @@ _PARTS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("to_prior_mu", "to_prior_log_sigma"), (nn.Linear,)),
     "language": (nn.LSTM,),
 }
+LARGEST_ON_GPU = 64  # pixels along a side of an image that the kernels of a GPU take
 _UNBIASED = ("to_query", "to_score")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -63,8 +64,9 @@ def forward_for(
     patches and canvases.
 
     Args:
-        model: any model. If it has a fast path (:func:`has_fast_path`), its parameters are on the
-            CPU and the kernels can be compiled, that path computes it; otherwise its own forward.
+        model: any model. If it has a fast path (:func:`has_fast_path`) for the device that its
+            parameters are on, and the kernels can be compiled, that path computes it; otherwise its
+            own forward.
         matmul_dtype: dtype of the matrix products with weights. ``torch.float32`` leaves them in
             the parameters' own precision; ``torch.bfloat16`` rounds factors and results to 8 bits
             but sums in float32. Windows are never rounded.
@@ -90,19 +92,33 @@ def forward_for(
             by_hand is not None
             and named.keys() <= set(names[len(arguments) :])
             and len(arguments) <= len(names)
-            and all(one.device.type == "cpu" for one in (parameter, *tensors))
+            and all(one.device == parameter.device for one in tensors)
             and not any(one.requires_grad for one in tensors)
             and has_fast_path(model)
-            and (native := kernels(parameter.dtype)) is not None
+            and (native := _kernels_for(model, parameter)) is not None
         ):
             images = images if images.dim() == 4 else images[:, None]
             rounded = torch.bfloat16 if matmul_dtype == torch.bfloat16 else parameter.dtype
             return by_hand(model, native, rounded, images, *arguments, **named, **segmented)
         rounding = matmul_dtype == torch.bfloat16
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=rounding):
+        # A recording (graphs.py) has turned the cache of rounded weights off.
+        cache = torch.is_autocast_cache_enabled()
+        with torch.autocast(images.device.type, torch.bfloat16, rounding, cache):
             return model(as_images(images, dtype=parameter.dtype), *arguments, **named, **segmented)
 
     return forward
+
+
+def _kernels_for(model: nn.Module, parameter: Tensor) -> Any:
+    """Return the kernels for a model whose parameters are like this one, or None.
+
+    On a GPU those are DRAW's, for Bernoulli pixels and images that fit a program's memory.
+    """
+    if parameter.device.type == "cpu":
+        return kernels(parameter.dtype)
+    fits = type(model) is Draw and model.log_scale is None and max(model.size) <= LARGEST_ON_GPU
+    fits = fits and parameter.device.type == "cuda"
+    return gpu_kernels(parameter.dtype, parameter.device) if fits else None
 
 
 # What computes each model by hand, and the arguments beside images that it takes.

@@ -193,7 +193,9 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, kind, names, keep, *inputs):
-        ctx.kind, ctx.names, ctx.parts = kind, names, shares(len(inputs[0]))
+        ctx.kind, ctx.names = kind, names
+        batch = len(inputs[0])
+        ctx.parts = shares(batch) if kind[1].shared else [slice(0, batch)]
         ctx.tapes, outputs = _pass(kind, names, ctx.parts, keep, *inputs)
         ctx.parameters = inputs[-len(names) :]
         if not keep:
@@ -204,7 +206,7 @@ class _Recurrence(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, *gradients):
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(ctx.parameters[0].device.type, enabled=False):
             kept, saved = ctx.tapes, ctx.saved_tensors
             tapes = kept or _pass(ctx.kind, ctx.names, ctx.parts, True, *saved)[0]
             jobs = [
@@ -300,7 +302,7 @@ class _Tape:
         self.reading = self.writing = None
         side = partial(
             Side, (height, self.width), count=steps, batch=batch,
-            keep=keep, whole=whole, dtype=images.dtype,
+            keep=keep, whole=whole, dtype=images.dtype, device=images.device,
             bounded=model.window_map == "bounded", clip=model.window_clip,
         )  # fmt: skip
         if model.read_patch is not None:
@@ -397,7 +399,7 @@ class _Tape:
             )
             return
         self.native.read_forward(
-            self.reading.map.address, self.batch, self.channels, self.images.data_ptr(), 0,
+            self.reading.map, self.batch, self.channels, self.images.data_ptr(), 0,
             means, self.at_read_numbers[t], self.number_stride, *self.reading.at(t), *target,
         )  # fmt: skip
 
@@ -412,7 +414,7 @@ class _Tape:
             return
         x, y, across, _ = self.writing.at(t)
         self.native.write_forward(
-            self.writing.map.address, self.batch, self.channels, self.at_numbers[t + 1],
+            self.writing.map, self.batch, self.channels, self.at_numbers[t + 1],
             self.at_write_numbers[t + 1], self.number_stride, x, y, across, self.canvas.data_ptr(),
         )  # fmt: skip
 
@@ -507,7 +509,7 @@ class _Tape:
             return [(into_writer.data_ptr(), self.units)]
         x, y, across, _ = self.writing.at(t)
         self.native.write_backward(
-            self.writing.map.address, self.batch, self.channels, self.at_numbers[t + 1],
+            self.writing.map, self.batch, self.channels, self.at_numbers[t + 1],
             self.at_write_numbers[t + 1], self.number_stride, x, y, across, into_canvas.data_ptr(),
             back.at_choices[t + 1], back.at_write_numbers[t + 1], self.number_stride,
         )  # fmt: skip
@@ -537,7 +539,7 @@ class _Tape:
             self.native.error_backward(*size, *into_read, self.rounded, into_means)
         else:
             self.native.read_backward(
-                self.reading.map.address, self.batch, self.channels, self.images.data_ptr(), 0,
+                self.reading.map, self.batch, self.channels, self.images.data_ptr(), 0,
                 means, self.at_read_numbers[t], self.number_stride, *self.reading.at(t),
                 *into_read, self.rounded, into_means, back.at_read_numbers[t], self.number_stride,
             )  # fmt: skip

@@ -189,7 +189,7 @@ class _Tape:
         self.images = images.contiguous() if self.bytes else padded_lines(images)
         self.side = Side(
             (height, width), self.channels, patch, steps, batch,
-            keep=keep, whole=whole, dtype=self.dtype,
+            keep=keep, whole=whole, dtype=self.dtype, device=images.device,
             bounded=model.glimpse.window_map == "bounded", clip=model.window_clip,
         )  # fmt: skip
         self.row_stride = self.inputs + self.units + 1
@@ -219,7 +219,7 @@ class _Tape:
         for t in range(self.steps):
             torch.mm(self.states[t], to_window, out=self.numbers[t])
             self.native.read_forward(
-                self.side.map.address, self.batch, self.channels, self.images.data_ptr(),
+                self.side.map, self.batch, self.channels, self.images.data_ptr(),
                 self.bytes, 0, self.at_numbers[t], NUMBERS, *self.side.at(t), self.at_rows[t],
                 self.row_stride, self.rounded,
             )  # fmt: skip
@@ -253,7 +253,7 @@ class _Tape:
                 row, patches = (self.at_seen[t], stride), self.side.at(t)[-1]
                 self.eye.backward(t, patches, *row, into_input.data_ptr(), stride)
             self.native.read_backward(
-                self.side.map.address, self.batch, self.channels, self.images.data_ptr(),
+                self.side.map, self.batch, self.channels, self.images.data_ptr(),
                 self.bytes, 0, self.at_numbers[t], NUMBERS, *self.side.at(t),
                 into_input.data_ptr(), stride, self.rounded, 0, at_into[t], NUMBERS,
             )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -63,7 +64,8 @@ class Generate:
         self.train = dataset.train.to(common.exact_device(device))
         self.matmul_dtype = common.matmul_dtype(config.training, device)
         replays = common.replays(config.training, device, model)
-        self.recorder = Recorder(self.matmul_dtype, _terms) if replays else None
+        terms = partial(_terms, self.matmul_dtype, config.training.checkpoint_steps)
+        self.terms = Recorder(self.matmul_dtype, terms) if replays else terms
         self.validated = bounds.evenly(len(dataset.validation), config.training.validation_images)
         self.images_per_epoch = len(dataset.train)
 
@@ -92,12 +94,7 @@ class Generate:
             drawn.to(self.device),
             *(() if condition is None else (condition.to(self.device),)),
         )
-        if self.recorder is not None:
-            terms = Terms(*self.recorder(self.model, *inputs))
-        else:
-            segment = self.config.training.checkpoint_steps
-            forward = fast.forward_for(self.model, self.matmul_dtype, segment)
-            terms = forward(*inputs).terms(images)
+        terms = Terms(*self.terms(self.model, *inputs))
         loss = terms.bound.mean()
         metrics = {"reconstruction": terms.reconstruction.mean(), "kl": terms.kl.sum(1).mean()}
         return loss, {name: value.detach() for name, value in {"bound": loss, **metrics}.items()}
@@ -240,6 +237,9 @@ def check_condition(name: str, model: Any, dataset: Dataset) -> None:
         )
 
 
-def _terms(model: Any, images: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
+def _terms(
+    matmul_dtype: torch.dtype, segment: int | None, model: Any, images: Tensor, *inputs: Tensor
+) -> tuple[Tensor, ...]:
     """The tensors of a generator's loss, which is what can be recorded on a GPU."""
-    return tuple(models.draw_images(model, images, *inputs).terms(images))
+    forward = fast.forward_for(model, matmul_dtype, segment)
+    return tuple(forward(images, *inputs).terms(images))

@@ -34,6 +34,8 @@ class Kernels:
     integers, 0 for none. A call raises MemoryError if there is none left.
     """
 
+    shared = True  #: whether the cores share a batch
+
     def __init__(self, library: ctypes.CDLL, source: str):
         for returns, name, arguments in _PROTOTYPE.findall(source):
             function = getattr(library, name)
@@ -172,18 +174,23 @@ class Map:
         values = (attention.SQUASH_MIDDLE, attention.SQUASH_RADIUS, limits)
         three = [numbers(*row) for row in values]
         self.structure = structure(height, width, patch, int(bounded), *three, clip)
-        self.address = ctypes.addressof(self.structure)
+        self._as_parameter_ = ctypes.addressof(self.structure)  # what a function of C receives
 
 
-def room(*shape: int, dtype: torch.dtype) -> Tensor:
-    """Allocate a tensor whose lines, the last dimension, are padded to whole vectors."""
+def padded(length: int, dtype: torch.dtype) -> int:
+    """Return the length of a line that is padded to whole vectors."""
     lanes = VECTOR_BYTES // dtype.itemsize
-    return torch.empty(*shape[:-1], -(-shape[-1] // lanes) * lanes, dtype=dtype)
+    return -(-length // lanes) * lanes
+
+
+def room(*shape: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Allocate a tensor whose lines, the last dimension, are padded to whole vectors."""
+    return torch.empty(*shape[:-1], padded(shape[-1], dtype), dtype=dtype, device=device)
 
 
 def padded_lines(images: Tensor) -> Tensor:
     """Copy (..., W) to a tensor whose lines are padded with zeros."""
-    lines = room(*images.shape, dtype=images.dtype).zero_()
+    lines = room(*images.shape, dtype=images.dtype, device=images.device).zero_()
     lines[..., : images.shape[-1]] = images
     return lines
 

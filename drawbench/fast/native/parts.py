@@ -87,12 +87,15 @@ class Side:
         whole: images over which the loss is a mean, not only those of the share.
     """
 
-    def __init__(self, size, planes, patch, count, batch, *, keep, bounded, clip, whole, dtype):
+    def __init__(
+        self, size, planes, patch, count, batch, *, keep, bounded, clip, whole, dtype, device
+    ):
+        kind = {"dtype": dtype, "device": device}
         self.map = Map(*size, patch, bounded, 0.0 if clip is None else clip / whole, dtype)
         n = count if keep else 1
-        x, y = (room(n, batch, patch, length, dtype=dtype) for length in reversed(size))
-        across = room(n, batch, planes, patch, size[1], dtype=dtype)
-        patches = torch.empty(n, batch, planes * patch**2, dtype=dtype)
+        x, y = (room(n, batch, patch, length, **kind) for length in reversed(size))
+        across = room(n, batch, planes, patch, size[1], **kind)
+        patches = torch.empty(n, batch, planes * patch**2, **kind)
         self.tensors = (x, y, across, patches)
         self.addresses = [addresses(repeated(tensor, count), count) for tensor in self.tensors]
 
