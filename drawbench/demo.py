@@ -222,6 +222,8 @@ def build(
 
         yield from paced(frames(), STEP_SECONDS, (None,))
 
+    # A click while pictures are still coming is not lost: it counts when they are done.
+    heeded = {"show_progress": "hidden", "trigger_mode": "always_last"}
     runs = [run for run in (classifier, generator, captioned) if run]
     with gr.Blocks(title="drawbench", analytics_enabled=False) as page:
         gr.Markdown("# drawbench\nVisual attention you can watch: DRAW (Gregor et al. 2015).")
@@ -249,7 +251,7 @@ def build(
                     opinion = gr.Label(label="Its opinion", num_top_classes=4, elem_id="opinion")
             look_seed = gr.State(0)
             asked = [pad, clutter, look_seed]
-            look.click(on_look, asked, [view, opinion, said, look_seed], show_progress="hidden")
+            look.click(on_look, asked, [view, opinion, said, look_seed], **heeded)
         with gr.Tab("Watch it draw"):
             gr.Markdown(
                 "Nine samples, drawn step by step from noise. "
@@ -267,11 +269,11 @@ def build(
                     told = gr.Markdown(elem_id="told")
             seed = gr.State(0)
             drawn = [picture, told, seed]
-            draw.click(on_draw, [seed], drawn, show_progress="hidden")
+            draw.click(on_draw, [seed], drawn, **heeded)
             if captioned:
                 asked = [caption, seed]
                 heard = [caption.submit, write.click]
-                gr.on(heard, on_caption, asked, drawn, show_progress="hidden")
+                gr.on(heard, on_caption, asked, drawn, **heeded)
         gr.Markdown(
             f"The networks are {', '.join(f'`{Path(run).name}`' for run in runs)}. They were "
             "trained on MNIST and know nothing but its digits. What you draw stays on this machine."
