@@ -3,6 +3,7 @@ equal what they record.
 """
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from drawbench.data.cluttered import FreshScenes
 from drawbench.data.dataset import Dataset, Shuffled
 from drawbench.data.mnist2 import PAIR
 from drawbench.evaluation.precision import full_precision
+from drawbench.fast import forward_for, native
 from drawbench.fast.graphs import Recorder
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
@@ -30,7 +32,7 @@ SCENE = scenes.Scene(canvas=60, digits=1, clutter=4, clutter_size=8)
 
 @pytest.fixture(scope="module")
 def digits():
-    return sources.load("digits", None).splits["train"]
+    return sources.load("digits", Path("unused")).splits["train"]
 
 
 def test_data_have_the_same_bytes(digits):
@@ -90,16 +92,17 @@ def test_a_training_goes_on_where_it_stopped(digits, tmp_path):
 
 @pytest.mark.parametrize("read_patch, write_patch", [(2, 5), (None, None)])
 def test_a_recording_equals_what_it_records(read_patch, write_patch):
-    """For every shape of its inputs, and for another model."""
+    """By hand, for every shape of its inputs, and for another model."""
     with streams.seeded(0, "gpu"):
         model = Draw(
             12, 12, steps=5, hidden=16, latent=4, read_patch=read_patch, write_patch=write_patch
         )
         images, noise = torch.rand(8, 1, 12, 12), torch.randn(8, 5, 4)
     recorder = Recorder(
-        torch.float32, lambda model, *inputs: tuple(model(*inputs).terms(inputs[0]))
+        torch.float32, lambda model, *inputs: tuple(forward_for(model)(*inputs).terms(inputs[0]))
     )
     there = copy.deepcopy(model).to(GPU)
+    assert native.gpu_kernels(torch.float32, GPU) is not None
     for repeat, count in enumerate((8, 8, 5, 8)):
         if repeat == 3:
             there = copy.deepcopy(there)

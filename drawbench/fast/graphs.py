@@ -55,5 +55,8 @@ class Recorder:
         if key not in self.recordings:
             recorded = _Recorded(model, self.matmul_dtype, self.tensors)
             zeros = tuple(torch.zeros_like(tensor) for tensor in inputs)
+            # Gradients are recorded on a stream of their own and added up on the usual one, which
+            # the autograd engine makes wait.
+            torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
             self.recordings[key] = torch.cuda.make_graphed_callables(recorded, zeros)
         return self.recordings[key](*inputs)
