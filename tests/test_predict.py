@@ -115,18 +115,23 @@ def place(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_published_networks_read_a_photographed_digit(place):
-    for name in ("draw-8-distorted", "conv6"):
-        (four,) = answer("predict", PUBLISHED / name, "four.jpg")["predictions"]
-        assert four["answer"] == "4" and four["probability"] > 0.7
-        assert sum(four["probabilities"].values()) == pytest.approx(1, abs=1e-5)
-        assert "inverted" in four["prepared"]
-        looks = 8 if name != "conv6" else 1
-        assert len(four["after_each_glimpse"]) == looks
-        assert four["after_each_glimpse"][-1] == ["4", four["probability"]]
-        assert bool(four["pictures"]) == (name != "conv6")  # it does not glimpse: no path
+def test_a_published_network_reads_a_photographed_digit(place):
+    (four,) = answer("predict", PUBLISHED / "draw-8-distorted", "four.jpg")["predictions"]
+    assert four["answer"] == "4" and four["probability"] > 0.7
+    assert sum(four["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert "inverted" in four["prepared"] and four["pictures"]
+    assert len(four["after_each_glimpse"]) == 8
+    assert four["after_each_glimpse"][-1] == ["4", four["probability"]]
     with Image.open(place / "predictions" / "four-glimpses.png") as path:
         assert min(path.size) > 200
+
+
+def test_a_network_that_does_not_glimpse_has_no_path(place, datasets):
+    words = tiny(model="conv2", glimpses=None, hidden=None, patch=None, steps=1, evaluate_every=1)
+    places = flags(runs=place, run="conv2", datasets=datasets)
+    succeeded(drawbench("classify", *words, *places))
+    (four,) = answer("predict", place / "conv2", "four.jpg")["predictions"]
+    assert four["pictures"] == [] and len(four["after_each_glimpse"]) == 1
 
 
 def test_the_answer_is_that_of_the_model_in_python(place, classified):

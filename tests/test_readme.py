@@ -114,7 +114,7 @@ LONG = {  # command lines of these pages that the tests do not run -> why
     r".*(fovea|learned_prior|stripes|mymodel):\w+.*": "tests/test_extending.py",
     r"quickstart|make-data (cluttered|captions)": "minutes; tests/test_cli.py",
     r"generate --dataset (captions|cifar10).*": "trains for hours",
-    r"reproduce|reproduce (table1|captions)": "days; tests/test_reproduce.py",
+    r"reproduce|reproduce (table1|captions|two-digits|table2 .*)": "days; tests/test_reproduce.py",
     r"bench .*": "minutes; tests/test_bench.py",
     r"plot explained RUN RUN": "tests/test_explained.py",
     r"demo": "serves until it is stopped; tests/test_demo.py",
@@ -303,6 +303,12 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
     r"without windows has ([\d.]+) times the parameters": lambda: [
         value("draw-20-no-attention", "parameters") / value("draw-20", "parameters")
     ],
+    r"weight decay and (\d+) passes over the training images": lambda: [
+        value("draw-64-no-attention", "images_seen") / 50_000
+    ],
+    r"attention, (\d+) passes of a larger network": lambda: [
+        value("draw-64-wide", "images_seen") / 50_000
+    ],
     r"so its standard error is ([\d.]+) nats": lambda: [value("draw-20", "iw_standard_error")],
     r"attention is worth ([\d.]+) nats in (\d+) steps"
     r" \(in the paper, ([\d.]+) in (\d+)\)": lambda: [
@@ -342,7 +348,7 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
 WORDS = {"four": "4", "five": "5", "thirteen": "13"}
 SETTINGS = {  # numbers in the text of the results that are no results
     "100x100", "8 pieces", "8 glimpses", "1,000", "10,000 test images", "95%", "25 minutes",
-    "60x60", "12,000 JPEGs", "32x32", "256 levels",
+    "60x60", "12,000 JPEGs", "32x32", "256 levels", "reads 2x2", "64 steps", "20 steps", "H200",
 }  # fmt: skip
 
 

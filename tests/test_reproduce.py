@@ -66,6 +66,12 @@ def test_every_study_of_the_package_can_be_planned(name, tmp_path):
     assert all(names.index(job.start) < names.index(job.name) for job in plan if job.start)
 
 
+def test_only_what_a_cpu_trained_tells_core_minutes(tmp_path):
+    plan = studies.plan(studies.load("table2"), tmp_path, Path("results/published"))
+    minutes = {job.name: job.minutes for job in plan}
+    assert minutes["draw-20"] > 0 and minutes["draw-64-wide"] is None
+
+
 def test_all_is_every_run_once_with_all_seeds_and_conditions(tmp_path):
     runs = {run["name"]: run for run in studies.load("all")}
     assert runs["draw"]["seeds"] == [0, 1, 2] and "clutter" in runs["draw"]["evaluate"]

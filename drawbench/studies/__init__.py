@@ -322,13 +322,14 @@ def progress(folder: Path) -> str:
 
 
 def _minutes(job: Job, name: str, published: Path) -> float | None:
-    """Estimate core-minutes from the published run of this name."""
+    """Estimate core-minutes from the published run of this name, unless a GPU trained it."""
     try:
         record = records.read(published / name, lambda sentence: None)
     except (Problem, OSError):
         return None
     steps, seconds = record.result.get("steps"), record.result.get("train_seconds")
-    if not steps or not seconds or job.config.training.steps is None:
+    on_cores = record.environment.get("device") == "cpu"
+    if not steps or not seconds or not on_cores or job.config.training.steps is None:
         return None
     return seconds / 60 * job.config.training.steps / steps
 
