@@ -33,6 +33,7 @@ from safetensors.torch import save_file
 
 from drawbench import config, files, runs
 from drawbench.cli import COMMANDS
+from drawbench.fast import native
 
 ROOT = Path(__file__).parent.parent
 CONTRACT = "task model dataset source metric value low high n seed steps images_seen "
@@ -868,6 +869,17 @@ def test_plot_attention_explains_a_window(tmp_path):
     assert answer("plot", "attention", *words) == {"figures": [str(out)]}
     with Image.open(out) as picture:
         assert min(picture.size) > 100
+
+
+@pytest.mark.parametrize(("kernels", "said"), [(object(), "compiled"), (None, "need Triton")])
+def test_doctor_tells_whether_a_gpu_has_kernels(tmp_path, monkeypatch, kernels, said):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "some GPU")
+    monkeypatch.setattr(native, "gpu_kernels", lambda dtype, device: kernels)
+    text = succeeded(drawbench("doctor", "--sources", tmp_path)).stdout
+    (line,) = (line for line in text.splitlines() if line.startswith("  gpu kernels"))
+    assert said in line and "cuda:0        some GPU" in text
+    assert answer("doctor", "--sources", tmp_path)["gpu_kernels"] is (kernels is not None)
 
 
 def test_doctor_lists_what_is_there_and_what_to_do(tmp_path):

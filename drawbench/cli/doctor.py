@@ -12,6 +12,7 @@ PACKAGES = (
     *("safetensors", "filelock"),
 )
 TESTED_SYSTEMS = ("Linux",)
+NO_GPU_KERNELS = "none, so DRAW trains slower there: they need Triton and a C compiler"
 
 
 @click.command(epilog="\b\nExample:\n  drawbench doctor --sources ~/data\n")
@@ -33,6 +34,7 @@ def command(sources: Path | None, as_json: bool) -> None:
     versions |= {name: files.version_of(name) for name in PACKAGES}
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     why = native.why_no_kernels()
+    gpu = bool(devices) and native.gpu_kernels(torch.float32, torch.device("cuda")) is not None
     root = data.sources_root(sources)
     findings = digits.survey(root)
     tested = platform.system() in TESTED_SYSTEMS
@@ -46,6 +48,7 @@ def command(sources: Path | None, as_json: bool) -> None:
         *(f"  cuda:{index}        {name}" for index, name in enumerate(devices)),
         *([] if devices else ["  cuda          none found: training uses the CPU"]),
         f"  kernels       {f'none, so training is slower: {why}' if why else 'compiled'}",
+        *([f"  gpu kernels   {'compiled' if gpu else NO_GPU_KERNELS}"] if devices else []),
         "",
         f"Data in {root} (change with --sources DIR or DRAWBENCH_SOURCES)",
     ]
@@ -62,6 +65,7 @@ def command(sources: Path | None, as_json: bool) -> None:
         "cuda": devices,
         "kernels": not why,
         "why_no_kernels": why,
+        "gpu_kernels": gpu,
         "sources": str(root),
         "data": [vars(finding) for finding in findings],
     }
