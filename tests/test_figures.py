@@ -2,6 +2,7 @@
 files are small, whole and the same each time.
 """
 
+import io
 import os
 import subprocess
 import sys
@@ -479,6 +480,14 @@ def test_errors_against_images_skip_what_a_log_axis_cannot_show():
     (axes,) = figures.error_against_images({"a": frame}, ["draw"]).axes
     assert axes.lines[0].get_xydata().tolist() == [[0.1, 20.0], [0.2, 10.0]]
     assert texts(axes) == ["a"]
+
+
+def test_a_long_name_at_the_end_of_a_curve_is_not_cut_off():
+    name = "draw without attention, 64 steps (b)"
+    picture = style.as_bytes(figures.kl_lines({name: [1.0] * 64}, ["draw"]), "png")
+    with Image.open(io.BytesIO(picture)) as image:
+        dark = np.flatnonzero((np.asarray(image.convert("L")) < 200).any(axis=0))
+    assert dark.max() < image.width - 4
 
 
 def test_kl_of_several_models_names_the_sum():

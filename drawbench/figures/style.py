@@ -47,6 +47,8 @@ STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # ships with matplotlib: the same letters on every machine
     **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 8),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7),
+    # A text with a halo is drawn without hints, so without them it must be measured.
+    "text.hinting": "no_hinting",
     "legend.frameon": False,
     "axes.linewidth": 0.6,
     **dict.fromkeys(("xtick.major.width", "ytick.major.width"), 0.6),
