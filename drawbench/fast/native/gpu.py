@@ -186,22 +186,27 @@ def _bernoulli_backward(means, into_means, into_canvas, size, REAL: tl.constexpr
 
 
 @triton.jit
-def _inside(number, middle, radius, limit, BOUNDED: tl.constexpr):
-    """A number of a window, squashed or clamped."""
+def _number(numbers, map, k: tl.constexpr, BOUNDED: tl.constexpr):
+    """Number k of a window, squashed or clamped. map, (3, 5): middle, radius, limit."""
+    number = tl.load(numbers + k)
     if BOUNDED:
-        result = middle + radius * _tanh(number / radius)
+        radius = tl.load(map + 5 + k)
+        result = tl.load(map + k) + radius * _tanh(number / radius)
     else:
+        limit = tl.load(map + 10 + k)
         result = tl.minimum(tl.maximum(number, -limit), limit)
     return result
 
 
 @triton.jit
-def _slope(number, radius, limit, BOUNDED: tl.constexpr):
-    """The derivative of :func:`_inside` by its number."""
+def _slope(numbers, map, k: tl.constexpr, BOUNDED: tl.constexpr):
+    """The derivative of :func:`_number` by its number."""
+    number = tl.load(numbers + k)
     if BOUNDED:
-        squashed = _tanh(number / radius)
+        squashed = _tanh(number / tl.load(map + 5 + k))
         result = 1 - squashed * squashed
     else:
+        limit = tl.load(map + 10 + k)
         result = tl.where(tl.abs(number) <= limit, 1.0, 0.0).to(number.dtype)
     return result
 
@@ -263,28 +268,15 @@ def _store_matrix(start, rows, columns, stride, values, TALL: tl.constexpr, WIDE
 
 @triton.jit
 def _window(numbers, map, height, width, N: tl.constexpr, BOUNDED: tl.constexpr):
-    """Centre x and y, variance, stride and intensity. map, (3, 5): middle, radius, limit."""
-    x = _inside(tl.load(numbers), tl.load(map), tl.load(map + 5), tl.load(map + 10), BOUNDED)
-    y = _inside(
-        tl.load(numbers + 1), tl.load(map + 1), tl.load(map + 6), tl.load(map + 11), BOUNDED
-    )
-    variance = _inside(
-        tl.load(numbers + 2), tl.load(map + 2), tl.load(map + 7), tl.load(map + 12), BOUNDED
-    )
-    stride = _inside(
-        tl.load(numbers + 3), tl.load(map + 3), tl.load(map + 8), tl.load(map + 13), BOUNDED
-    )
-    intensity = _inside(
-        tl.load(numbers + 4), tl.load(map + 4), tl.load(map + 9), tl.load(map + 14), BOUNDED
-    )
-    longest = tl.maximum(height, width) - 1
-    stride = longest / tl.maximum(N - 1, 1) * tl.exp(stride)
+    """Centre x and y, variance, stride and intensity."""
+    x, y = _number(numbers, map, 0, BOUNDED), _number(numbers, map, 1, BOUNDED)
+    stride = (tl.maximum(height, width) - 1) / tl.maximum(N - 1, 1)
     return (
         (width + 1) / 2 * (x + 1),
         (height + 1) / 2 * (y + 1),
-        tl.exp(variance),
-        stride,
-        tl.exp(intensity),
+        tl.exp(_number(numbers, map, 2, BOUNDED)),
+        stride * tl.exp(_number(numbers, map, 3, BOUNDED)),
+        tl.exp(_number(numbers, map, 4, BOUNDED)),
     )
 
 
@@ -294,13 +286,11 @@ def _window_backward(numbers, map, clip, height, width, by_x, by_y, by_variance,
     """Store the gradients of a window's numbers, given those of its two centres and of the
     logarithms of variance, stride and intensity; clipped to a norm where ``clip`` is not 0.
     """
-    by_x = by_x * (width + 1) / 2
-    by_y = by_y * (height + 1) / 2
-    by_x *= _slope(tl.load(numbers), tl.load(map + 5), tl.load(map + 10), BOUNDED)
-    by_y *= _slope(tl.load(numbers + 1), tl.load(map + 6), tl.load(map + 11), BOUNDED)
-    by_variance *= _slope(tl.load(numbers + 2), tl.load(map + 7), tl.load(map + 12), BOUNDED)
-    by_stride *= _slope(tl.load(numbers + 3), tl.load(map + 8), tl.load(map + 13), BOUNDED)
-    by_intensity *= _slope(tl.load(numbers + 4), tl.load(map + 9), tl.load(map + 14), BOUNDED)
+    by_x *= _slope(numbers, map, 0, BOUNDED) * (width + 1) / 2
+    by_y *= _slope(numbers, map, 1, BOUNDED) * (height + 1) / 2
+    by_variance *= _slope(numbers, map, 2, BOUNDED)
+    by_stride *= _slope(numbers, map, 3, BOUNDED)
+    by_intensity *= _slope(numbers, map, 4, BOUNDED)
     square = by_x * by_x + by_y * by_y + by_variance * by_variance
     norm = tl.sqrt(square + by_stride * by_stride + by_intensity * by_intensity)
     scale = tl.where((clip > 0) & (norm > clip), clip / norm, 1.0).to(norm.dtype)
