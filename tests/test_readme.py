@@ -106,7 +106,7 @@ def test_the_page_of_commands_names_every_command():
 
 
 LONG = {  # command lines of these pages that the tests do not run -> why
-    r"classify .*--seeds [\d.]+|classify --recipe RUN/config.json .*": "tests/test_seeds.py",
+    r"(classify|generate) .*--seeds .*|classify --recipe RUN/config.json .*": "tests/test_seeds.py",
     r"(classify|generate) .*--recipe [\w-]+.*": "trains for an hour or more",
     r"classify --glimpses 8|generate|generate --dataset mnist2": "trains for 30 minutes",
     r"(classify|evaluate|resume) .*--processes \d": "tests/test_distributed.py",
