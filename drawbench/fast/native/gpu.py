@@ -281,24 +281,48 @@ def _window(numbers, map, height, width, N: tl.constexpr, BOUNDED: tl.constexpr)
 
 
 @triton.jit
-def _window_backward(numbers, map, clip, height, width, by_x, by_y, by_variance, by_stride,
-                     by_intensity, into, BOUNDED: tl.constexpr):  # fmt: skip
-    """Store the gradients of a window's numbers, given those of its two centres and of the
-    logarithms of variance, stride and intensity; clipped to a norm where ``clip`` is not 0.
+def _window_forward(numbers, map, fx, fy, height, width, p, q, N: tl.constexpr,
+                    BOUNDED: tl.constexpr, REAL: tl.constexpr, TALL: tl.constexpr,
+                    HIGH: tl.constexpr, WIDE: tl.constexpr):  # fmt: skip
+    """The filters of a window along x and y, kept for the way back, and its intensity."""
+    x, y, variance, stride, intensity = _window(numbers, map, height, width, N, BOUNDED)
+    step = _steps(stride, N, REAL, TALL)
+    bank_x = _filters(x, step, variance, width, N, REAL, TALL, WIDE)
+    bank_y = _filters(y, step, variance, height, N, REAL, TALL, HIGH)
+    _store_matrix(fx, N, p, p, bank_x, TALL, WIDE)
+    _store_matrix(fy, N, q, q, bank_y, TALL, HIGH)
+    return bank_x, bank_y, intensity
+
+
+@triton.jit
+def _window_backward(numbers, map, clip, height, width, bank_x, bank_y, into_x, into_y,
+                     by_intensity, into, N: tl.constexpr, BOUNDED: tl.constexpr,
+                     REAL: tl.constexpr, TALL: tl.constexpr, HIGH: tl.constexpr,
+                     WIDE: tl.constexpr):  # fmt: skip
+    """Store the gradients of a window's numbers, given those of its filters, and of the logarithm
+    of its intensity, (TALL, TALL), to be summed; clipped to a norm where ``clip`` is not 0.
     """
+    x, y, variance, stride, _ = _window(numbers, map, height, width, N, BOUNDED)
+    step = _steps(stride, N, REAL, TALL)
+    by_x, variance_x, stride_x = _filters_backward(
+        bank_x, into_x, x, step, variance, width, N, REAL, TALL, WIDE
+    )
+    by_y, variance_y, stride_y = _filters_backward(
+        bank_y, into_y, y, step, variance, height, N, REAL, TALL, HIGH
+    )
     by_x *= _slope(numbers, map, 0, BOUNDED) * (width + 1) / 2
     by_y *= _slope(numbers, map, 1, BOUNDED) * (height + 1) / 2
-    by_variance *= _slope(numbers, map, 2, BOUNDED)
-    by_stride *= _slope(numbers, map, 3, BOUNDED)
-    by_intensity *= _slope(numbers, map, 4, BOUNDED)
+    by_variance = (variance_x + variance_y) * _slope(numbers, map, 2, BOUNDED)
+    by_stride = (stride_x + stride_y) * _slope(numbers, map, 3, BOUNDED)
+    total = tl.sum(tl.sum(by_intensity, axis=1), axis=0) * _slope(numbers, map, 4, BOUNDED)
     square = by_x * by_x + by_y * by_y + by_variance * by_variance
-    norm = tl.sqrt(square + by_stride * by_stride + by_intensity * by_intensity)
+    norm = tl.sqrt(square + by_stride * by_stride + total * total)
     scale = tl.where((clip > 0) & (norm > clip), clip / norm, 1.0).to(norm.dtype)
     tl.store(into, by_x * scale)
     tl.store(into + 1, by_y * scale)
     tl.store(into + 2, by_variance * scale)
     tl.store(into + 3, by_stride * scale)
-    tl.store(into + 4, by_intensity * scale)
+    tl.store(into + 4, total * scale)
 
 
 @_kernel
@@ -307,13 +331,10 @@ def _read_forward(map, images, means, numbers, numbers_stride, fx, fy, across, p
                   BOUNDED: tl.constexpr, REAL: tl.constexpr, TYPE: tl.constexpr,
                   TALL: tl.constexpr, HIGH: tl.constexpr, WIDE: tl.constexpr):  # fmt: skip
     b = tl.program_id(0)
-    numbers = _at(numbers, REAL) + b * numbers_stride
-    x, y, variance, stride, intensity = _window(numbers, _at(map, REAL), height, width, N, BOUNDED)
-    step = _steps(stride, N, REAL, TALL)
-    bank_x = _filters(x, step, variance, width, N, REAL, TALL, WIDE)
-    bank_y = _filters(y, step, variance, height, N, REAL, TALL, HIGH)
-    _store_matrix(_at(fx, REAL) + b * N * p, N, p, p, bank_x, TALL, WIDE)
-    _store_matrix(_at(fy, REAL) + b * N * q, N, q, q, bank_y, TALL, HIGH)
+    bank_x, bank_y, intensity = _window_forward(
+        _at(numbers, REAL) + b * numbers_stride, _at(map, REAL), _at(fx, REAL) + b * N * p,
+        _at(fy, REAL) + b * N * q, height, width, p, q, N, BOUNDED, REAL, TALL, HIGH, WIDE,
+    )  # fmt: skip
     size, plane = channels * N * N, height * p
     to = _at(row, TYPE) + b * row_stride
     for c in range(channels):
@@ -342,8 +363,7 @@ def _read_backward(map, clip, images, means, numbers, numbers_stride, fx, fy, ac
     b = tl.program_id(0)
     map = _at(map, REAL)
     numbers = _at(numbers, REAL) + b * numbers_stride
-    x, y, variance, stride, intensity = _window(numbers, map, height, width, N, BOUNDED)
-    step = _steps(stride, N, REAL, TALL)
+    intensity = tl.exp(_number(numbers, map, 4, BOUNDED))
     bank_x = _load_matrix(_at(fx, REAL) + b * N * p, N, width, p, TALL, WIDE)
     bank_y = _load_matrix(_at(fy, REAL) + b * N * q, N, height, q, TALL, HIGH)
     into_x = tl.zeros([TALL, WIDE], REAL)
@@ -371,18 +391,11 @@ def _read_backward(map, clip, images, means, numbers, numbers_stride, fx, fy, ac
         into_x += _product(tl.trans(by_mean), across_mean)
         into_y += _product(columns_image, tl.trans(image))
         into_y += _product(columns_mean, tl.trans(mean))
-        into = _product(tl.trans(bank_y), columns_mean)
-        _store_matrix(_at(into_means, REAL) + at, height, p, p, into, HIGH, WIDE)
-    by_x, log_x, stride_x = _filters_backward(
-        bank_x, into_x, x, step, variance, width, N, REAL, TALL, WIDE
-    )
-    by_y, log_y, stride_y = _filters_backward(
-        bank_y, into_y, y, step, variance, height, N, REAL, TALL, HIGH
-    )
-    total = tl.sum(tl.sum(by_intensity, axis=1), axis=0)
-    _window_backward(numbers, map, clip, height, width, by_x, by_y, log_x + log_y,
-                     stride_x + stride_y, total, _at(into_numbers, REAL) + b * into_stride,
-                     BOUNDED)  # fmt: skip
+        by_means = _product(tl.trans(bank_y), columns_mean)
+        _store_matrix(_at(into_means, REAL) + at, height, p, p, by_means, HIGH, WIDE)
+    into = _at(into_numbers, REAL) + b * into_stride
+    _window_backward(numbers, map, clip, height, width, bank_x, bank_y, into_x, into_y,
+                     by_intensity, into, N, BOUNDED, REAL, TALL, HIGH, WIDE)  # fmt: skip
 
 
 @_kernel
@@ -390,13 +403,10 @@ def _write_forward(map, patches, numbers, stride, fx, fy, across, canvas, channe
                    p, q, N: tl.constexpr, BOUNDED: tl.constexpr, REAL: tl.constexpr,
                    TALL: tl.constexpr, HIGH: tl.constexpr, WIDE: tl.constexpr):  # fmt: skip
     b = tl.program_id(0)
-    numbers = _at(numbers, REAL) + b * stride
-    x, y, variance, apart, intensity = _window(numbers, _at(map, REAL), height, width, N, BOUNDED)
-    step = _steps(apart, N, REAL, TALL)
-    bank_x = _filters(x, step, variance, width, N, REAL, TALL, WIDE)
-    bank_y = _filters(y, step, variance, height, N, REAL, TALL, HIGH)
-    _store_matrix(_at(fx, REAL) + b * N * p, N, p, p, bank_x, TALL, WIDE)
-    _store_matrix(_at(fy, REAL) + b * N * q, N, q, q, bank_y, TALL, HIGH)
+    bank_x, bank_y, intensity = _window_forward(
+        _at(numbers, REAL) + b * stride, _at(map, REAL), _at(fx, REAL) + b * N * p,
+        _at(fy, REAL) + b * N * q, height, width, p, q, N, BOUNDED, REAL, TALL, HIGH, WIDE,
+    )  # fmt: skip
     for c in range(channels):
         start = _at(patches, REAL) + b * stride + c * N * N
         patch = _load_matrix(start, N, N, N, TALL, TALL) / intensity
@@ -417,8 +427,7 @@ def _write_backward(map, clip, patches, numbers, stride, fx, fy, across, into_ca
     b = tl.program_id(0)
     map = _at(map, REAL)
     numbers = _at(numbers, REAL) + b * stride
-    x, y, variance, apart, intensity = _window(numbers, map, height, width, N, BOUNDED)
-    step = _steps(apart, N, REAL, TALL)
+    intensity = tl.exp(_number(numbers, map, 4, BOUNDED))
     bank_x = _load_matrix(_at(fx, REAL) + b * N * p, N, width, p, TALL, WIDE)
     bank_y = _load_matrix(_at(fy, REAL) + b * N * q, N, height, q, TALL, HIGH)
     into_x = tl.zeros([TALL, WIDE], REAL)
@@ -426,28 +435,21 @@ def _write_backward(map, clip, patches, numbers, stride, fx, fy, across, into_ca
     by_intensity = tl.zeros([TALL, TALL], REAL)
     for c in range(channels):
         at = _at(into_canvas, REAL) + (b * channels + c) * height * p
-        into = _load_matrix(at, height, width, p, HIGH, WIDE)
+        by_canvas = _load_matrix(at, height, width, p, HIGH, WIDE)
         kept = _at(across, REAL) + (b * channels + c) * N * p
         columns = _load_matrix(kept, N, width, p, TALL, WIDE)
         start = _at(patches, REAL) + b * stride + c * N * N
         patch = _load_matrix(start, N, N, N, TALL, TALL)
-        down = _product(bank_y, into)
-        into_y += _product(columns, tl.trans(into))
+        down = _product(bank_y, by_canvas)
+        into_y += _product(columns, tl.trans(by_canvas))
         by_patch = _product(down, tl.trans(bank_x)) / intensity
         by_intensity -= by_patch * patch
         into_x += _product(tl.trans(patch / intensity), down)
         to = _at(into_patches, REAL) + b * into_stride + c * N * N
         _store_matrix(to, N, N, N, by_patch, TALL, TALL)
-    by_x, log_x, stride_x = _filters_backward(
-        bank_x, into_x, x, step, variance, width, N, REAL, TALL, WIDE
-    )
-    by_y, log_y, stride_y = _filters_backward(
-        bank_y, into_y, y, step, variance, height, N, REAL, TALL, HIGH
-    )
-    total = tl.sum(tl.sum(by_intensity, axis=1), axis=0)
-    _window_backward(numbers, map, clip, height, width, by_x, by_y, log_x + log_y,
-                     stride_x + stride_y, total, _at(into_numbers, REAL) + b * into_stride,
-                     BOUNDED)  # fmt: skip
+    into = _at(into_numbers, REAL) + b * into_stride
+    _window_backward(numbers, map, clip, height, width, bank_x, bank_y, into_x, into_y,
+                     by_intensity, into, N, BOUNDED, REAL, TALL, HIGH, WIDE)  # fmt: skip
 
 
 # ------------------------------------------------------------------------------- without attention
