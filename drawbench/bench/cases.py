@@ -23,6 +23,7 @@ from drawbench.errors import Problem, reason
 from drawbench.fast.graphs import Recorder
 from drawbench.likelihood import Terms
 from drawbench.models.cnn import Answer
+from drawbench.tasks.generate import loss_terms
 
 CLASSES = 10
 Forward = Callable[..., Any]  #: a model's forward, or another implementation of it
@@ -42,7 +43,7 @@ def _in_both(implementation: str) -> dict[str, Contender]:
 PLAIN, AUTOCAST = _in_both("plain").values()
 FAST, FLOOR = _in_both("fast"), _in_both("floor")
 COMPILED = _in_both("compiled")  #: the plain model through torch.compile
-GRAPHS = _in_both("graph")  #: the plain model replayed as CUDA graphs, which is our path on a GPU
+GRAPHS = _in_both("graph")  #: replayed as CUDA graphs, DRAW by hand: our path on a GPU
 PROCESSES = _in_both("processes")  #: plain, as many processes of one thread as there are threads
 RENDER = Contender("render", "uint8")
 
@@ -154,11 +155,7 @@ class Generator:
 
     def replayed(self, model: nn.Module, dtype: torch.dtype) -> Forward:
         """Return the model's forward as a CUDA graph, as a training uses it."""
-
-        def terms(model: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
-            return tuple(fast.forward_for(model, dtype)(*inputs).terms(inputs[0]))
-
-        recorder = Recorder(dtype, terms)
+        recorder = Recorder(dtype, partial(loss_terms, dtype, None))
 
         def forward(*inputs: Tensor) -> Any:
             terms = Terms(*recorder(model, *inputs))

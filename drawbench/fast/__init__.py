@@ -1,4 +1,4 @@
-"""The same recurrences written to be fast: by hand, with kernels in C or Triton; on a GPU as graphs.
+"""The same recurrences written to be fast: by hand, with kernels in C or Triton, or as CUDA graphs.
 
 :func:`forward_for` is the one door. The fast path computes exactly the equations of ``Draw``,
 ``AlignDraw`` and the Gaussian ``GlimpseClassifier``, with an eye or without, so it is taken only

@@ -64,7 +64,7 @@ class Generate:
         self.train = dataset.train.to(common.exact_device(device))
         self.matmul_dtype = common.matmul_dtype(config.training, device)
         replays = common.replays(config.training, device, model)
-        terms = partial(_terms, self.matmul_dtype, config.training.checkpoint_steps)
+        terms = partial(loss_terms, self.matmul_dtype, config.training.checkpoint_steps)
         self.terms = Recorder(self.matmul_dtype, terms) if replays else terms
         self.validated = bounds.evenly(len(dataset.validation), config.training.validation_images)
         self.images_per_epoch = len(dataset.train)
@@ -237,9 +237,11 @@ def check_condition(name: str, model: Any, dataset: Dataset) -> None:
         )
 
 
-def _terms(
+def loss_terms(
     matmul_dtype: torch.dtype, segment: int | None, model: Any, images: Tensor, *inputs: Tensor
 ) -> tuple[Tensor, ...]:
-    """The tensors of a generator's loss, which is what can be recorded on a GPU."""
+    """Return the tensors of a generator's loss, reconstruction and KL (:class:`Terms`): what can be
+    recorded on a GPU. The first two arguments are those of :func:`drawbench.fast.forward_for`.
+    """
     forward = fast.forward_for(model, matmul_dtype, segment)
     return tuple(forward(images, *inputs).terms(images))

@@ -20,8 +20,9 @@ __all__ = ["gpu_kernels", "keep_freed_memory", "kernels", "why_no_kernels"]
 
 @functools.cache
 def gpu_kernels(dtype: torch.dtype, device: torch.device) -> Any:
-    """Return the kernels of DRAW on a CUDA device, or None: the dtype is another than float32, there
-    is no Triton (torch brings it on Linux), or no C compiler, which it needs for its launchers.
+    """Return the kernels of DRAW on a CUDA device, or None: the dtype is another than float32,
+    there is no Triton (torch brings it on Linux), or no C compiler, which it needs for its
+    launchers.
     """
     if dtype != torch.float32 or os.environ.get("DRAWBENCH_NATIVE") == "0" or compiler() is None:
         return None

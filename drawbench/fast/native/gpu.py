@@ -295,6 +295,18 @@ def _window_forward(numbers, map, fx, fy, height, width, p, q, N: tl.constexpr,
 
 
 @triton.jit
+def _kept_filters(fx, fy, height, width, p, q, N: tl.constexpr, TALL: tl.constexpr,
+                  HIGH: tl.constexpr, WIDE: tl.constexpr):  # fmt: skip
+    """The filters that :func:`_window_forward` kept, and zeros for the gradients of both and of the
+    logarithm of the intensity.
+    """
+    bank_x = _load_matrix(fx, N, width, p, TALL, WIDE)
+    bank_y = _load_matrix(fy, N, height, q, TALL, HIGH)
+    into_x, into_y = tl.zeros([TALL, WIDE], bank_x.dtype), tl.zeros([TALL, HIGH], bank_y.dtype)
+    return bank_x, bank_y, into_x, into_y, tl.zeros([TALL, TALL], bank_x.dtype)
+
+
+@triton.jit
 def _window_backward(numbers, map, clip, height, width, bank_x, bank_y, into_x, into_y,
                      by_intensity, into, N: tl.constexpr, BOUNDED: tl.constexpr,
                      REAL: tl.constexpr, TALL: tl.constexpr, HIGH: tl.constexpr,
@@ -364,11 +376,10 @@ def _read_backward(map, clip, images, means, numbers, numbers_stride, fx, fy, ac
     map = _at(map, REAL)
     numbers = _at(numbers, REAL) + b * numbers_stride
     intensity = tl.exp(_number(numbers, map, 4, BOUNDED))
-    bank_x = _load_matrix(_at(fx, REAL) + b * N * p, N, width, p, TALL, WIDE)
-    bank_y = _load_matrix(_at(fy, REAL) + b * N * q, N, height, q, TALL, HIGH)
-    into_x = tl.zeros([TALL, WIDE], REAL)
-    into_y = tl.zeros([TALL, HIGH], REAL)
-    by_intensity = tl.zeros([TALL, TALL], REAL)
+    bank_x, bank_y, into_x, into_y, by_intensity = _kept_filters(
+        _at(fx, REAL) + b * N * p, _at(fy, REAL) + b * N * q, height, width, p, q, N, TALL, HIGH,
+        WIDE,
+    )  # fmt: skip
     size, plane = channels * N * N, height * p
     given = _at(into_row, TYPE) + b * row_stride
     for c in range(channels):
@@ -428,11 +439,10 @@ def _write_backward(map, clip, patches, numbers, stride, fx, fy, across, into_ca
     map = _at(map, REAL)
     numbers = _at(numbers, REAL) + b * stride
     intensity = tl.exp(_number(numbers, map, 4, BOUNDED))
-    bank_x = _load_matrix(_at(fx, REAL) + b * N * p, N, width, p, TALL, WIDE)
-    bank_y = _load_matrix(_at(fy, REAL) + b * N * q, N, height, q, TALL, HIGH)
-    into_x = tl.zeros([TALL, WIDE], REAL)
-    into_y = tl.zeros([TALL, HIGH], REAL)
-    by_intensity = tl.zeros([TALL, TALL], REAL)
+    bank_x, bank_y, into_x, into_y, by_intensity = _kept_filters(
+        _at(fx, REAL) + b * N * p, _at(fy, REAL) + b * N * q, height, width, p, q, N, TALL, HIGH,
+        WIDE,
+    )  # fmt: skip
     for c in range(channels):
         at = _at(into_canvas, REAL) + (b * channels + c) * height * p
         by_canvas = _load_matrix(at, height, width, p, HIGH, WIDE)
