@@ -263,8 +263,8 @@ def test_shares_of_a_batch_add_up_to_the_whole(monkeypatch, cores):
     monkeypatch.setattr(fast_draw, "shares", shares)
     monkeypatch.setattr(fast_glimpse, "shares", shares)
     check_agree(*drawer(SHAPES[1], 2, 5, batch=7, window_clip=1e-3))
-    for eye in (False, True):
-        model, images = classifier("bounded", LOOKED_AT[2], window_clip=1e-2, eye=eye)
+    for glimpse in BY_HAND:
+        model, images = classifier("bounded", LOOKED_AT[2], window_clip=1e-2, glimpse=glimpse)
         truth = classifier_gradients(model, model(images).logits, True)
         ours = classifier_gradients(model, forward_for(model)(images).logits, True)
         assert relative([whole(ours)], [whole(truth)]) < 1e-10
@@ -289,8 +289,8 @@ def test_without_gradients_all_steps_share_a_place_and_give_the_same_bits(patch,
         shared = forward_for(model, dtype)(images, noise)
     for ours, theirs in zip(parts_of(shared), parts_of(kept), strict=True):
         assert torch.equal(ours, theirs)
-    for eye in (False, True):
-        model, images = classifier("bounded", LOOKED_AT[2], torch.float32, eye=eye)
+    for glimpse in BY_HAND:
+        model, images = classifier("bounded", LOOKED_AT[2], torch.float32, glimpse=glimpse)
         kept = forward_for(model, dtype)(images).logits
         with torch.no_grad():
             assert torch.equal(forward_for(model, dtype)(images).logits, kept)
@@ -489,14 +489,32 @@ def test_scores_far_apart_stay_finite():
 LOOKED_AT = [(1, 30, 30), (1, 40, 25), (3, 25, 40)]
 
 
+# Each from the side of a patch, the window map and channels.
+BY_HAND = {
+    "gaussian": lambda patch, window_map, channels: GaussianGlimpse(patch, window_map),
+    "eye": EyeGlimpse,
+    "affine": lambda patch, window_map, channels: AffineGlimpse(patch, window_map),
+    "averaged": lambda patch, window_map, channels: AffineGlimpse(patch, window_map, 3),
+    "fixed": lambda patch, window_map, channels: FixedGlimpse(patch, 3),
+}
+each_by_hand = pytest.mark.parametrize("glimpse", BY_HAND)
+
+
 def classifier(
-    window_map, shape, dtype=torch.float64, spread=0.2, patch=5, batch=7, eye=False, **others
+    window_map,
+    shape,
+    dtype=torch.float64,
+    spread=0.2,
+    patch=5,
+    batch=7,
+    glimpse="gaussian",
+    **others,
 ):
     channels, height, width = shape
     sizes = {"glimpses": 4, "hidden": 16, "channels": channels} | others
     with streams.seeded(0, "fast"):
-        kind = partial(EyeGlimpse, channels=channels) if eye else GaussianGlimpse
-        model = GlimpseClassifier(kind(patch, window_map), **sizes).to(dtype)
+        looks = BY_HAND[glimpse](patch, window_map, channels)
+        model = GlimpseClassifier(looks, **sizes).to(dtype)
         return shaken(model, spread), torch.rand(batch, channels, height, width, dtype=dtype)
 
 
@@ -513,10 +531,13 @@ def classifier_gradients(model, logits, every_step):
 @pytest.mark.parametrize("window_map", WINDOW_MAPS)
 @pytest.mark.parametrize("shape", LOOKED_AT)
 @pytest.mark.parametrize("every_step", [False, True])
-@pytest.mark.parametrize("eye", [False, True])
-def test_answers_and_gradients_equal_the_reference(window_map, shape, every_step, eye, taken):
-    for dtype, spread, limit in ((torch.float64, 0.2, 1e-10), (torch.float32, 0.05, 1e-5)):
-        model, images = classifier(window_map, shape, spread=spread, eye=eye)
+@each_by_hand
+def test_answers_and_gradients_equal_the_reference(window_map, shape, every_step, glimpse, taken):
+    # The slope of a bilinear sample jumps from pixel to pixel: in single precision, some fall on the
+    # other side, in the reference too.
+    single = 2e-3 if glimpse in ("affine", "averaged") else 1e-5
+    for dtype, spread, limit in ((torch.float64, 0.2, 1e-10), (torch.float32, 0.05, single)):
+        model, images = classifier(window_map, shape, spread=spread, glimpse=glimpse)
         plain = model(images).logits
         truth = classifier_gradients(model, plain, every_step)
         model, images = model.to(dtype), images.to(dtype)
@@ -530,9 +551,9 @@ def test_answers_and_gradients_equal_the_reference(window_map, shape, every_step
 
 @needs_kernels
 @pytest.mark.parametrize("limit", [1e-3, 1e-2])
-@pytest.mark.parametrize("eye", [False, True])
-def test_clipping_each_image_of_a_classifier_equals_the_reference(limit, eye):
-    model, images = classifier("bounded", LOOKED_AT[0], window_clip=limit, eye=eye)
+@each_by_hand
+def test_clipping_each_image_of_a_classifier_equals_the_reference(limit, glimpse):
+    model, images = classifier("bounded", LOOKED_AT[0], window_clip=limit, glimpse=glimpse)
 
     def ours():
         return whole(classifier_gradients(model, forward_for(model)(images).logits, False))
@@ -541,14 +562,15 @@ def test_clipping_each_image_of_a_classifier_equals_the_reference(limit, eye):
     clipped = ours()
     assert relative([clipped], [theirs]) < 1e-10
     model.window_clip = None
-    assert relative([clipped], [ours()]) > 1e-3  # or nothing was clipped
+    unchanged = relative([clipped], [ours()]) <= 1e-3
+    assert unchanged == (glimpse == "fixed")  # where nothing is chosen; else nothing was clipped
 
 
 @needs_kernels
 @pytest.mark.parametrize("patch, glimpses", [(1, 1), (2, 3), (7, 2)])
-@pytest.mark.parametrize("eye", [False, True])
-def test_any_patch_and_any_number_of_glimpses(patch, glimpses, eye):
-    model, images = classifier("bounded", (1, 20, 31), patch=patch, hidden=8, eye=eye)
+@each_by_hand
+def test_any_patch_and_any_number_of_glimpses(patch, glimpses, glimpse):
+    model, images = classifier("bounded", (1, 20, 31), patch=patch, hidden=8, glimpse=glimpse)
     ours, theirs = forward_for(model)(images, glimpses).logits, model(images, glimpses).logits
     assert ours.shape == (7, glimpses, 10)
     gradients = [whole(classifier_gradients(model, logits, True)) for logits in (ours, theirs)]
@@ -556,14 +578,16 @@ def test_any_patch_and_any_number_of_glimpses(patch, glimpses, eye):
 
 
 @needs_kernels
-@pytest.mark.parametrize("eye", [False, True])
-def test_bfloat16_products_of_a_classifier_point_the_same_way(eye):
-    model, images = classifier("bounded", (1, 60, 60), torch.float32, spread=0.05, eye=eye)
+@each_by_hand
+def test_bfloat16_products_of_a_classifier_point_the_same_way(glimpse):
+    model, noise = classifier("bounded", (1, 15, 15), torch.float32, spread=0.05, glimpse=glimpse)
+    # Smooth, since slopes between pixels of noise turn round with every step aside.
+    images = F.interpolate(noise, size=(60, 60), mode="bilinear")
     exact, rough = (
         whole(classifier_gradients(model, forward_for(model, dtype)(images).logits, False))
         for dtype in (torch.float32, BFLOAT16)
     )
-    assert F.cosine_similarity(exact, rough, dim=0) > 0.999
+    assert F.cosine_similarity(exact, rough, dim=0) > 0.995
     assert not torch.equal(exact, rough)  # or the option does nothing
 
 
@@ -580,6 +604,20 @@ def test_extreme_windows_stay_finite(window_map, size):
         assert whole(classifier_gradients(model, logits, True)).isfinite().all()
 
 
+@needs_kernels
+@pytest.mark.parametrize("window_map", WINDOW_MAPS)
+@pytest.mark.parametrize("size", [1e3, 1e30, float("inf")])
+def test_affine_maps_far_outside_read_nothing(window_map, size):
+    model, images = classifier(window_map, LOOKED_AT[2], torch.float32, glimpse="averaged")
+    for signs in torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 6):
+        with torch.no_grad():
+            model.to_window.bias.copy_(size * signs)
+        logits = forward_for(model)(images).logits
+        assert torch.isfinite(logits).all()
+        assert window_map == "bounded" or torch.equal(logits, forward_for(model)(0 * images).logits)
+        assert whole(classifier_gradients(model, logits, True)).isfinite().all()
+
+
 # --- who takes the fast path, and what the others compute ---
 
 
@@ -591,8 +629,8 @@ MODELS = {
     "draw": lambda: drawer((1, 30, 30), 2, 5)[0],
     "vae": lambda: VAE(30, 30, hidden=8, latent=4).double(),
     "classifier": lambda: classifier("bounded", (1, 30, 30))[0],
-    "eye": lambda: classifier("bounded", (1, 30, 30), eye=True)[0],
-    "affine": lambda: GlimpseClassifier(AffineGlimpse(3), glimpses=2, hidden=8).double(),
+    "eye": lambda: classifier("bounded", (1, 30, 30), glimpse="eye")[0],
+    "affine": lambda: classifier("bounded", (1, 30, 30), glimpse="averaged")[0],
     "conv6": lambda: SixLayerConv().double(),
 }
 
@@ -675,7 +713,6 @@ OTHERS = {
     "eye": lambda: look(OwnEncode(5)),
     "layer of an eye": lambda: look(eye(16, padding=2, dilation=2)),
     "features of an eye": lambda: look(eye(17, padding=1)),  # no whole number of vectors
-    "fixed glimpse": lambda: look(FixedGlimpse(5, 2)),
     "random glimpse": lambda: look(RandomGlimpse(5)),
     "step": lambda: look(kind=OwnStep),
     "prior": lambda: draw(OwnPrior),

@@ -1,15 +1,15 @@
-"""The recurrence of the Gaussian glimpse classifier, with an eye or without, as one autograd
-function: same numbers, same gradients, faster on a CPU.
+"""The recurrence of the glimpse classifier, with Gaussian glimpses (chosen or fixed, with an eye or
+without) or affine ones, as one autograd function: same numbers, same gradients, faster on a CPU.
 
 :class:`drawbench.models.glimpse.GlimpseClassifier` is the reference, written to be read; this is
 the same computation written to be trained, forward and backward by hand, as
 :mod:`drawbench.fast.draw` is for the generator: one row ``[input, h, 1]`` per step and image for
 the product with the weights, gates and windows in C, a share of the images for each core. The
-LSTM's input is the patch; with an eye (:mod:`drawbench.fast.eye`), the patch, what the eye sees in
-it place by place, and the window's numbers.
+LSTM's input is the patch (:mod:`drawbench.fast.reading`); with an eye (:mod:`drawbench.fast.eye`),
+the patch, what the eye sees in it place by place, and the window's numbers.
 
-Symbols: B images, C channels, H rows, W columns, N the side of a patch, T glimpses, K inputs and U
-units of the LSTM.
+Symbols: B images, C channels, H rows, W columns, N the side of a patch, T glimpses, I inputs and U
+units of the LSTM, K raw numbers of a window.
 """
 
 from functools import partial
@@ -22,15 +22,29 @@ from torch.autograd.function import once_differentiable
 from drawbench import attention
 from drawbench.fast import eye
 from drawbench.fast.eye import Eye, EyeWeights
-from drawbench.fast.native.build import Kernels, addresses, padded_lines
-from drawbench.fast.native.parts import Joined, Lstm, Piece, Side, all_of, weight_gradient
+from drawbench.fast.native.build import Kernels, addresses
+from drawbench.fast.native.parts import Joined, Lstm, Piece, all_of, weight_gradient
 from drawbench.fast.native.shards import in_parallel, shares
+from drawbench.fast.reading import AffineReading, GaussianReading
 from drawbench.models.glimpse import GlimpseClassifier, Glimpses
-from drawbench.models.glimpses import EyeGlimpse, GaussianGlimpse
+from drawbench.models.glimpses import AffineGlimpse, EyeGlimpse, FixedGlimpse, GaussianGlimpse
 
-NUMBERS = len(attention.PARAMETERS)
-#: The glimpses that are done here, and what the weights of each one's eye join.
-GLIMPSES: dict[type, EyeWeights | None] = {GaussianGlimpse: None, EyeGlimpse: eye.JOINED}
+NUMBERS = len(attention.PARAMETERS)  # of an eye's window
+
+
+class ByHand(NamedTuple):
+    """How a glimpse is done here."""
+
+    reading: type[GaussianReading] | type[AffineReading]
+    eye: EyeWeights | None = None  #: what the weights of its eye join
+
+
+GLIMPSES: dict[type, ByHand] = {
+    GaussianGlimpse: ByHand(GaussianReading),
+    FixedGlimpse: ByHand(GaussianReading),
+    AffineGlimpse: ByHand(AffineReading),
+    EyeGlimpse: ByHand(GaussianReading, eye.JOINED),
+}
 
 
 def fast_glimpses(
@@ -43,7 +57,7 @@ def fast_glimpses(
     """Compute ``model(images, glimpses)`` with gradients to every parameter of the model.
 
     Args:
-        model: with Gaussian glimpses; its parameters must be on the CPU, float32 or float64.
+        model: with one of :data:`GLIMPSES`; its parameters must be on the CPU, float32 or float64.
         native: kernels for that dtype.
         matmul_dtype: of the matrix products with weights: that dtype or bfloat16.
         images: (B, C, H, W), uint8 or in [0, 1]. No gradient flows to them.
@@ -73,14 +87,14 @@ class _Weights(NamedTuple):
     parameters they join.
     """
 
-    lstm: Any  #: (4U, K + U + 1), from [input, h, 1]
-    to_window: Any  #: (5, U + 1), from [h, 1]; never rounded
+    lstm: Any  #: (4U, I + U + 1), from [input, h, 1]
+    windows: Any  #: (K, U + 1), from [h, 1], or fixed windows, (looks, K); never rounded
     eye: EyeWeights | None
 
 
 def _joined(model: GlimpseClassifier) -> _Weights:
     """Return which parameters each of the weights joins, by the names of :func:`_parameters`."""
-    seen = GLIMPSES[type(model.glimpse)]
+    seen = GLIMPSES[type(model.glimpse)].eye
     inputs: list[Piece] = [("cell.weight_ih", all_of)]
     if seen is not None:
         patch = model.channels * model.glimpse.patch**2
@@ -94,9 +108,11 @@ def _joined(model: GlimpseClassifier) -> _Weights:
             ),
             ("cell.weight_ih", lambda weight: weight[:, -NUMBERS:]),
         ]
+    chosen: list[Piece] = [("to_window.weight", all_of), ("to_window.bias", all_of)]
+    fixed: list[Piece] = [("glimpse.windows", all_of)]
     return _Weights(
         lstm=Joined([*inputs, ("cell.weight_hh", all_of), ("cell.bias", all_of)]),
-        to_window=Joined([("to_window.weight", all_of), ("to_window.bias", all_of)]),
+        windows=Joined(fixed if model.to_window is None else chosen),
         eye=seen,
     )
 
@@ -120,7 +136,7 @@ def _pack(model: GlimpseClassifier, parameters: dict[str, Tensor], dtype: torch.
         pairs = zip(seen, dtypes, strict=True)
         seen = EyeWeights._make(one.pack(parameters, dtype) for one, dtype in pairs)
     return _Weights(
-        joined.lstm.pack(parameters, dtype), joined.to_window.pack(parameters, exact), seen
+        joined.lstm.pack(parameters, dtype), joined.windows.pack(parameters, exact), seen
     )
 
 
@@ -153,8 +169,8 @@ class _Recurrence(torch.autograd.Function):
             starts, weights = zip(*in_parallel(jobs), strict=True)
         into_starts = (torch.cat(pieces) for pieces in zip(*starts, strict=True))
         into = dict(zip(ctx.names, map(torch.empty_like, ctx.parameters), strict=True))
-        lstm, to_window, seen = _joined(ctx.model)
-        pairs = zip((lstm, to_window, *(seen or ())), zip(*weights, strict=True), strict=True)
+        lstm, windows, seen = _joined(ctx.model)
+        pairs = zip((lstm, windows, *(seen or ())), zip(*weights, strict=True), strict=True)
         for joined, pieces in pairs:
             joined.unpack(pieces, into)
         return None, None, None, None, *into_starts, *into.values()
@@ -178,54 +194,50 @@ class _Tape:
         weights,
         keep,
     ):
-        self.native, self.weight, self.to_window = native, weights.lstm, weights.to_window
-        self.keep = keep
-        self.steps, self.units, self.dtype = steps, len(self.weight) // 4, self.to_window.dtype
-        batch, self.channels, height, width = images.shape
-        self.batch, patch = batch, model.glimpse.patch
+        self.weight, self.windows = weights.lstm, weights.windows
+        self.native, self.keep, self.chosen = native, keep, model.to_window is not None
+        self.steps, self.units, self.dtype = steps, len(self.weight) // 4, self.windows.dtype
+        self.batch, channels = images.shape[:2]
         self.inputs, self.rounded = model.cell.input_size, int(matmul_dtype == torch.bfloat16)
-        # Bytes stay bytes: a batch of them fits into a core's own cache; four times as much not.
-        self.bytes = int(images.dtype == torch.uint8)
-        self.images = images.contiguous() if self.bytes else padded_lines(images)
-        self.side = Side(
-            (height, width), self.channels, patch, steps, batch,
-            keep=keep, whole=whole, dtype=self.dtype, device=images.device,
-            bounded=model.glimpse.window_map == "bounded", clip=model.window_clip,
+        self.reading = GLIMPSES[type(model.glimpse)].reading(
+            model.glimpse, native=native, images=images, steps=steps, keep=keep,
+            rounded=self.rounded, dtype=self.dtype, whole=whole,
+            clip=model.window_clip if self.chosen else None,
         )  # fmt: skip
         self.row_stride = self.inputs + self.units + 1
-        self.rows = torch.empty(steps + 1, batch, self.row_stride, dtype=matmul_dtype)
+        self.rows = torch.empty(steps + 1, self.batch, self.row_stride, dtype=matmul_dtype)
         self.rows[..., -1] = 1
-        self.eye, self.seen = None, self.channels * patch**2  # begins in the row behind the patch
+        patch = model.glimpse.patch
+        self.eye, seen = None, channels * patch**2  # begins in the row behind the patch
         if weights.eye is not None:
-            self.eye = Eye(native, weights.eye, (batch, self.channels, patch), steps, keep)
+            self.eye = Eye(native, weights.eye, (self.batch, channels, patch), steps, keep)
         self.at_rows, self.at_seen, self.at_hidden = (
-            addresses(self.rows[..., first:], steps + 1) for first in (0, self.seen, self.inputs)
+            addresses(self.rows[..., first:], steps + 1) for first in (0, seen, self.inputs)
         )
         # The states and a 1, (T + 1, B, U + 1), are never rounded.
         self.states = self.rows[..., self.inputs :]
         if self.rounded:
-            self.states = torch.empty(steps + 1, batch, self.units + 1, dtype=self.dtype)
+            self.states = torch.empty(steps + 1, self.batch, self.units + 1, dtype=self.dtype)
             self.states[..., -1] = 1
         self.at_states = addresses(self.states, steps + 1)
-        self.numbers = torch.empty(steps, batch, NUMBERS, dtype=self.dtype)
-        self.at_numbers = addresses(self.numbers, steps)
 
     def forward(self, hidden: Tensor, cell: Tensor) -> Tensor:
         """Return the states (B, T, U) after each look."""
         self.lstm = Lstm(self.native, cell, self.steps, self.rows.dtype, self.keep)
         self.rows[0, :, self.inputs : -1] = hidden
         self.states[0, :, :-1] = hidden
-        weight, to_window, stride = self.weight.t(), self.to_window.t(), self.states.stride(1)
+        weight, stride, numbers = self.weight.t(), self.states.stride(1), self.reading.numbers
         for t in range(self.steps):
-            torch.mm(self.states[t], to_window, out=self.numbers[t])
-            self.native.read_forward(
-                self.side.map, self.batch, self.channels, self.images.data_ptr(),
-                self.bytes, 0, self.at_numbers[t], NUMBERS, *self.side.at(t), self.at_rows[t],
-                self.row_stride, self.rounded,
-            )  # fmt: skip
+            if self.chosen:
+                torch.mm(self.states[t], self.windows.t(), out=numbers[t])
+            else:
+                numbers[t] = self.windows[t % len(self.windows)]
+            self.reading.forward(t, self.at_rows[t], self.row_stride)
             if self.eye is not None:
-                self.eye.forward(t, self.side.at(t)[-1], self.at_seen[t], self.row_stride)
-                self.rows[t, :, self.inputs - NUMBERS : self.inputs] = self.numbers[t]
+                assert isinstance(self.reading, GaussianReading)
+                patches = self.reading.patches(t)
+                self.eye.forward(t, patches, self.at_seen[t], self.row_stride)
+                self.rows[t, :, self.inputs - NUMBERS : self.inputs] = numbers[t]
             row = (self.at_hidden[t + 1], self.row_stride) if self.rounded else (0, 0)
             self.lstm.step(t, self.rows[t], weight, self.at_states[t + 1], stride, *row)
         return self.states[1:, :, :-1].transpose(0, 1)
@@ -238,10 +250,8 @@ class _Tape:
         into_states = gradient.transpose(0, 1).contiguous()
         into_sums = self.rows.new_empty(steps, self.batch, 4 * units)
         at_sums = addresses(into_sums, steps)
-        into_numbers = torch.empty_like(self.numbers)
-        at_into = addresses(into_numbers, steps)
+        into_numbers = self.reading.into_numbers
         into_input = self.rows.new_empty(self.batch, stride)
-        to_window = self.to_window[:, :-1]
         into_cell = into_states.new_zeros(self.batch, units)
         later: list[tuple[int, int]] = []
         if self.eye is not None:
@@ -250,19 +260,20 @@ class _Tape:
             self.lstm.backward(t, into_states[t].data_ptr(), later, into_cell, at_sums[t])
             torch.mm(into_sums[t], self.weight, out=into_input)
             if self.eye is not None:
-                row, patches = (self.at_seen[t], stride), self.side.at(t)[-1]
+                assert isinstance(self.reading, GaussianReading)
+                row, patches = (self.at_seen[t], stride), self.reading.patches(t)
                 self.eye.backward(t, patches, *row, into_input.data_ptr(), stride)
-            self.native.read_backward(
-                self.side.map, self.batch, self.channels, self.images.data_ptr(),
-                self.bytes, 0, self.at_numbers[t], NUMBERS, *self.side.at(t),
-                into_input.data_ptr(), stride, self.rounded, 0, at_into[t], NUMBERS,
-            )  # fmt: skip
+            self.reading.backward(t, into_input.data_ptr(), stride)
             later = [(into_input[:, self.inputs :].data_ptr(), stride)]
-            if t:
-                into_states[t - 1].addmm_(into_numbers[t], to_window)
+            if t and self.chosen:
+                into_states[t - 1].addmm_(into_numbers[t], self.windows[:, :-1])
         start = into_input[:, self.inputs : -1].to(self.dtype)
-        start = torch.addmm(start, into_numbers[0], to_window)
+        if self.chosen:
+            start = torch.addmm(start, into_numbers[0], self.windows[:, :-1])
+            into_windows = weight_gradient(into_numbers, self.states[:-1])
+        else:
+            looks = torch.arange(steps) % len(self.windows)
+            into_windows = torch.zeros_like(self.windows).index_add_(0, looks, into_numbers.sum(1))
         into_weight = weight_gradient(into_sums, self.rows[:-1])
-        into_to_window = weight_gradient(into_numbers, self.states[:-1])
         into_eye = () if self.eye is None else self.eye.into_weights()
-        return (start, into_cell), (into_weight, into_to_window, *into_eye)
+        return (start, into_cell), (into_weight, into_windows, *into_eye)

@@ -819,6 +819,115 @@ int read_backward(const Map *map, count batch, count channels, const void *image
     return 0;
 }
 
+/* --------------------------------------------------------------------------------- affine reading */
+
+/* Copy a channel of an image, reals in padded lines or bytes, between two lines of zeros on each
+side. Beyond its edge an image is 0, so a sample that is clamped to those lines reads 0, with slope
+0. */
+static void framed(const void *images, count bytes, count index, count height, count width,
+                   real *to) {
+    const count line = width + 4, p = padded(width);
+    for (count r = 0; r < height; r++) {
+        real *into = to + (r + 2) * line + 2;
+        if (bytes) {
+            const uint8_t *from = (const uint8_t *)images + (index * height + r) * width;
+            for (count a = 0; a < width; a++)
+                into[a] = from[a];
+        } else {
+            memcpy(into, (const real *)images + (index * height + r) * p, width * sizeof(real));
+        }
+    }
+}
+
+/* A place along an axis of `size` pixels, numbered from 0, from -1 to 1; what is not a number lies
+outside. */
+INLINE real pixel_at(real place, count size) {
+    real pixel = ((place + 1) * size - 1) / 2;
+    return pixel > -2 ? (pixel < size ? pixel : size) : -2;
+}
+
+/* Read through affine maps theta (B, 6), as drawbench/spatial.py does: each of the C N N numbers is
+the mean of s x s bilinear samples and goes to row, product. slopes (B, 6, C N N), or none, get their
+derivatives by theta. images as in read_forward. Return 0, or 1 without memory. */
+int affine_forward(count batch, count channels, count height, count width, const void *images,
+                   count bytes, const real *theta, count n, count s, real *slopes, void *row,
+                   count row_stride, count rounded) {
+    const count side = n * s, line = width + 4, size = channels * n * n;
+    const count frame = (height + 4) * line;
+    real *picture = calloc(frame + 4 * side + size, sizeof(real));
+    if (!picture)
+        return 1;
+    real *at = picture + frame, *value = at + side, *by_x = value + side, *by_y = by_x + side,
+         *patch = by_y + side;
+    const real mean = 1 / (real)(s * s * (bytes ? 255 : 1));
+    const real scale[6] = {width / (real)2, width / (real)2, width / (real)2,
+                           height / (real)2, height / (real)2, height / (real)2};
+    for (count k = 0; k < side; k++)
+        at[k] = (2 * k + 1) / (real)side - 1;
+    for (count b = 0; b < batch; b++, theta += 6) {
+        real *slope = slopes ? slopes + b * 6 * size : NULL;
+        memset(patch, 0, size * sizeof(real));
+        if (slope)
+            memset(slope, 0, 6 * size * sizeof(real));
+        for (count c = 0; c < channels; c++) {
+            framed(images, bytes, b * channels + c, height, width, picture);
+            for (count r = 0; r < side; r++) {
+                const real x = theta[1] * at[r] + theta[2], y = theta[4] * at[r] + theta[5];
+                for (count k = 0; k < side; k++) {
+                    const real px = pixel_at(theta[0] * at[k] + x, width);
+                    const real py = pixel_at(theta[3] * at[k] + y, height);
+                    const real left = (real)floor(px), top = (real)floor(py);
+                    const real right = px - left, down = py - top;
+                    const real *corner = picture + ((integer)top + 2) * line + (integer)left + 2;
+                    const real across = corner[1] - corner[0];
+                    const real bend = corner[line + 1] - corner[line] - across;
+                    by_x[k] = across + down * bend;
+                    by_y[k] = corner[line] - corner[0] + right * bend;
+                    value[k] = corner[0] + right * across + down * by_y[k];
+                }
+                const count first = (c * n + r / s) * n;
+                for (count j = 0; j < n; j++) {
+                    real sums[5] = {0};
+                    for (count k = j * s; k < (j + 1) * s; k++) {
+                        sums[0] += value[k];
+                        sums[1] += by_x[k];
+                        sums[2] += by_x[k] * at[k];
+                        sums[3] += by_y[k];
+                        sums[4] += by_y[k] * at[k];
+                    }
+                    patch[first + j] += sums[0];
+                    if (!slope)
+                        continue;
+                    const real parts[6] = {sums[2], sums[1] * at[r], sums[1],
+                                           sums[4], sums[3] * at[r], sums[3]};
+                    for (int q = 0; q < 6; q++)
+                        slope[q * size + first + j] += parts[q] * scale[q];
+                }
+            }
+        }
+        for (count k = 0; k < size; k += LANES)
+            give(row, b * row_stride + k, size - k, rounded, load(patch + k, size - k) * mean);
+        if (slope)
+            for (count k = 0; k < 6 * size; k++)
+                slope[k] *= mean;
+    }
+    free(picture);
+    return 0;
+}
+
+/* Backward of affine_forward, given into_row, product (B, size): the gradient of theta (B, 6). */
+void affine_backward(count batch, count size, const real *slopes, const void *into_row,
+                     count row_stride, count rounded, real *into_theta) {
+    for (count b = 0; b < batch; b++, into_theta += 6)
+        for (int q = 0; q < 6; q++, slopes += size) {
+            vec total = {0};
+            for (count k = 0; k < size; k += LANES)
+                total += take(into_row, b * row_stride + k, size - k, rounded) *
+                         load(slopes + k, size - k);
+            into_theta[q] = sum(total);
+        }
+}
+
 /* -------------------------------------------------------------------------------------- writing */
 
 /* Add F_Y^T w F_X / gamma to the canvas (B, C, H, padded), for patches w (B, C N N) and windows
