@@ -27,7 +27,7 @@ TAKES = {
     "random": (*SIZES, "window_clip"),
     "fixed": (*SIZES,),
     "ram": (*SIZES, *RAM),
-    "stn": ("patch", "hidden"),
+    "stn": ("patch", "hidden", "supersample"),
     "fc": ("hidden",),
     "conv2": ("hidden",),
     "conv6": (),

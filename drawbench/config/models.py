@@ -34,6 +34,10 @@ def window_clip(default: float | None) -> Any:
     return setting(default, help, role="model", above=0)
 
 
+def supersample() -> Any:
+    return count(1, "Samples per number along each side; 1 aliases.", 16)
+
+
 def likelihood() -> Any:
     help = (
         "Distribution of the pixels; bernoulli: black or white, the paper's; logistic: 256 levels, "
@@ -101,7 +105,7 @@ class AffineClassifier(GlimpseModel):
     model: str = selector("affine")
     window_map: str = window_map("bounded")
     window_clip: float | None = window_clip(1.0)
-    supersample: int = count(1, "Samples per number along each side; 1 aliases.", 16)
+    supersample: int = supersample()
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,7 @@ class StnClassifier(Model):
     model: str = selector("stn")
     patch: int = patch(28)
     hidden: int = hidden()
+    supersample: int = supersample()
 
 
 @dataclass(frozen=True)
