@@ -23,6 +23,7 @@ from drawbench.models.glimpses import (
     EyeGlimpse,
     FixedGlimpse,
     GaussianGlimpse,
+    HardGlimpse,
     RandomGlimpse,
 )
 from drawbench.models.vae import VAE
@@ -496,6 +497,7 @@ BY_HAND = {
     "affine": lambda patch, window_map, channels: AffineGlimpse(patch, window_map),
     "averaged": lambda patch, window_map, channels: AffineGlimpse(patch, window_map, 3),
     "fixed": lambda patch, window_map, channels: FixedGlimpse(patch, 3),
+    "random": lambda patch, window_map, channels: RandomGlimpse(patch),
 }
 each_by_hand = pytest.mark.parametrize("glimpse", BY_HAND)
 
@@ -713,7 +715,7 @@ OTHERS = {
     "eye": lambda: look(OwnEncode(5)),
     "layer of an eye": lambda: look(eye(16, padding=2, dilation=2)),
     "features of an eye": lambda: look(eye(17, padding=1)),  # no whole number of vectors
-    "random glimpse": lambda: look(RandomGlimpse(5)),
+    "hard glimpse": lambda: look(HardGlimpse(5, 1, hidden=8)),
     "step": lambda: look(kind=OwnStep),
     "prior": lambda: draw(OwnPrior),
     "cell": lambda: changed(look(), cell=OwnCell(25, 8)),

@@ -1,8 +1,8 @@
 """The same recurrences written to be fast: by hand, with kernels in C or Triton, or as CUDA graphs.
 
 :func:`forward_for` is the one door. The fast path computes exactly the equations of ``Draw``,
-``AlignDraw`` and the ``GlimpseClassifier`` (with Gaussian glimpses, chosen or fixed, with an eye or
-without, or with affine ones), so it is taken only for these, part by part; every other model, a
+``AlignDraw`` and the ``GlimpseClassifier`` (with Gaussian glimpses, chosen, fixed or at random
+places, with an eye or without, or with affine ones), so it is taken only for these, part by part; every other model, a
 subclass of them included, runs its own equations.
 """
 

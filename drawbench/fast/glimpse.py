@@ -1,5 +1,5 @@
-"""The recurrence of the glimpse classifier, with Gaussian glimpses (chosen or fixed, with an eye or
-without) or affine ones, as one autograd function: same numbers, same gradients, faster on a CPU.
+"""The recurrence of the glimpse classifier, with Gaussian glimpses (chosen, fixed or at random
+places, with an eye or without) or affine ones, as one autograd function: same numbers, same gradients, faster on a CPU.
 
 :class:`drawbench.models.glimpse.GlimpseClassifier` is the reference, written to be read; this is
 the same computation written to be trained, forward and backward by hand, as
@@ -25,9 +25,15 @@ from drawbench.fast.eye import Eye, EyeWeights
 from drawbench.fast.native.build import Kernels, addresses
 from drawbench.fast.native.parts import Joined, Lstm, Piece, all_of, weight_gradient
 from drawbench.fast.native.shards import in_parallel, shares
-from drawbench.fast.reading import AffineReading, GaussianReading
+from drawbench.fast.reading import AffineReading, GaussianReading, RandomReading
 from drawbench.models.glimpse import GlimpseClassifier, Glimpses
-from drawbench.models.glimpses import AffineGlimpse, EyeGlimpse, FixedGlimpse, GaussianGlimpse
+from drawbench.models.glimpses import (
+    AffineGlimpse,
+    EyeGlimpse,
+    FixedGlimpse,
+    GaussianGlimpse,
+    RandomGlimpse,
+)
 
 NUMBERS = len(attention.PARAMETERS)  # of an eye's window
 
@@ -35,13 +41,14 @@ NUMBERS = len(attention.PARAMETERS)  # of an eye's window
 class ByHand(NamedTuple):
     """How a glimpse is done here."""
 
-    reading: type[GaussianReading] | type[AffineReading]
+    reading: type[GaussianReading | AffineReading]
     eye: EyeWeights | None = None  #: what the weights of its eye join
 
 
 GLIMPSES: dict[type, ByHand] = {
     GaussianGlimpse: ByHand(GaussianReading),
     FixedGlimpse: ByHand(GaussianReading),
+    RandomGlimpse: ByHand(RandomReading),
     AffineGlimpse: ByHand(AffineReading),
     EyeGlimpse: ByHand(GaussianReading, eye.JOINED),
 }
@@ -226,18 +233,20 @@ class _Tape:
         self.lstm = Lstm(self.native, cell, self.steps, self.rows.dtype, self.keep)
         self.rows[0, :, self.inputs : -1] = hidden
         self.states[0, :, :-1] = hidden
-        weight, stride, numbers = self.weight.t(), self.states.stride(1), self.reading.numbers
+        weight, stride, chosen = self.weight.t(), self.states.stride(1), self.reading.chosen
+        told = self.reading.told if self.eye is None else self.reading.numbers
         for t in range(self.steps):
             if self.chosen:
-                torch.mm(self.states[t], self.windows.t(), out=numbers[t])
+                torch.mm(self.states[t], self.windows.t(), out=chosen[t])
             else:
-                numbers[t] = self.windows[t % len(self.windows)]
+                chosen[t] = self.windows[t % len(self.windows)]
             self.reading.forward(t, self.at_rows[t], self.row_stride)
             if self.eye is not None:
                 assert isinstance(self.reading, GaussianReading)
                 patches = self.reading.patches(t)
                 self.eye.forward(t, patches, self.at_seen[t], self.row_stride)
-                self.rows[t, :, self.inputs - NUMBERS : self.inputs] = numbers[t]
+            if told is not None:
+                self.rows[t, :, self.inputs - told.shape[-1] : self.inputs] = told[t]
             row = (self.at_hidden[t + 1], self.row_stride) if self.rounded else (0, 0)
             self.lstm.step(t, self.rows[t], weight, self.at_states[t + 1], stride, *row)
         return self.states[1:, :, :-1].transpose(0, 1)
@@ -250,7 +259,7 @@ class _Tape:
         into_states = gradient.transpose(0, 1).contiguous()
         into_sums = self.rows.new_empty(steps, self.batch, 4 * units)
         at_sums = addresses(into_sums, steps)
-        into_numbers = self.reading.into_numbers
+        into_chosen = self.reading.into_chosen
         into_input = self.rows.new_empty(self.batch, stride)
         into_cell = into_states.new_zeros(self.batch, units)
         later: list[tuple[int, int]] = []
@@ -266,14 +275,14 @@ class _Tape:
             self.reading.backward(t, into_input.data_ptr(), stride)
             later = [(into_input[:, self.inputs :].data_ptr(), stride)]
             if t and self.chosen:
-                into_states[t - 1].addmm_(into_numbers[t], self.windows[:, :-1])
+                into_states[t - 1].addmm_(into_chosen[t], self.windows[:, :-1])
         start = into_input[:, self.inputs : -1].to(self.dtype)
         if self.chosen:
-            start = torch.addmm(start, into_numbers[0], self.windows[:, :-1])
-            into_windows = weight_gradient(into_numbers, self.states[:-1])
+            start = torch.addmm(start, into_chosen[0], self.windows[:, :-1])
+            into_windows = weight_gradient(into_chosen, self.states[:-1])
         else:
             looks = torch.arange(steps) % len(self.windows)
-            into_windows = torch.zeros_like(self.windows).index_add_(0, looks, into_numbers.sum(1))
+            into_windows = torch.zeros_like(self.windows).index_add_(0, looks, into_chosen.sum(1))
         into_weight = weight_gradient(into_sums, self.rows[:-1])
         into_eye = () if self.eye is None else self.eye.into_weights()
         return (start, into_cell), (into_weight, into_windows, *into_eye)

@@ -1,12 +1,12 @@
 """How the looks of a glimpse classifier read, by hand: through Gaussian windows or affine maps.
 
-A reading has room for the raw numbers of T looks, (T, B, K), which the recurrence sets, and for
-their gradients, which it gets back.
+A reading has room for the raw numbers of T looks that the state chooses, (T, B, K), which the
+recurrence sets, and for their gradients, which it gets back.
 
 Symbols: B images, C channels, H rows, W columns, N the side of a patch, T looks.
 """
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from drawbench import attention
 from drawbench.fast.native.build import Kernels, addresses, padded_lines
 from drawbench.fast.native.parts import Side
+from drawbench.models.common import as_images
 from drawbench.models.glimpses import AFFINE_RADIUS, IDENTITY
 
 
@@ -38,6 +39,8 @@ class _Reading:
         self.shape = tuple(images.shape)
         self.numbers = torch.empty(steps, len(images), numbers, dtype=dtype)
         self.into_numbers = torch.empty_like(self.numbers)
+        self.chosen, self.into_chosen = self.numbers, self.into_numbers
+        self.told: Tensor | None = None  # (T, B, ...), what the LSTM takes beside what is read
 
 
 class GaussianReading(_Reading):
@@ -80,6 +83,34 @@ class GaussianReading(_Reading):
             self.side.map, *self.fixed, self.at_numbers[t], count, *self.side.at(t), into_row,
             row_stride, self.rounded, 0, self.at_into[t], count,
         )  # fmt: skip
+
+
+class RandomReading(GaussianReading):
+    """Reading through Gaussian windows at random places, of which the LSTM is told. Only the last
+    three numbers are chosen.
+    """
+
+    def __init__(self, glimpse: Any, *, images, steps, dtype, clip, whole, **rest):
+        settings = {"images": images, "steps": steps, "dtype": dtype, "whole": whole}
+        super().__init__(_Bounded(glimpse.patch), clip=None, **settings, **rest)
+        self.limit = None if clip is None else clip / whole
+        place = glimpse.draw(as_images(images), steps).to(dtype)
+        radius = place.new_tensor(attention.SQUASH_RADIUS[:2])
+        self.told = place.transpose(0, 1)
+        self.numbers[..., :2] = radius * torch.atanh(self.told / radius)  # what squashing undoes
+        self.chosen, self.into_chosen = self.numbers[..., 2:], self.into_numbers[..., 2:]
+
+    def backward(self, t: int, into_row: int, row_stride: int) -> None:
+        super().backward(t, into_row, row_stride)
+        if self.limit is not None:
+            self.into_chosen[t] = attention.clip_rows(self.into_chosen[t], self.limit)
+
+
+class _Bounded(NamedTuple):
+    """The windows of a random glimpse."""
+
+    patch: int
+    window_map: str = "bounded"
 
 
 class AffineReading(_Reading):
