@@ -620,6 +620,78 @@ def test_affine_maps_far_outside_read_nothing(window_map, size):
         assert whole(classifier_gradients(model, logits, True)).isfinite().all()
 
 
+# --- hard glimpses, which have a loss of their own ---
+
+
+def hard(shape, dtype=torch.float64, batch=7, spread=0.2, **settings):
+    """Return a small model, images, and the noise that its places are drawn from."""
+    with streams.seeded(0, "fast hard"):
+        looks = HardGlimpse(3, 3, hidden=16, channels=shape[0], reinforce=0.7)
+        sizes = {"glimpses": 4, "hidden": 16, "channels": shape[0]} | settings
+        model = shaken(GlimpseClassifier(looks, **sizes).to(dtype), spread)
+        images = torch.rand(batch, *shape, dtype=dtype)
+        return model, images, torch.randn(batch, model.noise, dtype=dtype)
+
+
+def hard_outcome(forward, model, images, noise):
+    """Return all that a record holds, and the gradient of every parameter."""
+    record, labels = forward(images, noise=noise), torch.arange(len(images)) % 10
+    loss = F.cross_entropy(record.logits[:, -1], labels) + model.added_loss(record, labels)
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    return [record.logits, *record.windows], gradients
+
+
+@needs_kernels
+@pytest.mark.parametrize("shape", LOOKED_AT)
+@pytest.mark.parametrize("drawn", [True, False])
+@pytest.mark.parametrize("clip", [None, 1e-4])
+def test_hard_glimpses_and_their_loss_equal_the_reference(shape, drawn, clip, taken):
+    model, images, noise = hard(shape, window_clip=clip)
+    noise = noise if drawn else None
+    ours, theirs = (hard_outcome(f, model, images, noise) for f in (forward_for(model), model))
+    # Without noise every place is its mean, so log p is exactly 0 in one and may be 1e-33 in both.
+    assert all(torch.allclose(a, b, 1e-10, 1e-12) for a, b in zip(ours[0], theirs[0], strict=True))
+    for a, b in zip(ours[1], theirs[1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-13)
+    assert taken == ["GlimpseClassifier"]
+
+
+@needs_kernels
+@pytest.mark.parametrize("cores", [2, 3])
+def test_shares_of_hard_glimpses_add_up_to_the_whole(cores, monkeypatch):
+    monkeypatch.setattr(fast_glimpse, "shares", partial(divide, parts=cores))
+    inputs = hard(LOOKED_AT[2])
+    ours, theirs = (hard_outcome(f, *inputs) for f in (forward_for(inputs[0]), inputs[0]))
+    assert relative(ours[0], theirs[0]) < 1e-10 and relative(ours[1], theirs[1]) < 1e-9
+
+
+@needs_kernels
+def test_hard_glimpses_of_bytes_in_bfloat16_and_without_gradients():
+    model, _, noise = hard(LOOKED_AT[0], torch.float32, spread=0.05)
+    images = pixels(7, 1, 30, 30)
+    exact, rough = (
+        hard_outcome(forward_for(model, dtype), model, images, noise)
+        for dtype in (torch.float32, BFLOAT16)
+    )
+    truth = hard_outcome(model, model, images.float() / 255, noise)
+    assert relative(exact[0], truth[0]) < 1e-5
+    assert relative([whole(exact[1])], [whole(truth[1])]) < 1e-5
+    assert F.cosine_similarity(whole(exact[1]), whole(rough[1]), dim=0) > 0.99
+    assert not torch.equal(whole(exact[1]), whole(rough[1]))
+    with torch.no_grad():
+        again = forward_for(model, BFLOAT16)(images, noise=noise)
+    assert all(map(torch.equal, [again.logits, *again.windows], rough[0]))
+
+
+@needs_kernels
+def test_frozen_layers_of_a_hard_glimpse_get_no_gradient():
+    model, images, noise = hard(LOOKED_AT[0])
+    model.glimpse.what.requires_grad_(False)
+    forward_for(model)(images, noise=noise).logits.sum().backward()
+    assert model.glimpse.what.weight.grad is None
+    assert model.glimpse.join.weight.grad.abs().sum() > 0
+
+
 # --- who takes the fast path, and what the others compute ---
 
 
@@ -715,7 +787,9 @@ OTHERS = {
     "eye": lambda: look(OwnEncode(5)),
     "layer of an eye": lambda: look(eye(16, padding=2, dilation=2)),
     "features of an eye": lambda: look(eye(17, padding=1)),  # no whole number of vectors
-    "hard glimpse": lambda: look(HardGlimpse(5, 1, hidden=8)),
+    "layer of a hard glimpse": lambda: look(
+        changed(HardGlimpse(5, 1, hidden=8), where=nn.Sequential(nn.Linear(2, 128)))
+    ),
     "step": lambda: look(kind=OwnStep),
     "prior": lambda: draw(OwnPrior),
     "cell": lambda: changed(look(), cell=OwnCell(25, 8)),

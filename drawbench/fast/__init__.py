@@ -2,7 +2,7 @@
 
 :func:`forward_for` is the one door. The fast path computes exactly the equations of ``Draw``,
 ``AlignDraw`` and the ``GlimpseClassifier`` (with Gaussian glimpses, chosen, fixed or at random
-places, with an eye or without, or with affine ones), so it is taken only for these, part by part; every other model, a
+places, with an eye or without, or with affine or hard ones), so it is taken only for these, part by part; every other model, a
 subclass of them included, runs its own equations.
 """
 
@@ -27,6 +27,8 @@ from drawbench.models.glimpses import EyeGlimpse
 _PARTS: dict[str, tuple[type, ...]] = {
     "glimpse": tuple(GLIMPSES),
     **dict.fromkeys(("glimpse.first", "glimpse.second"), (nn.Conv2d,)),
+    **dict.fromkeys(("glimpse.what", "glimpse.where", "glimpse.join"), (nn.Linear,)),
+    "glimpse.expect": (nn.Linear,),
     **dict.fromkeys(("cell", "encoder", "decoder"), (nn.LSTMCell,)),
     **dict.fromkeys(("to_window", "classify", "to_mu", "to_log_sigma", "to_patch"), (nn.Linear,)),
     **dict.fromkeys(("to_read_window", "to_write_window"), (nn.Linear,)),
@@ -126,5 +128,5 @@ def _kernels_for(model: nn.Module, parameter: Tensor) -> Any:
 _BY_HAND: dict[type, tuple[Callable[..., Any], tuple[str, ...]]] = {
     Draw: (fast_drawing, ("noise",)),
     AlignDraw: (fast_drawing, ("noise", "condition")),
-    GlimpseClassifier: (fast_glimpses, ("glimpses",)),
+    GlimpseClassifier: (fast_glimpses, ("glimpses", "noise")),
 }

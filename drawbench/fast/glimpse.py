@@ -1,5 +1,5 @@
 """The recurrence of the glimpse classifier, with Gaussian glimpses (chosen, fixed or at random
-places, with an eye or without) or affine ones, as one autograd function: same numbers, same gradients, faster on a CPU.
+places, with an eye or without), affine or hard ones, as one autograd function: same numbers, same gradients, faster on a CPU.
 
 :class:`drawbench.models.glimpse.GlimpseClassifier` is the reference, written to be read; this is
 the same computation written to be trained, forward and backward by hand, as
@@ -12,6 +12,7 @@ Symbols: B images, C channels, H rows, W columns, N the side of a patch, T glimp
 units of the LSTM, K raw numbers of a window.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -25,14 +26,23 @@ from drawbench.fast.eye import Eye, EyeWeights
 from drawbench.fast.native.build import Kernels, addresses
 from drawbench.fast.native.parts import Joined, Lstm, Piece, all_of, weight_gradient
 from drawbench.fast.native.shards import in_parallel, shares
-from drawbench.fast.reading import AffineReading, GaussianReading, RandomReading
+from drawbench.fast.reading import (
+    AffineReading,
+    GaussianReading,
+    HardReading,
+    RandomReading,
+    Reading,
+    Share,
+)
 from drawbench.models.glimpse import GlimpseClassifier, Glimpses
 from drawbench.models.glimpses import (
     AffineGlimpse,
     EyeGlimpse,
     FixedGlimpse,
     GaussianGlimpse,
+    HardGlimpse,
     RandomGlimpse,
+    View,
 )
 
 NUMBERS = len(attention.PARAMETERS)  # of an eye's window
@@ -41,7 +51,7 @@ NUMBERS = len(attention.PARAMETERS)  # of an eye's window
 class ByHand(NamedTuple):
     """How a glimpse is done here."""
 
-    reading: type[GaussianReading | AffineReading]
+    reading: Callable[[Any, Share], Reading]
     eye: EyeWeights | None = None  #: what the weights of its eye join
 
 
@@ -50,6 +60,7 @@ GLIMPSES: dict[type, ByHand] = {
     FixedGlimpse: ByHand(GaussianReading),
     RandomGlimpse: ByHand(RandomReading),
     AffineGlimpse: ByHand(AffineReading),
+    HardGlimpse: ByHand(HardReading),
     EyeGlimpse: ByHand(GaussianReading, eye.JOINED),
 }
 
@@ -60,8 +71,9 @@ def fast_glimpses(
     matmul_dtype: torch.dtype,
     images: Tensor,
     glimpses: int | None = None,
+    noise: Tensor | None = None,
 ) -> Glimpses:
-    """Compute ``model(images, glimpses)`` with gradients to every parameter of the model.
+    """Compute ``model(images, glimpses, noise)`` with gradients to every parameter of the model.
 
     Args:
         model: with one of :data:`GLIMPSES`; its parameters must be on the CPU, float32 or float64.
@@ -69,12 +81,15 @@ def fast_glimpses(
         matmul_dtype: of the matrix products with weights: that dtype or bfloat16.
         images: (B, C, H, W), uint8 or in [0, 1]. No gradient flows to them.
         glimpses: T, by default the model's own.
+        noise: (B, ``model.noise``), or None.
 
     Returns:
-        The record, without windows and patches.
+        The record, without patches, and without windows unless a loss of the model's needs them.
     """
     dtype, batch = model.start_hidden.dtype, len(images)
     steps = model.looks(images, glimpses)
+    if noise is not None:
+        noise = noise.view(batch, -1, model.glimpse.noise)
     with torch.autocast("cpu", enabled=False):
         parameters = _parameters(model)
         states = _Recurrence.apply(
@@ -82,11 +97,31 @@ def fast_glimpses(
             torch.is_grad_enabled(),
             tuple(parameters),
             images if images.dtype == torch.uint8 else images.to(dtype),
+            noise,
             model.start_hidden.expand(batch, -1),
             model.start_cell.expand(batch, -1),
             *parameters.values(),
         )
-        return Glimpses(model.classify(states))
+        windows = None
+        if model.added_loss is not None:
+            windows = _windows(model, images, states, noise)
+        return Glimpses(model.classify(states), windows)
+
+
+def _windows(model: GlimpseClassifier, images: Tensor, states: Tensor, noise: Tensor | None) -> Any:
+    """Return what was chosen before each of the states (B, T, U), with the gradients that flow
+    through the choice alone: to the map and to the states before.
+    """
+    batch, steps, _ = states.shape
+    before = torch.cat([model.start_hidden.expand(batch, 1, -1), states[:, :-1]], dim=1)
+    before = before.flatten(0, 1)
+    clip = None if model.window_clip is None else steps * model.window_clip  # a mean over B, not BT
+    numbers = None
+    if model.to_window is not None:
+        numbers = attention.raw_numbers(model.to_window, before, clip)
+    drawn = None if noise is None else noise[:, :steps].flatten(0, 1)
+    where = model.glimpse.choose(numbers, View(images, before, 0, drawn))
+    return type(where)(*(field.unflatten(0, (batch, steps)) for field in where))
 
 
 class _Weights(NamedTuple):
@@ -153,12 +188,19 @@ class _Recurrence(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, kind, keep, names, images, hidden, cell, *parameters):
+    def forward(ctx, kind, keep, names, images, noise, hidden, cell, *parameters):
         ctx.parts, ctx.model, ctx.names, ctx.parameters = (
             shares(len(images)), kind[0], names, parameters,
         )  # fmt: skip
-        weights = _pack(kind[0], dict(zip(names, parameters, strict=True)), kind[2])
-        ctx.tapes = [_Tape(*kind, images[part], len(images), weights, keep) for part in ctx.parts]
+        model, native, matmul_dtype, steps = kind
+        weights = _pack(model, dict(zip(names, parameters, strict=True)), matmul_dtype)
+        ctx.tapes = [
+            _Tape(model, weights, Share(
+                native, images[part], None if noise is None else noise[part], steps, len(images),
+                keep, model.window_clip, model.start_hidden.dtype, matmul_dtype,
+            ))
+            for part in ctx.parts
+        ]  # fmt: skip
         jobs = [
             partial(tape.forward, hidden[part], cell[part])
             for tape, part in zip(ctx.tapes, ctx.parts, strict=True)
@@ -173,14 +215,16 @@ class _Recurrence(torch.autograd.Function):
             for tape, part in zip(ctx.tapes, ctx.parts, strict=True)
         ]
         with torch.autocast("cpu", enabled=False):
-            starts, weights = zip(*in_parallel(jobs), strict=True)
+            starts, weights, others = zip(*in_parallel(jobs), strict=True)
         into_starts = (torch.cat(pieces) for pieces in zip(*starts, strict=True))
-        into = dict(zip(ctx.names, map(torch.empty_like, ctx.parameters), strict=True))
+        into = dict(zip(ctx.names, map(torch.zeros_like, ctx.parameters), strict=True))
         lstm, windows, seen = _joined(ctx.model)
         pairs = zip((lstm, windows, *(seen or ())), zip(*weights, strict=True), strict=True)
         for joined, pieces in pairs:
             joined.unpack(pieces, into)
-        return None, None, None, None, *into_starts, *into.values()
+        for name, gradient in (pair for other in others for pair in other.items()):
+            into[f"glimpse.{name}"] += gradient
+        return None, None, None, None, None, *into_starts, *into.values()
 
 
 class _Tape:
@@ -190,36 +234,25 @@ class _Tape:
     step.
     """
 
-    def __init__(
-        self,
-        model: GlimpseClassifier,
-        native,
-        matmul_dtype,
-        steps,
-        images,
-        whole,
-        weights,
-        keep,
-    ):
+    def __init__(self, model: GlimpseClassifier, weights: _Weights, share: Share):
         self.weight, self.windows = weights.lstm, weights.windows
-        self.native, self.keep, self.chosen = native, keep, model.to_window is not None
-        self.steps, self.units, self.dtype = steps, len(self.weight) // 4, self.windows.dtype
-        self.batch, channels = images.shape[:2]
-        self.inputs, self.rounded = model.cell.input_size, int(matmul_dtype == torch.bfloat16)
+        self.native, self.keep, self.chosen = share.native, share.keep, model.to_window is not None
+        self.steps, self.units, self.dtype = share.steps, len(self.weight) // 4, share.dtype
+        self.batch, channels = share.images.shape[:2]
+        self.inputs, self.rounded, steps = model.cell.input_size, share.rounded, self.steps
         self.reading = GLIMPSES[type(model.glimpse)].reading(
-            model.glimpse, native=native, images=images, steps=steps, keep=keep,
-            rounded=self.rounded, dtype=self.dtype, whole=whole,
-            clip=model.window_clip if self.chosen else None,
-        )  # fmt: skip
+            model.glimpse, share if self.chosen else share._replace(clip=None)
+        )
         self.row_stride = self.inputs + self.units + 1
-        self.rows = torch.empty(steps + 1, self.batch, self.row_stride, dtype=matmul_dtype)
+        self.rows = torch.empty(steps + 1, self.batch, self.row_stride, dtype=share.matmul_dtype)
         self.rows[..., -1] = 1
         patch = model.glimpse.patch
         self.eye, seen = None, channels * patch**2  # begins in the row behind the patch
         if weights.eye is not None:
-            self.eye = Eye(native, weights.eye, (self.batch, channels, patch), steps, keep)
-        self.at_rows, self.at_seen, self.at_hidden = (
-            addresses(self.rows[..., first:], steps + 1) for first in (0, seen, self.inputs)
+            size = self.batch, channels, patch
+            self.eye = Eye(self.native, weights.eye, size, steps, self.keep)
+        self.at_seen, self.at_hidden = (
+            addresses(self.rows[..., first:], steps + 1) for first in (seen, self.inputs)
         )
         # The states and a 1, (T + 1, B, U + 1), are never rounded.
         self.states = self.rows[..., self.inputs :]
@@ -240,7 +273,7 @@ class _Tape:
                 torch.mm(self.states[t], self.windows.t(), out=chosen[t])
             else:
                 chosen[t] = self.windows[t % len(self.windows)]
-            self.reading.forward(t, self.at_rows[t], self.row_stride)
+            self.reading.forward(t, self.rows[t])
             if self.eye is not None:
                 assert isinstance(self.reading, GaussianReading)
                 patches = self.reading.patches(t)
@@ -251,9 +284,9 @@ class _Tape:
             self.lstm.step(t, self.rows[t], weight, self.at_states[t + 1], stride, *row)
         return self.states[1:, :, :-1].transpose(0, 1)
 
-    def backward(self, gradient: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, ...]]:
-        """Return the gradients of the start states and of the weights, given that of the states
-        after each look, (B, T, U).
+    def backward(self, gradient: Tensor) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...], Any]:
+        """Return the gradients of the start states, of the weights, and of other parameters of the
+        glimpse by name, given that of the states after each look, (B, T, U).
         """
         steps, units, stride = self.steps, self.units, self.row_stride
         into_states = gradient.transpose(0, 1).contiguous()
@@ -272,7 +305,7 @@ class _Tape:
                 assert isinstance(self.reading, GaussianReading)
                 row, patches = (self.at_seen[t], stride), self.reading.patches(t)
                 self.eye.backward(t, patches, *row, into_input.data_ptr(), stride)
-            self.reading.backward(t, into_input.data_ptr(), stride)
+            self.reading.backward(t, into_input)
             later = [(into_input[:, self.inputs :].data_ptr(), stride)]
             if t and self.chosen:
                 into_states[t - 1].addmm_(into_chosen[t], self.windows[:, :-1])
@@ -285,4 +318,5 @@ class _Tape:
             into_windows = torch.zeros_like(self.windows).index_add_(0, looks, into_chosen.sum(1))
         into_weight = weight_gradient(into_sums, self.rows[:-1])
         into_eye = () if self.eye is None else self.eye.into_weights()
-        return (start, into_cell), (into_weight, into_windows, *into_eye)
+        weights = into_weight, into_windows, *into_eye
+        return (start, into_cell), weights, self.reading.into_parameters()

@@ -395,11 +395,15 @@ class HardGlimpse(Glimpse):
     def choose(self, numbers: Tensor | None, view: View) -> Place:
         """Draw a place around the mean; without noise, look at the mean."""
         assert numbers is not None
-        mean = torch.tanh(numbers)
-        place = mean if view.noise is None else mean + self.deviation * view.noise.to(mean.dtype)
-        place = place.detach()
+        mean, place = self.aim(numbers, view.noise)
         log_probability = -0.5 * ((place - mean) / self.deviation).square().sum(dim=1)
         return Place(place, log_probability, self.expect(view.hidden.detach()).squeeze(1))
+
+    def aim(self, numbers: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the mean of a place, and the place, to which no gradient flows, both (B, 2)."""
+        mean = torch.tanh(numbers)
+        place = mean if noise is None else mean + self.deviation * noise.to(mean.dtype)
+        return mean, place.detach()
 
     def read(self, images: Tensor, where: Place) -> Tensor:
         """Read all scales, (B, S C, N, N), the narrowest first."""

@@ -819,6 +819,57 @@ int read_backward(const Map *map, count batch, count channels, const void *image
     return 0;
 }
 
+/* ----------------------------------------------------------------------------------- hard reading */
+
+/* Crop squares around a place and shrink each to n x n numbers, means of whole pixels, as
+drawbench/spatial.py does, to row, product (B, S C N N). first (S, B, 2) has each square's first
+column and row; square s is n 2^s pixels wide; beyond its edge an image is 0. images as in
+read_forward. Return 0, or 1 without memory. */
+int crops_forward(count batch, count channels, count height, count width, const void *images,
+                  count bytes, const int64_t *first, count n, count scales, void *row,
+                  count row_stride, count rounded) {
+    const count p = padded(width), size = scales * channels * n * n;
+    real *line = malloc((width + size) * sizeof(real));
+    if (!line)
+        return 1;
+    real *to = line + width;
+    for (count b = 0; b < batch; b++) {
+        for (count s = 0; s < scales; s++) {
+            const count box = (count)1 << s, side = n * box;
+            const count x = first[(s * batch + b) * 2], y = first[(s * batch + b) * 2 + 1];
+            const count left = x > 0 ? x : 0, right = x + side < width ? x + side : width;
+            const real mean = 1 / (real)(box * box * (bytes ? 255 : 1));
+            for (count c = 0; c < channels; c++)
+                for (count i = 0; i < n; i++) {
+                    const count top = y + i * box, plane = (b * channels + c) * height;
+                    for (count a = left; a < right; a++)
+                        line[a] = 0;
+                    for (count r = top > 0 ? top : 0; r < top + box && r < height; r++) {
+                        const uint8_t *byte = (const uint8_t *)images + (plane + r) * width;
+                        const real *pixel = (const real *)images + (plane + r) * p;
+                        if (bytes)
+                            for (count a = left; a < right; a++)
+                                line[a] += byte[a];
+                        else
+                            for (count a = left; a < right; a++)
+                                line[a] += pixel[a];
+                    }
+                    for (count j = 0; j < n; j++) {
+                        const count begin = x + j * box, end = begin + box;
+                        real total = 0;
+                        for (count a = begin > left ? begin : left; a < end && a < right; a++)
+                            total += line[a];
+                        to[((s * channels + c) * n + i) * n + j] = total * mean;
+                    }
+                }
+        }
+        for (count k = 0; k < size; k += LANES)
+            give(row, b * row_stride + k, size - k, rounded, load(to + k, size - k));
+    }
+    free(line);
+    return 0;
+}
+
 /* --------------------------------------------------------------------------------- affine reading */
 
 /* Copy a channel of an image, reals in padded lines or bytes, between two lines of zeros on each
