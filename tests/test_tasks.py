@@ -17,7 +17,7 @@ from drawbench.evaluation import bounds
 from drawbench.models import as_images
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
-from drawbench.models.glimpses import GaussianGlimpse, RandomGlimpse
+from drawbench.models.glimpses import GaussianGlimpse, HardGlimpse, RandomGlimpse
 from drawbench.reporters import Quiet
 from drawbench.runs import Run
 from drawbench.tasks import common, generate, load_run, weights
@@ -318,6 +318,7 @@ def test_an_apple_gpu_is_taken_where_torch_has_it(monkeypatch):
     [
         (None, "cuda", GaussianGlimpse, True),
         (None, "cuda", RandomGlimpse, False),  # hashes images, which was never recorded
+        (None, "cuda", HardGlimpse, False),  # needs noise
         (None, "cpu", GaussianGlimpse, False),
         (False, "cuda", GaussianGlimpse, False),
         (True, "cuda", RandomGlimpse, True),
@@ -325,7 +326,7 @@ def test_an_apple_gpu_is_taken_where_torch_has_it(monkeypatch):
 )
 def test_graphs_are_replayed_where_asked_or_known_to_be_safe(graph, device, glimpse, expected):
     training = config.replace(Classify(), graph=graph).training
-    model = GlimpseClassifier(glimpse(3), glimpses=1, hidden=4)
+    model = GlimpseClassifier(glimpse(3), glimpses=1)
     assert common.replays(training, torch.device(device), model) == expected
 
 

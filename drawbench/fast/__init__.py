@@ -2,8 +2,8 @@
 
 :func:`forward_for` is the one door. The fast path computes exactly the equations of ``Draw``,
 ``AlignDraw`` and the ``GlimpseClassifier`` (with Gaussian glimpses, chosen, fixed or at random
-places, with an eye or without, or with affine or hard ones), so it is taken only for these, part by part; every other model, a
-subclass of them included, runs its own equations.
+places, with an eye or without, or with affine or hard ones), so it is taken only for these, part by
+part; every other model, a subclass of them included, runs its own equations.
 """
 
 import inspect
@@ -21,7 +21,7 @@ from drawbench.models import as_images
 from drawbench.models.aligndraw import AlignDraw
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
-from drawbench.models.glimpses import EyeGlimpse
+from drawbench.models.glimpses import EyeGlimpse, GaussianGlimpse
 
 # The exact types of the parts of the models that have a fast path.
 _PARTS: dict[str, tuple[type, ...]] = {
@@ -55,6 +55,15 @@ def has_fast_path(model: nn.Module) -> bool:
         and (type(part) is not EyeGlimpse or has_these_layers(part))
         for name, part in model.named_modules()
     )
+
+
+def can_be_recorded(model: nn.Module) -> bool:
+    """Return whether the updates of a model were recorded as CUDA graphs and found to be the same:
+    of those with a fast path all but the controls. (A random glimpse hashes its images, and a hard
+    one needs noise, which was never recorded.)
+    """
+    glimpse = getattr(model, "glimpse", None)
+    return has_fast_path(model) and type(glimpse) in (type(None), GaussianGlimpse, EyeGlimpse)
 
 
 def forward_for(

@@ -1,5 +1,6 @@
-"""The recurrence of the glimpse classifier, with Gaussian glimpses (chosen, fixed or at random
-places, with an eye or without), affine or hard ones, as one autograd function: same numbers, same gradients, faster on a CPU.
+"""The recurrence of the glimpse classifier as one autograd function: same numbers, same gradients,
+faster on a CPU. Its glimpses are Gaussian (chosen, fixed or at random places, with an eye or
+without), affine or hard.
 
 :class:`drawbench.models.glimpse.GlimpseClassifier` is the reference, written to be read; this is
 the same computation written to be trained, forward and backward by hand, as

@@ -68,7 +68,7 @@ def replays(training: Training, device: torch.device, model: nn.Module) -> bool:
     if training.graph is not None:
         return training.graph
     keeps_all = getattr(training, "checkpoint_steps", None) is None
-    return device.type == "cuda" and keeps_all and fast.has_fast_path(model)
+    return device.type == "cuda" and keeps_all and fast.can_be_recorded(model)
 
 
 def matmul_dtype(training: Training, device: torch.device) -> torch.dtype:

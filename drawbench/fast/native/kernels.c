@@ -819,7 +819,7 @@ int read_backward(const Map *map, count batch, count channels, const void *image
     return 0;
 }
 
-/* ----------------------------------------------------------------------------------- hard reading */
+/* -------------------------------------------------------------------------------- hard reading */
 
 /* Crop squares around a place and shrink each to n x n numbers, means of whole pixels, as
 drawbench/spatial.py does, to row, product (B, S C N N). first (S, B, 2) has each square's first
@@ -870,7 +870,7 @@ int crops_forward(count batch, count channels, count height, count width, const 
     return 0;
 }
 
-/* --------------------------------------------------------------------------------- affine reading */
+/* ------------------------------------------------------------------------------ affine reading */
 
 /* Copy a channel of an image, reals in padded lines or bytes, between two lines of zeros on each
 side. Beyond its edge an image is 0, so a sample that is clamped to those lines reads 0, with slope
@@ -898,8 +898,8 @@ INLINE real pixel_at(real place, count size) {
 }
 
 /* Read through affine maps theta (B, 6), as drawbench/spatial.py does: each of the C N N numbers is
-the mean of s x s bilinear samples and goes to row, product. slopes (B, 6, C N N), or none, get their
-derivatives by theta. images as in read_forward. Return 0, or 1 without memory. */
+the mean of s x s bilinear samples and goes to row, product. slopes (B, 6, C N N), or none, get
+their derivatives by theta. images as in read_forward. Return 0, or 1 without memory. */
 int affine_forward(count batch, count channels, count height, count width, const void *images,
                    count bytes, const real *theta, count n, count s, real *slopes, void *row,
                    count row_stride, count rounded) {
