@@ -75,19 +75,19 @@ def test_the_kernels_of_a_gpu_equal_those_of_the_cpu():
 
 @needs_triton
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["_read_backward", "_write_forward", "_lstm_backward"])
+@pytest.mark.parametrize("name", ["read_backward", "write_forward", "lstm_backward"])
 def test_they_compile_for_a_gpu(name):
     """What the interpreter lets pass and the compiler does not, such as a change of type."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from drawbench.fast.native import gpu
+    from drawbench.fast.native import triton_kernels
 
     constants = {"N": 5, "BOUNDED": True, "REAL": triton.language.float32, "SIZE": 256}
     constants |= {"TYPE": triton.language.bfloat16, "HAS_FULL": True, "SOURCES": 3}
     constants |= {"TALL": 16, "HIGH": 32, "WIDE": 32}
-    kernel = getattr(gpu, name)
+    kernel = getattr(triton_kernels, name)
     kinds, given = {}, {}
     for place, parameter in enumerate(kernel.params):
         known = constants.get(parameter.name)

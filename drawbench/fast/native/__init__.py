@@ -1,5 +1,5 @@
 """What a recurrence does between its matrix products, in C (``kernels.c``) on a CPU and in Triton
-(``gpu.py``) on a GPU, and its batch shared among the cores.
+(``triton_kernels.py``) on a GPU, and its batch shared among the cores.
 
 The products themselves are torch's. :func:`kernels` returns the compiled functions, or None where
 there are none, and :func:`why_no_kernels` says why; the models' own forward then does everything,
