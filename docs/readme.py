@@ -46,7 +46,7 @@ CELLS: dict[str, Callable[[Results], str]] = {  # by column
     "steps": lambda results: f"{results[0]['glimpses']}",
     "pixels read": lambda results: f"{mean(results, 'pixels_read'):,.0f}",
     "multiply-adds": lambda results: f"{mean(results, 'multiply_adds') / 1e6:.1f} million",
-    "parameters": lambda results: f"{mean(results, 'parameters'):,.0f}",
+    "images seen": lambda results: f"{mean(results, 'images_seen') / 1e6:.1f} million",
     "error %": lambda results: number(mean(results, "value")),
     "bound": lambda results: number(mean(results, "value")),
     "95% interval": between,

@@ -608,7 +608,7 @@ def test_extreme_windows_stay_finite(window_map, size):
 
 @needs_kernels
 @pytest.mark.parametrize("window_map", WINDOW_MAPS)
-@pytest.mark.parametrize("size", [1e3, 1e30, float("inf")])
+@pytest.mark.parametrize("size", [1e3, 1e30])
 def test_affine_maps_far_outside_read_nothing(window_map, size):
     model, images = classifier(window_map, LOOKED_AT[2], torch.float32, glimpse="averaged")
     for signs in torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 6):
@@ -666,6 +666,45 @@ def test_shares_of_hard_glimpses_add_up_to_the_whole(cores, monkeypatch):
 
 
 @needs_kernels
+@pytest.mark.parametrize("glimpse", [*BY_HAND, "hard"])
+def test_any_precision_of_a_model_takes_bfloat16_products(glimpse):
+    shape = LOOKED_AT[1]
+    model, images = (
+        hard(shape)[:2] if glimpse == "hard" else classifier("bounded", shape, glimpse=glimpse)
+    )
+    assert forward_for(model, BFLOAT16)(images).logits.dtype == torch.float64
+
+
+@needs_kernels
+@pytest.mark.parametrize("glimpse", BY_HAND)
+def test_no_images_give_no_answers(glimpse):
+    model, _ = classifier("bounded", LOOKED_AT[0], glimpse=glimpse, window_clip=0.1)
+    answers = forward_for(model)(torch.zeros(0, 1, 30, 30).double()).logits
+    answers.sum().backward()
+    assert answers.shape == (0, 4, 10)
+
+
+@needs_kernels
+def test_cores_take_over_the_inference_mode(monkeypatch):
+    monkeypatch.setattr(fast_glimpse, "shares", partial(divide, parts=2))
+    model, images = classifier("bounded", LOOKED_AT[0])
+    with torch.inference_mode():
+        answers = forward_for(model)(images).logits
+    torch.testing.assert_close(answers, model(images).logits)
+
+
+@needs_kernels
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("glimpse", ["gaussian", "affine"])
+def test_a_broken_window_is_not_read_as_if_nothing_were_there(glimpse, value):
+    model, images = classifier("linear", LOOKED_AT[0], glimpse=glimpse)
+    with torch.no_grad():
+        model.to_window.bias[0] = value
+    clamped = glimpse == "gaussian" and value > 0  # as the reference does
+    assert forward_for(model)(images).logits.isfinite().all() == clamped
+
+
+@needs_kernels
 def test_hard_glimpses_of_bytes_in_bfloat16_and_without_gradients():
     model, _, noise = hard(LOOKED_AT[0], torch.float32, spread=0.05)
     images = pixels(7, 1, 30, 30)
@@ -684,12 +723,34 @@ def test_hard_glimpses_of_bytes_in_bfloat16_and_without_gradients():
 
 
 @needs_kernels
-def test_frozen_layers_of_a_hard_glimpse_get_no_gradient():
+@pytest.mark.parametrize("frozen", ["glimpse", "glimpse.what", "to_window"])
+def test_frozen_layers_of_a_hard_glimpse_get_no_gradient(frozen):
     model, images, noise = hard(LOOKED_AT[0])
-    model.glimpse.what.requires_grad_(False)
+    model.get_submodule(frozen).requires_grad_(False)
     forward_for(model)(images, noise=noise).logits.sum().backward()
-    assert model.glimpse.what.weight.grad is None
-    assert model.glimpse.join.weight.grad.abs().sum() > 0
+    assert all(one.grad is None for one in model.get_submodule(frozen).parameters())
+    assert model.to_window.weight.grad is None  # only the model's own loss moves the places
+    assert model.glimpse.expect.weight.grad is None
+    assert model.cell.weight_ih.grad.abs().sum() > 0
+
+
+@needs_kernels
+def test_a_hard_glimpse_is_differentiated_as_it_was_and_hooks_run_once():
+    model, images, noise = hard(LOOKED_AT[0])
+    _, truth = hard_outcome(model, model, images, noise)
+    places = [name for name, _ in model.named_parameters()]
+    half = model.glimpse.what.weight.register_hook(lambda gradient: gradient / 2)
+    _, halved = hard_outcome(forward_for(model), model, images, noise)
+    half.remove()
+    for name, ours, theirs in zip(places, halved, truth, strict=True):
+        torch.testing.assert_close(ours, theirs / 2 if name == "glimpse.what.weight" else theirs)
+    record = forward_for(model)(images, noise=noise)
+    with torch.no_grad():
+        model.glimpse.join.weight.neg_()
+    loss = F.cross_entropy(record.logits[:, -1], torch.arange(7))
+    loss = loss + model.added_loss(record, torch.arange(7))
+    again = torch.autograd.grad(loss, list(model.parameters()))
+    assert relative([whole(again)], [whole(truth)]) < 1e-9
 
 
 # --- who takes the fast path, and what the others compute ---
@@ -832,7 +893,7 @@ def test_the_exact_models_have_a_fast_path_and_so_have_copies():
 
 
 def test_what_the_fast_path_cannot_do_the_model_does(taken):
-    """Gradients to the inputs, canvases, and noise for a classifier."""
+    """Gradients to the inputs, and canvases."""
     model, images, noise = drawer(SHAPES[0], 2, 5)
     assert forward_for(model)(images, noise, keep_canvases=True).canvases is not None
     (slope,) = torch.autograd.grad(

@@ -59,8 +59,8 @@ def has_fast_path(model: nn.Module) -> bool:
 
 def can_be_recorded(model: nn.Module) -> bool:
     """Return whether the updates of a model were recorded as CUDA graphs and found to be the same:
-    of those with a fast path all but the controls. (A random glimpse hashes its images, and a hard
-    one needs noise, which was never recorded.)
+    of those with a fast path all but the controls. (A random glimpse hashes its images, a hard one
+    needs noise, which was never recorded; fixed and affine ones were never tried.)
     """
     glimpse = getattr(model, "glimpse", None)
     return has_fast_path(model) and type(glimpse) in (type(None), GaussianGlimpse, EyeGlimpse)

@@ -6,8 +6,9 @@ without), affine or hard.
 the same computation written to be trained, forward and backward by hand, as
 :mod:`drawbench.fast.draw` is for the generator: one row ``[input, h, 1]`` per step and image for
 the product with the weights, gates and windows in C, a share of the images for each core. The
-LSTM's input is the patch (:mod:`drawbench.fast.reading`); with an eye (:mod:`drawbench.fast.eye`),
-the patch, what the eye sees in it place by place, and the window's numbers.
+LSTM's input is what a look reads (:mod:`drawbench.fast.reading`) and, at a random place, that place;
+with an eye (:mod:`drawbench.fast.eye`), the patch, what the eye sees in it place by place, and the
+window's numbers.
 
 Symbols: B images, C channels, H rows, W columns, N the side of a patch, T glimpses, I inputs and U
 units of the LSTM, K raw numbers of a window.
@@ -111,7 +112,9 @@ def fast_glimpses(
 
 def _windows(model: GlimpseClassifier, images: Tensor, states: Tensor, noise: Tensor | None) -> Any:
     """Return what was chosen before each of the states (B, T, U), with the gradients that flow
-    through the choice alone: to the map and to the states before.
+    through the choice alone: to the map and to the states before. All looks are one batch, so the
+    choice must not depend on the image or on the number of the look, as that of a hard glimpse does
+    not.
     """
     batch, steps, _ = states.shape
     before = torch.cat([model.start_hidden.expand(batch, 1, -1), states[:, :-1]], dim=1)
@@ -166,8 +169,12 @@ def _parameters(model: GlimpseClassifier) -> dict[str, Tensor]:
     """
     named: dict[str, Tensor] = dict(model.named_parameters())
     named["cell.bias"] = named.pop("cell.bias_ih") + named.pop("cell.bias_hh")
-    parts = ("glimpse.", "cell.", "to_window.")
-    return {name: tensor for name, tensor in named.items() if name.startswith(parts)}
+    parts, apart = ("glimpse.", "cell.", "to_window."), "glimpse.expect."  # apart: see _windows
+    return {
+        name: tensor
+        for name, tensor in named.items()
+        if name.startswith(parts) and not name.startswith(apart)
+    }
 
 
 def _pack(model: GlimpseClassifier, parameters: dict[str, Tensor], dtype: torch.dtype) -> _Weights:
@@ -194,11 +201,12 @@ class _Recurrence(torch.autograd.Function):
             shares(len(images)), kind[0], names, parameters,
         )  # fmt: skip
         model, native, matmul_dtype, steps = kind
-        weights = _pack(model, dict(zip(names, parameters, strict=True)), matmul_dtype)
+        named = dict(zip(names, parameters, strict=True))
+        weights, whole = _pack(model, named, matmul_dtype), max(1, len(images))
         ctx.tapes = [
             _Tape(model, weights, Share(
-                native, images[part], None if noise is None else noise[part], steps, len(images),
-                keep, model.window_clip, model.start_hidden.dtype, matmul_dtype,
+                native, images[part], None if noise is None else noise[part], steps, whole, keep,
+                model.window_clip, model.start_hidden.dtype, matmul_dtype, named,
             ))
             for part in ctx.parts
         ]  # fmt: skip
@@ -222,9 +230,12 @@ class _Recurrence(torch.autograd.Function):
         lstm, windows, seen = _joined(ctx.model)
         pairs = zip((lstm, windows, *(seen or ())), zip(*weights, strict=True), strict=True)
         for joined, pieces in pairs:
-            joined.unpack(pieces, into)
+            if pieces[0] is not None:
+                joined.unpack(pieces, into)
         for name, gradient in (pair for other in others for pair in other.items()):
             into[f"glimpse.{name}"] += gradient
+        if not ctx.tapes[0].reading.sends_back:
+            into |= dict.fromkeys(("to_window.weight", "to_window.bias"))
         return None, None, None, None, None, *into_starts, *into.values()
 
 
@@ -237,12 +248,12 @@ class _Tape:
 
     def __init__(self, model: GlimpseClassifier, weights: _Weights, share: Share):
         self.weight, self.windows = weights.lstm, weights.windows
-        self.native, self.keep, self.chosen = share.native, share.keep, model.to_window is not None
+        self.native, self.keep, self.chooses = share.native, share.keep, model.to_window is not None
         self.steps, self.units, self.dtype = share.steps, len(self.weight) // 4, share.dtype
         self.batch, channels = share.images.shape[:2]
         self.inputs, self.rounded, steps = model.cell.input_size, share.rounded, self.steps
         self.reading = GLIMPSES[type(model.glimpse)].reading(
-            model.glimpse, share if self.chosen else share._replace(clip=None)
+            model.glimpse, share if self.chooses else share._replace(clip=None)
         )
         self.row_stride = self.inputs + self.units + 1
         self.rows = torch.empty(steps + 1, self.batch, self.row_stride, dtype=share.matmul_dtype)
@@ -270,7 +281,7 @@ class _Tape:
         weight, stride, chosen = self.weight.t(), self.states.stride(1), self.reading.chosen
         told = self.reading.told if self.eye is None else self.reading.numbers
         for t in range(self.steps):
-            if self.chosen:
+            if self.chooses:
                 torch.mm(self.states[t], self.windows.t(), out=chosen[t])
             else:
                 chosen[t] = self.windows[t % len(self.windows)]
@@ -297,6 +308,7 @@ class _Tape:
         into_input = self.rows.new_empty(self.batch, stride)
         into_cell = into_states.new_zeros(self.batch, units)
         later: list[tuple[int, int]] = []
+        sent = self.chooses and self.reading.sends_back
         if self.eye is not None:
             self.eye.begin_backward()
         for t in reversed(range(steps)):
@@ -308,13 +320,14 @@ class _Tape:
                 self.eye.backward(t, patches, *row, into_input.data_ptr(), stride)
             self.reading.backward(t, into_input)
             later = [(into_input[:, self.inputs :].data_ptr(), stride)]
-            if t and self.chosen:
+            if t and sent:
                 into_states[t - 1].addmm_(into_chosen[t], self.windows[:, :-1])
         start = into_input[:, self.inputs : -1].to(self.dtype)
-        if self.chosen:
+        into_windows = None
+        if sent:
             start = torch.addmm(start, into_chosen[0], self.windows[:, :-1])
             into_windows = weight_gradient(into_chosen, self.states[:-1])
-        else:
+        elif not self.chooses:
             looks = torch.arange(steps) % len(self.windows)
             into_windows = torch.zeros_like(self.windows).index_add_(0, looks, into_chosen.sum(1))
         into_weight = weight_gradient(into_sums, self.rows[:-1])

@@ -7,9 +7,11 @@ recurrence sets, and for their gradients, which it gets back.
 Symbols: B images, C channels, H rows, W columns, N the side of a patch, T looks, S scales.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from drawbench import attention, spatial
@@ -31,6 +33,7 @@ class Share(NamedTuple):
     clip: float | None  #: see :func:`drawbench.attention.clip_gradient`
     dtype: torch.dtype  #: of the model
     matmul_dtype: torch.dtype  #: of products
+    parameters: Mapping[str, Tensor]  #: of the recurrence, by name
 
     @property
     def rounded(self) -> int:
@@ -50,6 +53,8 @@ class Reading:
         numbers: K, raw numbers of a look.
     """
 
+    sends_back: ClassVar[bool] = True  #: whether a gradient flows to the numbers
+
     def __init__(self, share: Share, numbers: int):
         self.share, self.native = share, share.native
         # Bytes stay bytes: a batch of them fits into a core's own cache; four times as much not.
@@ -67,7 +72,7 @@ class Reading:
         raise NotImplementedError
 
     def backward(self, t: int, into_row: Tensor) -> None:
-        """Set the gradient of the numbers of look t, from that of the row."""
+        """Set the gradient of the numbers of look t, if any, from that of the row."""
         raise NotImplementedError
 
     def into_parameters(self) -> dict[str, Tensor]:
@@ -75,25 +80,26 @@ class Reading:
         return {}
 
 
-class GaussianReading(Reading):
+class WindowReading(Reading):
     """Reading through Gaussian windows.
 
     Args:
-        glimpse: with ``patch`` and ``window_map``.
+        share: of the images.
+        patch: N.
+        bounded: whether numbers are squashed.
     """
 
-    def __init__(self, glimpse: Any, share: Share):
+    def __init__(self, share: Share, patch: int, bounded: bool):
         super().__init__(share, len(attention.PARAMETERS))
         batch, channels, *size = self.shape
         self.side = Side(
-            size, channels, glimpse.patch, share.steps, batch, keep=share.keep, whole=share.whole,
-            dtype=share.dtype, device=share.images.device,
-            bounded=glimpse.window_map == "bounded", clip=share.clip,
+            size, channels, patch, share.steps, batch, keep=share.keep, whole=share.whole,
+            dtype=share.dtype, device=share.images.device, bounded=bounded, clip=share.clip,
         )  # fmt: skip
         self.at_numbers, self.at_into = (
             addresses(tensor, share.steps) for tensor in (self.numbers, self.into_numbers)
         )
-        self.fixed = batch, channels, self.images.data_ptr(), self.bytes, 0
+        self.pictures = batch, channels, self.images.data_ptr(), self.bytes, 0
 
     def patches(self, t: int) -> int:
         """Return the address of the patches (B, C N N) of look t."""
@@ -101,32 +107,32 @@ class GaussianReading(Reading):
 
     def forward(self, t: int, row: Tensor) -> None:
         self.native.read_forward(
-            self.side.map, *self.fixed, self.at_numbers[t], self.numbers.shape[-1],
+            self.side.map, *self.pictures, self.at_numbers[t], self.numbers.shape[-1],
             *self.side.at(t), row.data_ptr(), row.stride(0), self.share.rounded,
         )  # fmt: skip
 
     def backward(self, t: int, into_row: Tensor) -> None:
         count = self.numbers.shape[-1]
         self.native.read_backward(
-            self.side.map, *self.fixed, self.at_numbers[t], count, *self.side.at(t),
+            self.side.map, *self.pictures, self.at_numbers[t], count, *self.side.at(t),
             into_row.data_ptr(), into_row.stride(0), self.share.rounded, 0, self.at_into[t], count,
         )  # fmt: skip
 
 
-class _Bounded(NamedTuple):
-    """The windows of a random glimpse."""
+class GaussianReading(WindowReading):
+    """Reading through windows of which all five numbers are chosen, or fixed."""
 
-    patch: int
-    window_map: str = "bounded"
+    def __init__(self, glimpse: Any, share: Share):
+        super().__init__(share, glimpse.patch, glimpse.window_map == "bounded")
 
 
-class RandomReading(GaussianReading):
-    """Reading through Gaussian windows at random places, of which the LSTM is told. Only the last
-    three numbers are chosen.
+class RandomReading(WindowReading):
+    """Reading through windows at random places, of which the LSTM is told. Only the last three
+    numbers are chosen, so only their gradient is clipped.
     """
 
     def __init__(self, glimpse: Any, share: Share):
-        super().__init__(_Bounded(glimpse.patch), share._replace(clip=None))
+        super().__init__(share._replace(clip=None), glimpse.patch, bounded=True)
         self.limit = share.limit
         place = glimpse.draw(as_images(share.images), share.steps).to(share.dtype)
         radius = place.new_tensor(attention.SQUASH_RADIUS[:2])
@@ -181,18 +187,15 @@ class AffineReading(Reading):
             into.copy_(attention.clip_rows(into, self.share.limit))
 
 
-class _At(NamedTuple):
-    """A place, as an encoder takes it."""
-
-    place: Tensor  #: (B, 2)
-
-
 class HardReading(Reading):
     """Hard crops at several scales, and what the glimpse makes of them.
 
     No gradient flows to a place, so none flows from what is read to an earlier state, and the
     gradients of the glimpse's own layers can wait until the end, when all looks are one product.
     """
+
+    sends_back = False
+    LAYERS = ("what", "where", "join")
 
     def __init__(self, glimpse: Any, share: Share):
         super().__init__(share, glimpse.numbers)
@@ -204,12 +207,22 @@ class HardReading(Reading):
             repeated(torch.empty(kept, batch, size, dtype=dtype), share.steps)
             for size, dtype in ((count, share.matmul_dtype), (2, share.dtype), (width, share.dtype))
         )
+        # As they are now, to be differentiated in the end. Places are never rounded.
+        dtypes = share.matmul_dtype, share.dtype, share.matmul_dtype
+        self.layers = {
+            f"{layer}.{part}": share.parameters[f"glimpse.{layer}.{part}"]
+            .detach()
+            .to(dtype, copy=True)
+            .requires_grad_()
+            for layer, dtype in zip(self.LAYERS, dtypes, strict=True)
+            for part in ("weight", "bias")
+        }
 
     def _encoded(self, patches: Tensor, places: Tensor) -> Tensor:
-        # No cache: a weight rounded without gradients must not serve where there are some.
-        rounded = bool(self.share.rounded)
-        with torch.autocast("cpu", torch.bfloat16, rounded, cache_enabled=False):
-            return self.glimpse.encode(patches, _At(places))
+        """Compute the glimpse's ``encode``."""
+        layers = [*self.layers.values()]
+        what, where = F.linear(patches, *layers[:2]).relu(), F.linear(places, *layers[2:4]).relu()
+        return F.linear(torch.cat([what, where.to(what.dtype)], dim=1), *layers[4:]).relu()
 
     def forward(self, t: int, row: Tensor) -> None:
         glimpse, patches, (height, width) = self.glimpse, self.patches[t], self.shape[-2:]
@@ -228,13 +241,8 @@ class HardReading(Reading):
         self.into[t] = into_row[:, : self.into.shape[-1]]
 
     def into_parameters(self) -> dict[str, Tensor]:
-        layers = ("what", "where", "join")
-        named = {
-            name: parameter
-            for name, parameter in self.glimpse.named_parameters()
-            if name.startswith(layers) and parameter.requires_grad
-        }
         with torch.enable_grad():
             encoded = self._encoded(self.patches.flatten(0, 1), self.places.flatten(0, 1))
         into = self.into.flatten(0, 1).to(encoded.dtype)
-        return dict(zip(named, torch.autograd.grad(encoded, [*named.values()], into), strict=True))
+        gradients = torch.autograd.grad(encoded, [*self.layers.values()], into)
+        return dict(zip(self.layers, gradients, strict=True))

@@ -70,7 +70,7 @@ class SpatialTransformer(nn.Module):
     def forward(self, images: Tensor) -> Glimpses:
         """Classify images (B, C, H, W) in [0, 1]; raise `Problem` if they have another size."""
         check_size(images, self.height, self.width)
-        halve, *localise = self.localise
+        halve, *localise = self.localise  # which halves faster in the other order
         features = _channels_last(halve(images))
         for layer in localise:
             features = layer(features)

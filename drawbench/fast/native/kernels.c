@@ -890,8 +890,8 @@ static void framed(const void *images, count bytes, count index, count height, c
     }
 }
 
-/* A place along an axis of `size` pixels, numbered from 0, from -1 to 1; what is not a number lies
-outside. */
+/* A place along an axis of `size` pixels, numbered from 0, from -1 to 1; one too far away to be a
+number lies outside. */
 INLINE real pixel_at(real place, count size) {
     real pixel = ((place + 1) * size - 1) / 2;
     return pixel > -2 ? (pixel < size ? pixel : size) : -2;
@@ -917,9 +917,13 @@ int affine_forward(count batch, count channels, count height, count width, const
         at[k] = (2 * k + 1) / (real)side - 1;
     for (count b = 0; b < batch; b++, theta += 6) {
         real *slope = slopes ? slopes + b * 6 * size : NULL;
-        memset(patch, 0, size * sizeof(real));
-        if (slope)
-            memset(slope, 0, 6 * size * sizeof(real));
+        real broken = 0; /* becomes NaN if a number of the map is not finite, and stays so */
+        for (int q = 0; q < 6; q++)
+            broken += theta[q] - theta[q];
+        for (count k = 0; k < size; k++)
+            patch[k] = broken;
+        for (count k = 0; slope && k < 6 * size; k++)
+            slope[k] = broken;
         for (count c = 0; c < channels; c++) {
             framed(images, bytes, b * channels + c, height, width, picture);
             for (count r = 0; r < side; r++) {

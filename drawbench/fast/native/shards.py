@@ -33,14 +33,16 @@ def _pool(workers: int) -> ThreadPoolExecutor:
 
 def in_parallel(jobs: Sequence[Callable[[], T]]) -> list[T]:
     """Run jobs at the same time, each in a thread and on a core of its own, without recording
-    gradients; return their results in order.
+    gradients, in the caller's inference mode; return their results in order.
     """
     if len(jobs) == 1:
         return [jobs[0]()]
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # for this thread and, at their first work, those of the pool
     try:
-        futures = [_pool(len(jobs) - 1).submit(torch.no_grad()(job)) for job in jobs[1:]]
+        mode = torch.inference_mode(torch.is_inference_mode_enabled())
+        pool = _pool(len(jobs) - 1)
+        futures = [pool.submit(mode(torch.no_grad()(job))) for job in jobs[1:]]
         first = jobs[0]()
         return [first, *(future.result() for future in futures)]
     finally:
