@@ -7,9 +7,9 @@ import re
 import runpy
 import shlex
 import shutil
-import statistics
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -21,8 +21,10 @@ import drawbench as package
 from drawbench import config, published
 from drawbench.cli import COMMANDS, cli, sharing, training
 from drawbench.data import sources_root
+from drawbench.evaluation import paired
 
 ROOT = Path(__file__).parent.parent
+LOG = (ROOT / "results" / "LOG.md").read_text()
 README, COMMANDS_PAGE, SPEED_PAGE, PYTHON_PAGE = (
     (ROOT / page).read_text()
     for page in ("README.md", "docs/commands.md", "docs/speed.md", "docs/python.md")
@@ -273,31 +275,40 @@ def paper(model: str) -> float:
     return float(entry["value"])
 
 
-SEEDS = ("draw", "draw-seed1", "draw-seed2")
-COMPARED = (
-    *SEEDS,
-    "conv6",
-    "conv6-seed1",
-    "ram",
-    "stn",
-    "conv2",
-    "affine",
-    "fixed",
-    "fc",
-    "random",
-)
+SEEDS = ("draw-8-decay", "draw-8-decay-seed1", "draw-8-decay-seed2")
+
+
+def after_images(folder: str, column: str) -> float:
+    """Return the validation error of a row of the table at equal images."""
+    with open(ROOT / "results" / "tables" / "equal_images.csv") as file:
+        (row,) = (row for row in csv.DictReader(file) if row["runs or source"].endswith(folder))
+    return float(row[column])
+
+
+def against_draw(folder: str) -> list[Any]:
+    """Return the paired comparisons of a run with each seed of DRAW."""
+    load = [paired.load(ROOT / "results" / "published" / name) for name in (folder, *SEEDS)]
+    return [paired.compare(load[0], seed) for seed in load[1:]]
+
+
 CLAIMS = {  # what the text says, with a group for each number -> the numbers
     r"8 glimpses at 100x100 MNIST in clutter, (\d+) minutes": lambda: minutes("draw-8"),
     r"DRAW on binarised MNIST, (\d+) minutes": lambda: minutes("draw-20"),
     r"`draw-4` \(add its (\d+) minutes\)": lambda: minutes("draw-4"),
-    r"\((\d+) to (\d+) by the clock, beside other work\)": lambda: [
-        f(minutes(*COMPARED)) for f in (min, max)
+    r"\(([\d.]+)% and ([\d.]+)% of validation images after two million,"
+    r" where DRAW's has ([\d.]+)%\)": lambda: [
+        after_images(name, "2 M") for name in ("published/fixed", "published/random", SEEDS[-1])
     ],
-    r"makes (four) times as many errors; with windows at random places, (thirteen) times": lambda: [
-        value(name) / statistics.mean(value(seed) for seed in SEEDS) for name in ("fixed", "random")
+    r"make ([\d.]+) to ([\d.]+) points more errors than each of three seeds of DRAW's"
+    r" \(paired tests, `drawbench compare`: p at most ([\d.]+)\)": lambda: [
+        *(f(one.difference for one in against_draw("affine")) for f in (min, max)),
+        max(one.p for one in against_draw("affine")),
+    ],
+    r"which aliases, they made ([\d.]+)%": lambda: [
+        float(re.findall(r"\| affine \| 0 \| ([\d.]+) ", LOG)[0])
     ],
     r"at (five) times the multiply-adds": lambda: [
-        value("conv6", "multiply_adds") / value("draw", "multiply_adds")
+        value("conv6", "multiply_adds") / value(SEEDS[0], "multiply_adds")
     ],
     r"training \(([\d,]+) updates\)": lambda: [value("draw-8-decay", "steps")],
     r"without windows has ([\d.]+) times the parameters": lambda: [
@@ -345,10 +356,11 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
         json.loads((ROOT / "results/torture.json").read_text())["kills"]["tried"]
     ],
 }
-WORDS = {"four": "4", "five": "5", "thirteen": "13"}
+WORDS = {"five": "5"}
 SETTINGS = {  # numbers in the text of the results that are no results
     "100x100", "8 pieces", "8 glimpses", "1,000", "10,000 test images", "95%", "25 minutes",
     "60x60", "12,000 JPEGs", "32x32", "256 levels", "reads 2x2", "64 steps", "20 steps", "H200",
+    "30% of the updates", "4x4 samples",
 }  # fmt: skip
 
 
