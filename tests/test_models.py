@@ -133,8 +133,8 @@ def test_pixels_are_counted_as_in_the_paper():
 
 
 def test_committed_glimpse_weights_still_load():
-    weights = load_file(PUBLISHED / "draw-8-distorted" / "best.safetensors")
-    build("draw", glimpses=8, patch=12, hidden=256).load_state_dict(weights)
+    weights = load_file(PUBLISHED / "eye-8" / "best.safetensors")
+    build("eye", glimpses=8, patch=12, hidden=256).load_state_dict(weights)
 
 
 @pytest.mark.parametrize("name", ["draw-20", "draw-64-wide", "draw-two-digits"])

@@ -98,11 +98,11 @@ def test_a_name_stands_for_a_run(elsewhere):
     figures = answer("generate", "--from", "draw-mnist", "--pictures", 2)["figures"]
     assert all(Path(path).parent == Path("results/figures/draw-mnist") for path in figures)
     assert all((elsewhere / path).is_file() for path in figures)
-    compared = answer("compare", "glimpse-8", PUBLISHED / "draw-8-distorted")
+    compared = answer("compare", "glimpse-8", PUBLISHED / "eye-8")
     assert compared["values"][0] == Run.open(Path("glimpse-8")).result()["value"]
     answer("export", "glimpse-8", "mine")
     result = json.loads(succeeded(drawbench("resume", "glimpse-8", "--json")).stdout)
-    assert result["model"] == "draw"
+    assert result["model"] == "eye"
 
 
 def test_a_run_folder_goes_before_a_name(elsewhere):

@@ -300,7 +300,7 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
         after_images(name, "2 M") for name in ("published/fixed", "published/random", SEEDS[-1])
     ],
     r"make ([\d.]+) to ([\d.]+) points more errors than each of three seeds of DRAW's"
-    r" \(paired tests, `drawbench compare`: p at most ([\d.]+)\)": lambda: [
+    r" \(paired tests by `compare`: p at most ([\d.]+)\)": lambda: [
         *(f(one.difference for one in against_draw("affine")) for f in (min, max)),
         max(one.p for one in against_draw("affine")),
     ],
@@ -309,6 +309,9 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
     ],
     r"at (five) times the multiply-adds": lambda: [
         value("conv6", "multiply_adds") / value(SEEDS[0], "multiply_adds")
+    ],
+    r"same numbers better, at ([\d.]+) times the multiply-adds": lambda: [
+        value("eye-8", "multiply_adds") / value(SEEDS[0], "multiply_adds")
     ],
     r"training \(([\d,]+) updates\)": lambda: [value("draw-8-decay", "steps")],
     r"without windows has ([\d.]+) times the parameters": lambda: [

@@ -93,7 +93,7 @@ class DrawClassifier(GlimpseModel):
 
 @dataclass(frozen=True)
 class EyeClassifier(DrawClassifier):
-    """The same with a small convolutional eye beside each raw glimpse."""
+    """The paper's LSTM with a small convolutional eye beside each raw glimpse."""
 
     model: str = selector("eye")
 
