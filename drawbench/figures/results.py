@@ -21,7 +21,7 @@ from drawbench.tables.rows import Row, rows
 
 # The main panel: DRAW's attention, the same network with its choice taken away, and networks that
 # see the whole image.
-MAIN_MODELS = ("draw", "affine", "fixed", "random", "conv6")
+MAIN_MODELS = ("draw", "eye", "affine", "fixed", "random", "conv6")
 FEW_CURVES = 5  # that fit one panel
 
 
