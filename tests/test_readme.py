@@ -285,10 +285,10 @@ def after_images(folder: str, column: str) -> float:
     return float(row[column])
 
 
-def against_draw(folder: str) -> list[Any]:
-    """Return the paired comparisons of a run with each seed of DRAW."""
-    load = [paired.load(ROOT / "results" / "published" / name) for name in (folder, *SEEDS)]
-    return [paired.compare(load[0], seed) for seed in load[1:]]
+def against(folder: str, *others: str) -> list[Any]:
+    """Return the paired comparisons of a run with others."""
+    load = [paired.load(ROOT / "results" / "published" / name) for name in (folder, *others)]
+    return [paired.compare(load[0], other) for other in load[1:]]
 
 
 CLAIMS = {  # what the text says, with a group for each number -> the numbers
@@ -301,8 +301,8 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
     ],
     r"make ([\d.]+) to ([\d.]+) points more errors than each of three seeds of DRAW's"
     r" \(paired tests by `compare`: p at most ([\d.]+)\)": lambda: [
-        *(f(one.difference for one in against_draw("affine")) for f in (min, max)),
-        max(one.p for one in against_draw("affine")),
+        *(f(one.difference for one in against("affine", *SEEDS)) for f in (min, max)),
+        max(one.p for one in against("affine", *SEEDS)),
     ],
     r"which aliases, they made ([\d.]+)%": lambda: [
         float(re.findall(r"\| affine \| 0 \| ([\d.]+) ", LOG)[0])
@@ -312,6 +312,17 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
     ],
     r"same numbers better, at ([\d.]+) times the multiply-adds": lambda: [
         value("eye-8", "multiply_adds") / value(SEEDS[0], "multiply_adds")
+    ],
+    r"from `eye-8` \(add its (\d+) minutes\)": lambda: minutes("eye-8"),
+    r"after four of its looks `eye-8` itself has ([\d.]+)%": lambda: [
+        FILL["read"]("results/published/eye-8")["errors_after_glimpse"][3] / 100
+    ],
+    r"`eye-4` has ([\d.]+)% from ([\d,]+) numbers and a third of the multiply-adds, no different"
+    r" from either seed of the convolutions as they were trained here"
+    r" \(p = ([\d.]+) and ([\d.]+)\)": lambda: [
+        value("eye-4"),
+        value("eye-4", "pixels_read"),
+        *(one.p for one in against("eye-4", "conv6", "conv6-seed1")),
     ],
     r"training \(([\d,]+) updates\)": lambda: [value("draw-8-decay", "steps")],
     r"without windows has ([\d.]+) times the parameters": lambda: [
