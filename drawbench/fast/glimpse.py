@@ -6,7 +6,7 @@ without), affine or hard.
 the same computation written to be trained, forward and backward by hand, as
 :mod:`drawbench.fast.draw` is for the generator: one row ``[input, h, 1]`` per step and image for
 the product with the weights, gates and windows in C, a share of the images for each core. The
-LSTM's input is what a look reads (:mod:`drawbench.fast.reading`) and, at a random place, that place;
+LSTM's input is what a look reads (:mod:`drawbench.fast.reading`), with its place if that is random;
 with an eye (:mod:`drawbench.fast.eye`), the patch, what the eye sees in it place by place, and the
 window's numbers.
 
