@@ -19,8 +19,8 @@ from drawbench.records import Record
 from drawbench.tables import classification, equal_images, likelihood, robustness
 from drawbench.tables.rows import Row, rows
 
-# The main panel: DRAW's attention, the same network with its choice taken away, and networks that
-# see the whole image.
+# The main panel: DRAW's attention, with an eye and with another glimpse, the same network with its
+# choice taken away, and one that sees the whole image.
 MAIN_MODELS = ("draw", "eye", "affine", "fixed", "random", "conv6")
 FEW_CURVES = 5  # that fit one panel
 

@@ -829,31 +829,27 @@ int crops_forward(count batch, count channels, count height, count width, const 
                   count bytes, const int64_t *first, count n, count scales, void *row,
                   count row_stride, count rounded) {
     const count p = padded(width), size = scales * channels * n * n;
-    real *line = malloc((width + size) * sizeof(real));
+    real *line = malloc((width + size + height * p) * sizeof(real));
     if (!line)
         return 1;
-    real *to = line + width;
+    real *to = line + width, *room = to + size;
+    const Span whole = {0, height};
     for (count b = 0; b < batch; b++) {
-        for (count s = 0; s < scales; s++) {
-            const count box = (count)1 << s, side = n * box;
-            const count x = first[(s * batch + b) * 2], y = first[(s * batch + b) * 2 + 1];
-            const count left = x > 0 ? x : 0, right = x + side < width ? x + side : width;
-            const real mean = 1 / (real)(box * box * (bytes ? 255 : 1));
-            for (count c = 0; c < channels; c++)
+        for (count c = 0; c < channels; c++) {
+            const real *pixels =
+                lines(images, bytes, b * channels + c, height, width, whole, room);
+            for (count s = 0; s < scales; s++) {
+                const count box = (count)1 << s, side = n * box;
+                const count x = first[(s * batch + b) * 2], y = first[(s * batch + b) * 2 + 1];
+                const count left = x > 0 ? x : 0, right = x + side < width ? x + side : width;
+                const real mean = 1 / (real)(box * box * (bytes ? 255 : 1));
                 for (count i = 0; i < n; i++) {
-                    const count top = y + i * box, plane = (b * channels + c) * height;
+                    const count top = y + i * box;
                     for (count a = left; a < right; a++)
                         line[a] = 0;
-                    for (count r = top > 0 ? top : 0; r < top + box && r < height; r++) {
-                        const uint8_t *byte = (const uint8_t *)images + (plane + r) * width;
-                        const real *pixel = (const real *)images + (plane + r) * p;
-                        if (bytes)
-                            for (count a = left; a < right; a++)
-                                line[a] += byte[a];
-                        else
-                            for (count a = left; a < right; a++)
-                                line[a] += pixel[a];
-                    }
+                    for (count r = top > 0 ? top : 0; r < top + box && r < height; r++)
+                        for (count a = left; a < right; a++)
+                            line[a] += pixels[r * p + a];
                     for (count j = 0; j < n; j++) {
                         const count begin = x + j * box, end = begin + box;
                         real total = 0;
@@ -862,6 +858,7 @@ int crops_forward(count batch, count channels, count height, count width, const 
                         to[((s * channels + c) * n + i) * n + j] = total * mean;
                     }
                 }
+            }
         }
         for (count k = 0; k < size; k += LANES)
             give(row, b * row_stride + k, size - k, rounded, load(to + k, size - k));
@@ -872,22 +869,11 @@ int crops_forward(count batch, count channels, count height, count width, const 
 
 /* ------------------------------------------------------------------------------ affine reading */
 
-/* Copy a channel of an image, reals in padded lines or bytes, between two lines of zeros on each
-side. Beyond its edge an image is 0, so a sample that is clamped to those lines reads 0, with slope
-0. */
-static void framed(const void *images, count bytes, count index, count height, count width,
-                   real *to) {
-    const count line = width + 4, p = padded(width);
-    for (count r = 0; r < height; r++) {
-        real *into = to + (r + 2) * line + 2;
-        if (bytes) {
-            const uint8_t *from = (const uint8_t *)images + (index * height + r) * width;
-            for (count a = 0; a < width; a++)
-                into[a] = from[a];
-        } else {
-            memcpy(into, (const real *)images + (index * height + r) * p, width * sizeof(real));
-        }
-    }
+/* Copy padded lines of an image between two lines of zeros on each side. Beyond its edge an image
+is 0, so a sample that is clamped to those lines reads 0, with slope 0. */
+static void framed(const real *from, count height, count width, real *to) {
+    for (count r = 0; r < height; r++)
+        memcpy(to + (r + 2) * (width + 4) + 2, from + r * padded(width), width * sizeof(real));
 }
 
 /* A place along an axis of `size` pixels, numbered from 0, from -1 to 1; one too far away to be a
@@ -905,11 +891,12 @@ int affine_forward(count batch, count channels, count height, count width, const
                    count row_stride, count rounded) {
     const count side = n * s, line = width + 4, size = channels * n * n;
     const count frame = (height + 4) * line;
-    real *picture = calloc(frame + 4 * side + size, sizeof(real));
+    real *picture = calloc(frame + 4 * side + size + height * padded(width), sizeof(real));
     if (!picture)
         return 1;
     real *at = picture + frame, *value = at + side, *by_x = value + side, *by_y = by_x + side,
-         *patch = by_y + side;
+         *patch = by_y + side, *room = patch + size;
+    const Span whole = {0, height};
     const real mean = 1 / (real)(s * s * (bytes ? 255 : 1));
     const real scale[6] = {width / (real)2, width / (real)2, width / (real)2,
                            height / (real)2, height / (real)2, height / (real)2};
@@ -925,7 +912,8 @@ int affine_forward(count batch, count channels, count height, count width, const
         for (count k = 0; slope && k < 6 * size; k++)
             slope[k] = broken;
         for (count c = 0; c < channels; c++) {
-            framed(images, bytes, b * channels + c, height, width, picture);
+            framed(lines(images, bytes, b * channels + c, height, width, whole, room), height,
+                   width, picture);
             for (count r = 0; r < side; r++) {
                 const real x = theta[1] * at[r] + theta[2], y = theta[4] * at[r] + theta[5];
                 for (count k = 0; k < side; k++) {
