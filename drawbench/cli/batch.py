@@ -229,6 +229,7 @@ def train_seeds(
     name = name or _name(config)
     training.folder_for(runs, name)
     row = {"name": name, "task": config.task, "recipe": recipe, "seeds": seeds}
+    row |= {"unmarked": 0}  # so that a seed has the same folder in whatever list it stands
     extras = ("--force",) * force + (() if pictures is None else ("--pictures", str(pictures)))
 
     def plan(settings: dict[str, Any]) -> list[Job]:

@@ -25,7 +25,7 @@ Examples:
 )
 @click.argument("study", metavar="table1|table2|two-digits|robustness|captions|all|FILE")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
-@click.option("--seeds", type=click.IntRange(1), help="Train seeds 0 to N-1 of every run.")
+@click.option("--seeds", type=click.IntRange(1), help="Train N seeds of every run.")
 @click.option(
     "--jobs",
     type=click.IntRange(1),

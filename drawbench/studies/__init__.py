@@ -5,7 +5,7 @@ A study is a TOML file in this folder, or the user's own::
     title = "Table 1"
 
     [[run]]
-    name = "draw-8"              # and the name of its folder, with -seedN for other seeds than 0
+    name = "draw-8"              # of the folder of its first seed; the others' end in -seedN
     task = "classify"
     recipe = "paper-8"
     seeds = [0, 1, 2]            # [0] if left out
@@ -14,6 +14,7 @@ A study is a TOML file in this folder, or the user's own::
     evaluate = { clutter = "0..32..4" }
 """
 
+import itertools
 import os
 import re
 import tomllib
@@ -120,7 +121,7 @@ def load(name: str) -> list[dict[str, Any]]:
             for run in load(study):
                 known = runs.setdefault(run["name"], run)
                 known["evaluate"] = known["evaluate"] | run["evaluate"]
-                known["seeds"] = sorted({*known["seeds"], *run["seeds"]})
+                known["seeds"] = list(dict.fromkeys(known["seeds"] + run["seeds"]))
         return list(runs.values())
     if name in names():
         path: Any = resources.files("drawbench.studies") / f"{name}.toml"
@@ -148,11 +149,6 @@ def load(name: str) -> list[dict[str, Any]]:
             hint = nearest(run["start"], listed)
             raise Problem(
                 f"study {name}: {run['name']} starts from {run['start']!r}, no run of it{hint}"
-            )
-        if any(0 not in other["seeds"] for other in checked if other["name"] == run["start"]):
-            raise Problem(
-                f"study {name}: {run['name']} starts from seed 0 of {run['start']!r}, which is not "
-                "among its seeds"
             )
     return checked
 
@@ -219,7 +215,7 @@ def plan(
     Args:
         root: folder of run folders.
         published: folder of finished runs to take times from; it may be missing.
-        seeds: train seeds 0 .. seeds - 1 of every run, not those of the study.
+        seeds: train so many seeds of every run: the study's, then the smallest others.
         only: names of runs; all if empty. What they start from is added.
         scale: factor on the length of every training, for a rehearsal.
         check: look at the folders that are there; else every run is to do.
@@ -240,7 +236,7 @@ def plan(
         _job(run, seed, root, published, scale, check)
         for name, run in by_name.items()
         if name in chosen
-        for seed in (range(seeds) if seeds else run["seeds"])
+        for seed in _seeds(run["seeds"], seeds)
     ]
     order = {job.name: job for job in jobs}
     return sorted(jobs, key=lambda job: _depth(job, order))
@@ -256,9 +252,12 @@ def _depth(job: Job, jobs: dict[str, Job]) -> int:
     return depth
 
 
-def folder_name(name: str, seed: int) -> str:
-    """Return the name of the folder of a run with a seed."""
-    return name if seed == 0 else f"{name}-seed{seed}"
+def _seeds(own: list[int], number: int | None) -> list[int]:
+    """Return the seeds of a run, or a number of them: its own, then the smallest others."""
+    if number is None:
+        return own
+    others = (seed for seed in itertools.count() if seed not in own)
+    return list(itertools.islice(itertools.chain(own, others), number))
 
 
 def _job(
@@ -268,10 +267,9 @@ def _job(
     start = run["start"]
     if start is not None:
         settings["start"] = str(root / start)
-    job = Job(
-        folder_name(run["name"], seed), run["task"], run["recipe"], settings, start,
-        run["evaluate"], root / folder_name(run["name"], seed),
-    )  # fmt: skip
+    unmarked = run.get("unmarked", run["seeds"][0])
+    name = run["name"] if seed == unmarked else f"{run['name']}-seed{seed}"
+    job = Job(name, run["task"], run["recipe"], settings, start, run["evaluate"], root / name)
     try:
         training = job.config.training
     except Problem as error:
