@@ -116,7 +116,9 @@ LONG = {  # command lines of these pages that the tests do not run -> why
     r".*(fovea|learned_prior|stripes|mymodel):\w+.*": "tests/test_extending.py",
     r"quickstart|make-data (cluttered|captions)": "minutes; tests/test_cli.py",
     r"generate --dataset (captions|cifar10).*": "trains for hours",
-    r"reproduce|reproduce (table1|captions|two-digits|table2 .*)": "days; tests/test_reproduce.py",
+    r"reproduce|reproduce (table1|captions|two-digits|table2 .*|.*\.toml)": (
+        "days; tests/test_reproduce.py"
+    ),
     r"bench .*": "minutes; tests/test_bench.py",
     r"plot explained RUN RUN": "tests/test_explained.py",
     r"demo": "serves until it is stopped; tests/test_demo.py",
