@@ -133,7 +133,7 @@ def test_pixels_are_counted_as_in_the_paper():
 
 
 def test_committed_glimpse_weights_still_load():
-    weights = load_file(PUBLISHED / "eye-8" / "best.safetensors")
+    weights = load_file(PUBLISHED / "eye-8-more" / "best.safetensors")
     build("eye", glimpses=8, patch=12, hidden=256).load_state_dict(weights)
 
 

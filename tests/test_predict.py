@@ -116,7 +116,7 @@ def place(tmp_path, monkeypatch) -> Path:
 
 
 def test_a_published_network_reads_a_photographed_digit(place):
-    (four,) = answer("predict", PUBLISHED / "eye-8", "four.jpg")["predictions"]
+    (four,) = answer("predict", PUBLISHED / "eye-8-more", "four.jpg")["predictions"]
     assert four["answer"] == "4" and four["probability"] > 0.7
     assert sum(four["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert "inverted" in four["prepared"] and four["pictures"]

@@ -98,7 +98,7 @@ def test_a_name_stands_for_a_run(elsewhere):
     figures = answer("generate", "--from", "draw-mnist", "--pictures", 2)["figures"]
     assert all(Path(path).parent == Path("results/figures/draw-mnist") for path in figures)
     assert all((elsewhere / path).is_file() for path in figures)
-    compared = answer("compare", "glimpse-8", PUBLISHED / "eye-8")
+    compared = answer("compare", "glimpse-8", PUBLISHED / "eye-8-more")
     assert compared["values"][0] == Run.open(Path("glimpse-8")).result()["value"]
     answer("export", "glimpse-8", "mine")
     result = json.loads(succeeded(drawbench("resume", "glimpse-8", "--json")).stdout)

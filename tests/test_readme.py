@@ -316,6 +316,9 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
         value("eye-8", "multiply_adds") / value(SEEDS[0], "multiply_adds")
     ],
     r"from `eye-8` \(add its (\d+) minutes\)": lambda: minutes("eye-8"),
+    r"as well as eight \(a paired test gives p = ([\d.]+)\)": lambda: [
+        one.p for one in against("eye-4", "eye-8-more")
+    ],
     r"after four of its looks `eye-8` itself has ([\d.]+)%": lambda: [
         FILL["read"]("results/published/eye-8")["errors_after_glimpse"][3] / 100
     ],
