@@ -81,6 +81,18 @@ def test_every_command_exists_with_its_options(page):
     assert {line: wrong for line, wrong in complaints.items() if wrong} == {}
 
 
+WEIGHTED = (
+    r"(?:evaluate|predict|plot errors|--from|--start|load_run\(\") ?(results/published/[\w-]+)"
+)
+
+
+def test_what_needs_weights_names_published_runs_that_have_them():
+    texts = [path.read_text() for path in [*PAGES, *ROOT.glob("drawbench/cli/*.py")]]
+    runs = {run for text in texts for run in re.findall(WEIGHTED, text)}
+    assert len(runs) >= 3
+    assert {run for run in runs if not (ROOT / run / "best.safetensors").is_file()} == set()
+
+
 @pytest.mark.parametrize(
     ("line", "wrong"),
     [

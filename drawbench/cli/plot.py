@@ -64,7 +64,7 @@ def plot_runs(runs: tuple[Path, ...], out: Path | None, as_json: bool, **place: 
     epilog="""\b
 Examples:
   drawbench plot errors results/runs/NAME
-  drawbench plot errors results/published/draw-8-decay --out results/own/errors
+  drawbench plot errors results/published/eye-4 --out results/own/errors
 """,
 )
 @options.RUN_ARGUMENT

@@ -20,7 +20,7 @@ STDIN = "standard input"
 @click.command(
     epilog="""\b
 Examples:
-  drawbench predict results/published/draw-8-distorted seven.png
+  drawbench predict results/published/eye-4 seven.png
   drawbench predict RUN photos/ --format gif --out paths    every picture in a folder
   drawbench predict RUN scan.jpg --side 40 --invert no
   curl -s https://example.org/7.png | drawbench predict RUN -
