@@ -267,7 +267,7 @@ def _job(
     start = run["start"]
     if start is not None:
         settings["start"] = str(root / start)
-    unmarked = run.get("unmarked", run["seeds"][0])
+    unmarked = run.get("unmarked", run["seeds"][0])  # a study does not say, `classify --seeds` does
     name = run["name"] if seed == unmarked else f"{run['name']}-seed{seed}"
     job = Job(name, run["task"], run["recipe"], settings, start, run["evaluate"], root / name)
     try:
