@@ -10,6 +10,7 @@ under a flip. (Numbering pixels from 0 in the same formulas shifts every window 
 Symbols: B images, C channels, H rows (``height``), W columns (``width``), N the side of the patch.
 """
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
@@ -82,6 +83,15 @@ def raw_numbers(to_window: nn.Module, hidden: Tensor, clip: float | None) -> Ten
     return numbers if clip is None else clip_gradient(numbers, clip)
 
 
+def constants(values: Sequence[float], like: Tensor) -> Tensor:
+    """Return ``values`` as a tensor (len(values),) of the type of ``like``, made where that is.
+
+    A tensor made of Python's numbers is copied from the host: an update on a GPU would wait for it,
+    and could not be recorded.
+    """
+    return torch.cat([like.new_full((1,), value) for value in values])
+
+
 def squash(parameters: Tensor) -> Tensor:
     """Squash the five raw numbers smoothly into a range in which training stays calm.
 
@@ -97,7 +107,7 @@ def squash(parameters: Tensor) -> Tensor:
         (..., 5): centres within +-1.2 image halves, log-variance within 3 +- 2.5, log-stride within
         +-2, log-intensity within +-1.
     """
-    middle, radius = parameters.new_tensor(SQUASH_MIDDLE), parameters.new_tensor(SQUASH_RADIUS)
+    middle, radius = constants(SQUASH_MIDDLE, parameters), constants(SQUASH_RADIUS, parameters)
     return middle + radius * torch.tanh(parameters / radius)
 
 

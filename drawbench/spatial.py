@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from drawbench.attention import CENTRE_LIMIT, autocast_disabled, widen
+from drawbench.attention import CENTRE_LIMIT, autocast_disabled, constants, widen
 
 
 def affine_read(images: Tensor, transforms: Tensor, patch: int, supersample: int = 1) -> Tensor:
@@ -58,8 +58,8 @@ def first_pixels(places: Tensor, height: int, width: int, side: int) -> Tensor:
     Returns:
         int64 (..., 2), x and y numbered from 0; negative before the image.
     """
-    size = torch.tensor([width, height], device=places.device)
     limited = places.detach().float().clamp(-CENTRE_LIMIT, CENTRE_LIMIT)
+    size = constants((width, height), limited)
     centre = (size + 1) / 2 * (limited + 1)  # pixels, numbered from 1
     return torch.floor(centre - (side - 1) / 2 + 0.5).long() - 1
 

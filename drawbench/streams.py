@@ -93,7 +93,7 @@ def integers(index: Tensor, highs: list[int], seed: int, *name: str | int) -> Te
     # the number of columns.
     rows = _mix((index + 1) * _signed(_GOLDEN) + _signed(key(seed, *name)))
     words = _mix(rows[:, None] + (columns + 1) * _signed(_GOLDEN))
-    limits = torch.tensor(highs, dtype=torch.int64, device=index.device)
+    limits = torch.tensor(highs, dtype=torch.int64).to(index.device, non_blocking=True)
     return (_shift_right(words, 32) * limits) >> 32
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from formulas import waves
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from drawbench import config, models
 from drawbench.evaluation.cost import cost
@@ -74,6 +75,54 @@ def test_what_a_classifier_says_of_itself(name, channels):
     if hasattr(record, "patches"):
         corners = model.glimpse.corners(record.windows, 36, 36)
         assert corners.shape == (*record.logits.shape[:2], 4, 2)
+
+
+class Hosted(TorchDispatchMode):
+    """Collects what would make a GPU wait for the host, or the host for a GPU."""
+
+    WAITS = ("lift_fresh", "_local_scalar_dense", "nonzero")
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.__name__.startswith(self.WAITS):
+            self.found.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_waits_is_found():
+    with Hosted() as hosted:
+        line = torch.tensor([1.0, 2.0])
+        line.new_tensor([1.0])
+        (line > 1).nonzero().sum().item()
+    assert len(hosted.found) == 4
+
+
+@pytest.mark.parametrize("name", [*TAKES, *models.GENERATORS])
+def test_a_pass_takes_nothing_from_the_host(name):
+    """On a GPU a tensor made of Python's numbers, or a number read back, makes an update wait, and
+    no such update can be recorded.
+    """
+    if name in ("random", "aligndraw"):
+        pytest.skip("it hashes images, or checks the numbers of words, and is never recorded")
+    images = waves(2, 1, 36, 36).float()
+    if name in TAKES:
+        model = build(name)
+        noise = torch.zeros(2, getattr(model, "noise", 0))
+        with Hosted() as hosted:
+            record = model(images, noise=noise) if noise.shape[1] else model(images)
+            record.logits.sum().backward()
+    else:
+        facts = {"channels": 1, "height": 36, "width": 36}
+        section = config.replace(config.Generate(), model=name).model
+        model = models.make(models.GENERATORS[name], section.arguments, facts)
+        noise = torch.zeros(2, model.steps, model.latent)
+        caption = torch.zeros(2, 5, dtype=torch.int64) if name == "aligndraw" else None
+        with Hosted() as hosted:
+            models.draw_images(model, images, noise, caption).mean.sum().backward()
+    assert hosted.found == []
 
 
 # --- what an answer costs ---

@@ -20,7 +20,7 @@ class Batch(NamedTuple):
 
     def at(self, rows: Tensor) -> "Batch":
         """Return the images at the indices ``rows`` (int64), with their labels and conditions."""
-        return self._map(lambda field: field[rows.to(field.device)])
+        return self._map(lambda field: field[rows.to(field.device, non_blocking=True)])
 
     def with_images(self, images: Tensor) -> "Batch":
         """Return other images with the same labels and conditions."""

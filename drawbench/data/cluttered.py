@@ -58,7 +58,7 @@ def _batch(
 ) -> Batch:
     """Return rendered scenes under a rule of pixels, with the label if there is one digit."""
     images, labels = rendering.images[:, None], rendering.labels
-    images = pixels.apply(rule, images, index.to(images.device), seed, *name)
+    images = pixels.apply(rule, images, index.to(images.device, non_blocking=True), seed, *name)
     return Batch(images, labels[:, 0].long() if labels.shape[1] == 1 else None)
 
 

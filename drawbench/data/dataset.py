@@ -68,7 +68,7 @@ class Shuffled:
         batch = self.part.at(targets(index, len(self), self.seed, "train"))
         if not self.dynamic:
             return batch
-        index = index.to(batch.images.device)
+        index = index.to(batch.images.device, non_blocking=True)
         return batch.with_images(rules.binarise(batch.images, index, self.seed, "train"))
 
     def to(self, device: torch.device) -> "Shuffled":

@@ -304,7 +304,8 @@ def fresh(
         distortion: strength of :func:`drawbench.data.warp.warp` on the target digit; the papers use
             none, 0.
     """
-    first = targets(index, len(part), seed, *name, "targets").to(part.images.device)
-    index = index.to(part.images.device)
+    device = part.images.device
+    first = targets(index, len(part), seed, *name, "targets").to(device, non_blocking=True)
+    index = index.to(device, non_blocking=True)
     pictures = warp.warp(part.images[first], index, distortion, seed, *name) if distortion else None
     return render(part.images, part.labels, scene, first, index, seed, *name, pictures=pictures)

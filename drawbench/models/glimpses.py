@@ -314,7 +314,8 @@ class AffineGlimpse(Glimpse):
 
     def choose(self, numbers: Tensor | None, view: View) -> Transform:
         assert numbers is not None
-        middle, radius = numbers.new_tensor(IDENTITY), numbers.new_tensor(AFFINE_RADIUS)
+        middle = attention.constants(IDENTITY, numbers)
+        radius = attention.constants(AFFINE_RADIUS, numbers)
         if self.window_map == "bounded":
             numbers = radius * torch.tanh(numbers / radius)
         return Transform((middle + numbers).view(-1, 2, 3))
