@@ -31,6 +31,7 @@ from drawbench import distributed
 from drawbench.config import Training
 from drawbench.errors import Problem, reason
 from drawbench.fast import native
+from drawbench.models import widening
 from drawbench.reporters import Reporter
 from drawbench.runs import Run
 
@@ -387,9 +388,13 @@ class Trainer:
     def start_from(self, weights: dict[str, Tensor]) -> None:
         """Initialize from another run's weights, unless this training has begun.
 
+        Those of a network with fewer LSTM units are widened, if the model says how
+        (:mod:`drawbench.models.widening`).
+
         Raises:
             Problem: they do not fit the model.
         """
+        weights = widening.widened(weights, self.task.model)
         for model in () if self.step else (self.task.model, self.average):
             _load(weights, model, "the weights to start from do")
 

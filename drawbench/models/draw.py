@@ -10,7 +10,7 @@ patch.
 """
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -19,8 +19,10 @@ from torch.utils.checkpoint import checkpoint
 from drawbench import attention
 from drawbench.attention import Window, widen
 from drawbench.likelihood import Bernoulli, Gaussian, Logistic, Terms, of_canvas, start_log_scale
+from drawbench.models import widening
 from drawbench.models.common import check_counts, check_window_map, collect
 from drawbench.models.glimpse import State
+from drawbench.models.widening import Part
 
 
 class Sample(NamedTuple):
@@ -168,6 +170,15 @@ class Draw(nn.Module):
     """
 
     conditional = False  #: whether :meth:`start` needs a condition
+    units: ClassVar = {
+        **widening.cell("encoder", taken="decoder"),
+        **widening.cell("decoder"),
+        **dict.fromkeys(("start_encoder_hidden", "start_encoder_cell"), Part("encoder")),
+        **dict.fromkeys(("start_decoder_hidden", "start_decoder_cell"), Part("decoder")),
+        **dict.fromkeys(("to_mu.weight", "to_log_sigma.weight"), Part(taken="encoder")),
+        **dict.fromkeys(("to_patch.weight", "to_read_window.weight"), Part(taken="decoder")),
+        "to_write_window.weight": Part(taken="decoder"),
+    }  #: see :mod:`drawbench.models.widening`
 
     def __init__(
         self,

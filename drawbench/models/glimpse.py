@@ -11,14 +11,16 @@ What a glimpse is, and how it is chosen, is up to the :class:`drawbench.models.g
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from drawbench import attention
+from drawbench.models import widening
 from drawbench.models.common import check_counts, collect
 from drawbench.models.glimpses import GaussianGlimpse, Glimpse, View
+from drawbench.models.widening import Part
 
 
 class State(NamedTuple):
@@ -51,6 +53,12 @@ class GlimpseClassifier(nn.Module):
     Raises:
         ValueError: a count below 1.
     """
+
+    units: ClassVar = {
+        **widening.cell("cell"),
+        **dict.fromkeys(("start_hidden", "start_cell"), Part("cell")),
+        **dict.fromkeys(("to_window.weight", "classify.weight"), Part(taken="cell")),
+    }  #: see :mod:`drawbench.models.widening`
 
     def __init__(
         self,
