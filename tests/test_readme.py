@@ -363,8 +363,11 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
     r"weight decay and (\d+) passes over the training images": lambda: [
         value("draw-64-no-attention", "images_seen") / 50_000
     ],
-    r"attention, (\d+) passes of a larger network": lambda: [
-        value("draw-64-wide", "images_seen") / 50_000
+    r"level with the paper's ([\d.]+), which is from 256 units that read 2x2: after (\d+) passes with"
+    r" 400 units": lambda: [paper("DRAW"), value("draw-64-wide", "images_seen") / 50_000],
+    r"and (\d+) passes followed": lambda: [value("draw-64-640", "images_seen") / 50_000],
+    r"the network ends ([\d.]+) nats higher": lambda: [
+        one.difference for one in certain(against("draw-64-wide-more", "draw-64-640"))
     ],
     r"so its standard error is ([\d.]+) nats": lambda: [value("draw-20", "iw_standard_error")],
     r"attention is worth ([\d.]+) nats in (\d+) steps"
@@ -405,8 +408,8 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
 WORDS = {"a third": "3", "three": "3", "twice": "2"}
 SETTINGS = {  # numbers in the text of the results that are no results
     "100x100", "8 pieces", "8 glimpses", "1,000", "10,000 test images", "95%", "25 minutes",
-    "60x60", "12,000 JPEGs", "32x32", "256 levels", "reads 2x2", "64 steps", "20 steps", "H200",
-    "30% of the updates", "4x4 samples",
+    "60x60", "12,000 JPEGs", "32x32", "256 levels", "reads 2x2", "64 steps", "20 steps", "H100",
+    "H200", "640 units", "read 5x5",    "30% of the updates", "4x4 samples",
 }  # fmt: skip
 
 
