@@ -1,7 +1,8 @@
 """Make the run folders of drawbench/pretrained from results/published: ``make pretrained``.
 
 Weights are rounded to half precision and measured again, unless the published ones are half already
-and were measured so.
+and were measured so. The weights of a packaged model are committed once, in the package: where the
+published folder has none, they are those.
 """
 
 import shutil
@@ -26,7 +27,10 @@ The published run `results/published/{run}`, whose result is {value:.2f}, in hal
 
 def pack(name: str, entry: dict[str, str], target: Path) -> None:
     """Write the run folder of one model."""
-    source = ROOT / "results" / "published" / entry["run"]
+    source = target.parent / entry["run"]
+    shutil.copytree(ROOT / "results" / "published" / entry["run"], source)
+    if not (source / BEST).exists():
+        shutil.copy(pretrained.HOME / name / BEST, source)
     full = Run.open(source).result()
     rounded = [] if full.get("weights") == "float16" else ["--half"]
     answer("export", source, target, *rounded, "--datasets", ROOT / "datasets")

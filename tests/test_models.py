@@ -11,7 +11,7 @@ from formulas import waves
 from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from drawbench import config, models
+from drawbench import config, models, pretrained
 from drawbench.evaluation.cost import cost
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
@@ -34,10 +34,6 @@ TAKES = {
     "conv6": (),
 }
 PUBLISHED = Path(__file__).parent.parent / "results" / "published"
-
-
-def read_config(name: str) -> dict:
-    return json.loads((PUBLISHED / name / "config.json").read_text())
 
 
 def build(name: str, side: int = 36, channels: int = 1, **changes):
@@ -182,15 +178,15 @@ def test_pixels_are_counted_as_in_the_paper():
 
 
 def test_committed_glimpse_weights_still_load():
-    weights = load_file(PUBLISHED / "eye-8-more" / "best.safetensors")
+    weights = load_file(pretrained.HOME / "glimpse-8" / "best.safetensors")
     build("eye", glimpses=8, patch=12, hidden=256).load_state_dict(weights)
 
 
-@pytest.mark.parametrize("name", ["draw-20", "draw-64-wide", "draw-two-digits"])
-def test_committed_generator_weights_still_load(name):
-    section = read_config(name)["model"]
+@pytest.mark.parametrize("folder", [pretrained.HOME / "draw-mnist", PUBLISHED / "draw-64-640"])
+def test_committed_generator_weights_still_load(folder):
+    section = json.loads((folder / "config.json").read_text())["model"]
     arguments = {key: section[key] for key in section if key != "model"}
-    weights = load_file(PUBLISHED / name / "best.safetensors")
+    weights = load_file(folder / "best.safetensors")
     channels, height, width = weights["start_canvas"].shape
     facts = {"channels": channels, "height": height, "width": width}
     models.make(models.GENERATORS["draw"], arguments, facts).load_state_dict(weights)

@@ -115,8 +115,8 @@ def place(tmp_path, monkeypatch) -> Path:
     return tmp_path
 
 
-def test_a_published_network_reads_a_photographed_digit(place):
-    (four,) = answer("predict", PUBLISHED / "eye-8-more", "four.jpg")["predictions"]
+def test_a_packaged_network_reads_a_photographed_digit(place):
+    (four,) = answer("predict", "glimpse-8", "four.jpg")["predictions"]
     assert four["answer"] == "4" and four["probability"] > 0.7
     assert sum(four["probabilities"].values()) == pytest.approx(1, abs=1e-5)
     assert "inverted" in four["prepared"] and four["pictures"]

@@ -18,7 +18,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 Examples:
   drawbench plot results/runs/quickstart       curves, glimpses, animations
   drawbench plot results/runs/photos --images photos/   a run on a folder of images
-  drawbench plot explained results/published/draw-20 results/runs/draw-20-no-attention
+  drawbench plot explained draw-mnist results/runs/draw-20-no-attention
   drawbench plot attention                     what a window does, on an example
   drawbench plot attention --window 0.2,-0.3,0,-1,0 --image photo.png --out zoom.png
 """,
