@@ -177,6 +177,12 @@ def _measure(
                 check(field, value)
         except Problem as error:
             raise click.UsageError(f"--{error}") from error
+    out = out or (run.folder if training.writable(run) else None)
+    if out is None and (conditions or measuring.get("samples")):
+        screen.say(
+            f"{run.folder} is an exported copy or read-only and stays as it is: what is measured "
+            "now is printed only; to keep it, give --out."
+        )
     with training.stopping(screen) as flag:
         measurement = lifecycle.measure(task, run, screen, flag.check, **measuring)
         screen.close()
@@ -193,7 +199,6 @@ def _measure(
         screen.say(
             f"The test images of {task.dataset.name} are not those of {run.folder / 'result.json'}."
         )
-    out = out or (run.folder if training.writable(run) else None)
     written: list[Path] = []
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
@@ -206,11 +211,6 @@ def _measure(
             trained_at = task.model.glimpses if condition == "glimpses" else trained_at
             written += write_curve(out, condition, rows, trained_at)
         written += _keep(run, out, recorded, fields)
-    elif curves:
-        screen.say(
-            f"{run.folder} is an exported copy or read-only and stays as it is; "
-            "to write, give --out."
-        )
     result = {"run": str(run.folder), "dataset": task.dataset.name, **fields, "curves": curves}
     console.emit(result, _text(run.folder, fields, curves, written), given["as_json"])
 
