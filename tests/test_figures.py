@@ -448,6 +448,16 @@ def test_labels_at_curve_ends_do_not_overlap():
     assert min(gaps) * 72 / figure.dpi > 7
 
 
+def test_labels_side_by_side_stay_where_their_curves_end():
+    long, short = (
+        pd.DataFrame({"step": [1, 2, n], "validation_bound": [9, 4, 3]}) for n in (99, 3)
+    )
+    frames, references = {"one with a long name": long, "b": short}, {"paper": 3.0}
+    (axes,) = figures.bound_curves(frames, references, ["draw", "vae"]).axes
+    away = {text.get_text(): text.xyann[1] for text in axes.texts}
+    assert away["b"] == 0 and away["paper: 3.00"] == -away["one with a long name"] != 0
+
+
 def test_confusion_shades_errors_only():
     matrix = 900 * np.eye(3, dtype=int)
     matrix[0, 2] = 100

@@ -1,6 +1,7 @@
 """One style for every figure, and one way to save: the same bytes each time, never half a file."""
 
 import io
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,7 @@ _METADATA = {
 }
 _MAX_FULL_PNG_BYTES = 500_000  # larger PNGs get a palette
 LABEL_HEIGHT = 7.5  # points between neighbouring labels
+SWEEPS = 300  # over all pairs of labels; a stack of twenty settles within them
 
 
 def array(values) -> np.ndarray:
@@ -153,16 +155,21 @@ def separate_labels(axes: Axes) -> None:
     if not labels or figure is None:
         return
     ends = axes.transData.transform([label.xy for label in labels])[:, 1] * 72 / figure.dpi
-    # Each block of touching labels is centred on its curves' ends; blocks that meet are merged.
-    blocks: list[list[float]] = []
-    for number, end in enumerate(ends):
-        blocks.append([end - number * LABEL_HEIGHT])
-        while len(blocks) > 1 and np.mean(blocks[-2]) > np.mean(blocks[-1]):
-            upper = blocks.pop()
-            blocks[-1] += upper
-    places = [float(np.mean(block)) for block in blocks for _ in block]
-    for number, (label, end, place) in enumerate(zip(labels, ends, places, strict=True)):
-        label.xyann = (5, place + number * LABEL_HEIGHT - end)
+    spans = [label.get_window_extent().intervalx for label in labels]
+    pairs = [
+        (lower, upper)
+        for lower, upper in itertools.combinations(range(len(labels)), 2)
+        if max(spans[lower][0], spans[upper][0]) < min(spans[lower][1], spans[upper][1])
+    ]
+    places = ends.copy()
+    for _ in range(SWEEPS):  # two that touch share the way apart, until all have settled
+        for lower, upper in pairs:
+            lacking = LABEL_HEIGHT - (places[upper] - places[lower])
+            if lacking > 0:
+                places[lower] -= lacking / 2
+                places[upper] += lacking / 2
+    for label, end, place in zip(labels, ends, places, strict=True):
+        label.xyann = (5, place - end)
 
 
 def _with_palette(png: bytes) -> bytes:
