@@ -25,6 +25,7 @@ from drawbench.figures.style import (
     separate_labels,
     settle,
     styled,
+    with_notes,
 )
 
 MAX_PIXELS = 1 << 24  # of a picture from a run folder
@@ -32,7 +33,10 @@ MAX_PIXELS = 1 << 24  # of a picture from a run folder
 
 @styled
 def bound_curves(
-    metrics: Mapping[str, pd.DataFrame], references: Mapping[str, float], models: Sequence[str]
+    metrics: Mapping[str, pd.DataFrame],
+    references: Mapping[str, float],
+    models: Sequence[str],
+    notes: Sequence[str] = (),
 ) -> Figure:
     """Draw the validation bound of generators against training updates.
 
@@ -42,6 +46,7 @@ def bound_curves(
         references: name -> bound in nats, drawn as horizontal lines, such as published results,
             with their names in the margin.
         models: the model of each curve, which chooses its colour.
+        notes: lines below the figure.
 
     Returns:
         One panel, which ends above at what came after the first fifth of training.
@@ -56,7 +61,7 @@ def bound_curves(
     if not curves or any(frame.empty for frame in curves.values()):
         raise ValueError("there is nothing to plot: each model needs at least one validation")
     divisor, unit = count_unit(max(frame["step"].max() for frame in curves.values()))
-    figure = Figure(figsize=(WIDTH, 3.0), layout="constrained")
+    figure = with_notes(WIDTH, 3.0, notes)
     axes = figure.add_subplot()
     limits = []
     for (name, frame), line in zip(curves.items(), looks(models), strict=True):
@@ -109,19 +114,22 @@ def error_against_images(metrics: Mapping[str, pd.DataFrame], models: Sequence[s
 
 
 @styled
-def kl_lines(kl: Mapping[str, Sequence[float]], models: Sequence[str]) -> Figure:
+def kl_lines(
+    kl: Mapping[str, Sequence[float]], models: Sequence[str], notes: Sequence[str] = ()
+) -> Figure:
     """Show how much each step of the drawing tells about the image, for several generators.
 
     Args:
         kl: name -> KL of each step in nats, mean over images.
         models: the model of each curve, which chooses its colour.
+        notes: lines below the figure.
 
     Raises:
         ValueError: if there is no model, or one without steps.
     """
     if not kl or any(len(steps) == 0 for steps in kl.values()):
         raise ValueError("there is nothing to plot: each model needs the KL of its steps")
-    figure = Figure(figsize=(WIDTH, 2.6), layout="constrained")
+    figure = with_notes(WIDTH, 2.6, notes)
     axes = figure.add_subplot()
     for (name, steps), line in zip(kl.items(), looks(models), strict=True):
         axes.plot(np.arange(1, len(steps) + 1), steps, **line)

@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
 
 from drawbench.figures.curves import log_if_wide
@@ -18,6 +17,7 @@ from drawbench.figures.style import (
     separate_labels,
     settle,
     styled,
+    with_notes,
 )
 
 
@@ -53,11 +53,7 @@ def error_curve(
     frame = frame if "model" in frame else frame.assign(model=frame["name"])
     panels = list(frame.groupby("panel", sort=False))
     wide = len(panels) > 1
-    foot = 0.13 * len(notes)
-    engine = ConstrainedLayoutEngine(rect=(0, foot / (3.2 + foot), 1, 3.2 / (3.2 + foot)))
-    figure = Figure(figsize=(WIDTH if wide else 4.5, 3.2 + foot), layout=engine)
-    if notes:
-        figure.text(0.01, 0.02, "\n".join(notes), fontsize=6.5, va="bottom", parse_math=False)
+    figure = with_notes(WIDTH if wide else 4.5, 3.2, notes)
     row = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     curves = frame.drop_duplicates("name")
     styles = dict(zip(curves["name"], looks(curves["model"]), strict=True))

@@ -69,9 +69,9 @@ def _letters(group: list[Row]) -> dict[str, str]:
     return dict(zip(notes, names, strict=True))
 
 
-def _notes(letters: dict[str, str]) -> str:
+def _notes(letters: dict[str, str]) -> list[str]:
     """Return what the letters stand for, a line each."""
-    return "\n".join(f"{letter}: {text}" for text, letter in letters.items())
+    return [f"{letter}: {text}" for text, letter in letters.items()]
 
 
 def _errors(classifiers: list[Row]) -> Iterator[NamedFigure]:
@@ -99,8 +99,7 @@ def _errors(classifiers: list[Row]) -> Iterator[NamedFigure]:
                     parts.append(part.assign(**about, seed=record.seed, panel=panel))
         trained = {row.first.settings.get(condition) for row in group} - {None}
         frame, at = pd.concat(parts), trained.pop() if len(trained) == 1 else None
-        notes = _notes(letters).splitlines()
-        figure = errors.error_curve(frame, words, trained_at=at, notes=notes)
+        figure = errors.error_curve(frame, words, trained_at=at, notes=_notes(letters))
         caption = (
             f"Test error against {words}, 100x100 cluttered MNIST. Lines are means over seeds, "
             "points the seeds; bars of single runs are 95% intervals over the test images."
@@ -146,9 +145,9 @@ def _training(generators: list[Row]) -> Iterator[NamedFigure]:
     }
     caption = (
         "Validation bound against training updates, static binarised MNIST, one seed per model; "
-        f"lower is better. The paper's are on the test images. {_notes(letters)}"
-    ).strip()
-    figure = comparisons.bound_curves(frames, paper, models)
+        "lower is better. The paper's are on the test images."
+    )
+    figure = comparisons.bound_curves(frames, paper, models, _notes(letters))
     yield NamedFigure("bound_against_step", caption, figure)
 
 
@@ -162,10 +161,10 @@ def _steps(generators: list[Row]) -> Iterator[NamedFigure]:
             models.append(row.model)
     if lines:
         caption = (
-            "KL of each step of the drawing, mean over the test images, static binarised MNIST. "
-            f"{_notes(letters)}"
-        ).strip()
-        yield NamedFigure("kl_per_step", caption, comparisons.kl_lines(lines, models))
+            "KL of each step of the drawing, mean over the test images, static binarised MNIST."
+        )
+        figure = comparisons.kl_lines(lines, models, _notes(letters))
+        yield NamedFigure("kl_per_step", caption, figure)
 
 
 def _is_number(value: Any) -> bool:

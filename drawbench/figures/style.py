@@ -2,7 +2,7 @@
 
 import io
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from PIL import Image
@@ -125,6 +126,17 @@ def looks(models: Iterable[str]) -> list[dict[str, Any]]:
         dash = DASHES[number % len(DASHES)]
         styles.append({"color": colour, "linestyle": dash, "marker": marker} | hollow)
     return styles
+
+
+def with_notes(width: float, height: float, notes: Sequence[str]) -> Figure:
+    """Return an empty figure, inches, made taller by lines of notes below."""
+    foot = 0.13 * len(notes)
+    total = height + foot
+    engine = ConstrainedLayoutEngine(rect=(0, foot / total, 1, height / total))
+    figure = Figure(figsize=(width, total), layout=engine)
+    if notes:
+        figure.text(0.01, 0.02, "\n".join(notes), fontsize=6.5, va="bottom", parse_math=False)
+    return figure
 
 
 def settle(figure: Figure) -> Figure:
