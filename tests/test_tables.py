@@ -137,6 +137,22 @@ def test_what_departs_from_the_paper_is_noted(tmp_path):
     )
 
 
+@pytest.mark.parametrize(
+    ("model", "settings", "notes"),
+    [
+        ("draw", {"hidden": 640, "read_patch": 5}, "640 units, reads 5x5"),
+        ("draw", {"hidden": 256, "read_patch": 2}, ""),
+        ("aligndraw", {"hidden": 300, "read_patch": 8}, ""),  # its own defaults
+        ("vae", {"hidden": 256}, "256 units"),
+    ],
+)
+def test_sizes_are_noted_where_they_are_not_the_models_own(tmp_path, model, settings, notes):
+    result = {"task": "generate", "model": model}
+    folder = finished_run(tmp_path / "run", result, **settings)
+    (row,) = rows([records.read(folder, print)])
+    assert row.notes == notes
+
+
 # ----------------------------------------------------------------------------------------- tables
 
 

@@ -12,12 +12,13 @@ from typing import Any
 from drawbench.config.fields import ChosenSection, Problem, Section, selector, setting, shown
 
 
-def count(default: int, help: str, high: int) -> Any:
-    return setting(default, help, role="model", low=1, high=high)
+def count(default: int, help: str, high: int, note: str | None = None) -> Any:
+    return setting(default, help, role="model", low=1, high=high, note=note)
 
 
 def hidden(default: int = 256) -> Any:
-    return count(default, "LSTM units, or units of each fully connected layer.", 65536)
+    help = "LSTM units, or units of each fully connected layer."
+    return count(default, help, 65536, note="{} units")
 
 
 def patch(default: int) -> Any:
@@ -186,7 +187,9 @@ class DrawGenerator(Model):
         role="model",
         choices=("both", "read", "write", "none"),
     )
-    read_patch: int = count(2, "Side of the patch that is read, in filters.", 512)
+    read_patch: int = count(
+        2, "Side of the patch that is read, in filters.", 512, note="reads {0}x{0}"
+    )
     write_patch: int = count(5, "Side of the patch that is written, in filters.", 512)
     window_map: str = window_map("linear")
     window_clip: float | None = window_clip(None)

@@ -8,7 +8,7 @@ of updates that differs a little from run to run.
 import math
 import statistics
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,11 +64,14 @@ class Row:
     @property
     def notes(self) -> str:
         """What it uses beyond the paper, and what tells it from similar rows."""
-        settings = configs.settings(configs.TASKS[self.first.result["task"]])
+        task: Any = configs.TASKS[self.first.result["task"]]
+        kind = task.kinds["model"].get(self.first.result["model"])
+        own = {field.name: field for field in fields(kind)} if kind is not None else {}
         notes = []
-        for name, setting in settings.items():
-            note, value = setting.field.metadata["note"], self.first.settings.get(name)
-            if note and value not in (None, setting.field.default):
+        for name, setting in configs.settings(task).items():
+            field, value = own.get(name, setting.field), self.first.settings.get(name)
+            note = field.metadata["note"]
+            if note and value not in (None, field.default):
                 notes.append(note.format(_short(value)))
         return ", ".join([*notes, self.differences] if self.differences else notes)
 
