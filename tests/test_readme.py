@@ -309,7 +309,8 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
     r"8 glimpses at 100x100 MNIST in clutter, (\d+) minutes": lambda: minutes("draw-8"),
     r"DRAW on binarised MNIST, (\d+) minutes": lambda: minutes("draw-20"),
     r"`draw-4` \(add its (\d+) minutes\)": lambda: minutes("draw-4"),
-    r"the same for every image make ([\d.]+)% errors, and windows at random places ([\d.]+)%": lambda: [
+    r"the same for every image make ([\d.]+)% errors, and windows at random places"
+    r" ([\d.]+)%": lambda: [
         value(name) for name in ("fixed", "random") if value("random") > value("fc")
     ],
     r"affine glimpses, each number the mean of 4x4 samples, make ([\d.]+) to ([\d.]+) points more"
@@ -355,8 +356,8 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
     r"weight decay and (\d+) passes over the training images": lambda: [
         value("draw-64-no-attention", "images_seen") / 50_000
     ],
-    r"level with the paper's ([\d.]+), which is from 256 units that read 2x2: after (\d+) passes with"
-    r" 400 units": lambda: [paper("DRAW"), value("draw-64-wide", "images_seen") / 50_000],
+    r"level with the paper's ([\d.]+), which is from 256 units that read 2x2: after (\d+) passes"
+    r" with 400 units": lambda: [paper("DRAW"), value("draw-64-wide", "images_seen") / 50_000],
     r"and (\d+) passes followed": lambda: [value("draw-64-640", "images_seen") / 50_000],
     r"the network ends ([\d.]+) nats higher": lambda: [
         one.difference for one in certain(against("draw-64-wide-more", "draw-64-640"))

@@ -19,8 +19,8 @@ class Training(Section):
     )
     start: str | None = setting(
         None,
-        "Run folder to take the initial weights from (its best), whose LSTMs may have fewer units; a "
-        "new schedule begins.",
+        "Run folder to take the initial weights from (its best), whose LSTMs may have fewer units; "
+        "a new schedule begins.",
         note="initialized from {}",
     )
     plateau: float | None = setting(

@@ -1,7 +1,7 @@
 """Begin a wide network from the weights of a narrow one, without changing what it computes.
 
-Net2WiderNet (Chen, Goodfellow & Shlens 2016, section 2.2) for LSTM cells: each added unit copies one
-that is there, and the two share what the old one passed on. Unequal shares let copies become
+Net2WiderNet (Chen, Goodfellow & Shlens 2016, section 2.2) for LSTM cells: each added unit copies
+one that is there, and the two share what the old one passed on. Unequal shares let copies become
 different in training.
 """
 
