@@ -314,11 +314,10 @@ class AffineGlimpse(Glimpse):
 
     def choose(self, numbers: Tensor | None, view: View) -> Transform:
         assert numbers is not None
-        middle = attention.constants(IDENTITY, numbers)
-        radius = attention.constants(AFFINE_RADIUS, numbers)
         if self.window_map == "bounded":
+            radius = attention.constants(AFFINE_RADIUS, numbers)
             numbers = radius * torch.tanh(numbers / radius)
-        return Transform((middle + numbers).view(-1, 2, 3))
+        return Transform((attention.constants(IDENTITY, numbers) + numbers).view(-1, 2, 3))
 
     def read(self, images: Tensor, where: Transform) -> Tensor:
         return spatial.affine_read(images, where.theta, self.patch, self.supersample)
