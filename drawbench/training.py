@@ -40,6 +40,7 @@ READ_EVERY = {"cpu": 1, "cuda": 20, "mps": 20}  # updates; reading a number of a
 DEFAULT_MINUTES = 30.0
 VALIDATIONS = 40  # in a training of the usual length
 COOLDOWN = 0.25  # of the updates at the peak rate: how many follow while the rate falls
+SMOOTHED = 5  # validations whose mean is watched for a plateau
 
 # ----------------------------------------------------------------------------------------- stopping
 
@@ -120,17 +121,20 @@ def cooled(fall: int) -> int:
 def plateau(rows: list[dict[str, Any]], metric: str, share: float, limit: int) -> int:
     """Return the update from which the rate falls.
 
-    It is the first validation at which the best value is older than ``share`` of the updates made;
-    at the latest, the update that leaves room for the fall before ``limit``. A function of the
-    validations alone, so a resumed training decides the same.
+    It is the first validation at which the best mean of :data:`SMOOTHED` validations in a row is
+    older than ``share`` of the updates made; at the latest, the update that leaves room for the
+    fall before ``limit``. The mean, because the lowest of many single values is a lucky one, which
+    the next ones do not reach although the network improves. A function of the validations alone,
+    so a resumed training decides the same.
 
     Args:
         rows: the validations so far, with ``step`` and the metric (less is better).
     """
     latest, best, best_step = max(1, int(limit / (1 + COOLDOWN))), math.inf, 0
-    for row in rows:
-        if row[metric] < best:
-            best, best_step = row[metric], row["step"]
+    for count, row in enumerate(rows, start=1):
+        recent = statistics.fmean(each[metric] for each in rows[max(0, count - SMOOTHED) : count])
+        if recent < best:
+            best, best_step = recent, row["step"]
         if row["step"] - best_step > share * row["step"]:
             return min(row["step"], latest)
     return latest

@@ -39,7 +39,7 @@ def test_flags_go_before_the_recipe_and_the_recipe_before_defaults():
 
 def test_the_arguments_of_a_model_are_its_settings():
     stn = config.merge(Classify, {}, {"model": "stn"})
-    assert stn.model.arguments == {"patch": 28, "hidden": 256, "supersample": 1}
+    assert stn.model.arguments == {"patch": 28, "hidden": 256, "supersample": 1, "filters": 20}
     assert config.merge(Classify, {}, {"model": "conv6"}).model.arguments == {}
     given = {"model": "m:f", "arguments": {"gain": 2}}
     merged = config.merge(Classify, {"model": {"model": "m:f", "arguments": {"depth": 3}}}, given)

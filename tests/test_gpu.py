@@ -20,6 +20,7 @@ from drawbench.data.mnist2 import PAIR
 from drawbench.evaluation.precision import full_precision
 from drawbench.fast import forward_for, native
 from drawbench.fast.graphs import Recorder
+from drawbench.models import CLASSIFIERS, make
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
 from drawbench.reporters import Quiet
@@ -69,6 +70,30 @@ def test_an_update_does_not_wait_for_the_device(digits, precision, graph):
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert all(torch.isfinite(value) for value in metrics.values())
+
+
+@pytest.mark.parametrize("name", sorted(set(CLASSIFIERS) - {"random"}))
+def test_recorded_updates_are_those_of_the_model(digits, name):
+    few = FreshScenes(digits, SCENE, 0).batch(0, 64)
+    data = Dataset.from_arrays("scenes", *[(few.images, few.labels)] * 3, classes="0123456789")
+    settings = {"model": name, "batch": 16, "steps": 10, "intermediate": 0.3}
+    weights = []
+    for graph in (False, None):
+        config = configs.replace(configs.Classify(), graph=graph, **settings)
+        facts = {"channels": 1, "height": 60, "width": 60, "classes": 10}
+        with streams.seeded(0, "weights"):
+            model = make(CLASSIFIERS[name], config.model.arguments, facts).to(GPU)
+        task = Classify(config, data, model, GPU)
+        assert isinstance(task.terms, Recorder) == (graph is None)
+        optimizer = torch.optim.SGD(
+            model.parameters(), lr=0.1, fused=True
+        )  # Adam would divide by what rounds
+        with full_precision():
+            for step in range(4):
+                training._update(task, optimizer, config.training, step, 0.1)
+        weights.append([parameter.detach() for parameter in model.parameters()])
+    for recorded, plain in zip(*weights, strict=True):
+        torch.testing.assert_close(recorded, plain, rtol=1e-3, atol=1e-4)
 
 
 def test_a_training_goes_on_where_it_stopped(digits, tmp_path):

@@ -21,14 +21,14 @@ GLIMPSING = ("draw", "eye", "affine", "random", "fixed", "ram")
 SIZES = {"glimpses": 3, "patch": 4, "hidden": 32}
 WINDOW = {"window_clip": 10.0, "window_map": "bounded"}
 RAM = {"scales": 2, "deviation": 0.15, "reinforce": 0.1}
-ARGUMENTS = SIZES | WINDOW | RAM | {"supersample": 2}
+ARGUMENTS = SIZES | WINDOW | RAM | {"supersample": 2, "filters": 12}
 TAKES = {
     **dict.fromkeys(("draw", "eye"), (*SIZES, *WINDOW)),
     "affine": (*SIZES, *WINDOW, "supersample"),
     "random": (*SIZES, "window_clip"),
     "fixed": (*SIZES,),
     "ram": (*SIZES, *RAM),
-    "stn": ("patch", "hidden", "supersample"),
+    "stn": ("patch", "hidden", "supersample", "filters"),
     "fc": ("hidden",),
     "conv2": ("hidden",),
     "conv6": (),
@@ -141,9 +141,9 @@ MULTIPLY_ADDS = {
     "random": T * (3 * U + gaussian(A, N) + lstm(N * N + 2, U) + 10 * U),
     "fixed": T * (gaussian(A, N) + lstm(N * N, U) + 10 * U),
     "ram": T * (2 * N * N * 128 + 2 * 128 + 256 * U + lstm(U, U) + 2 * U + U + 10 * U),
-    "stn": 25 * (14**2 * 20 + 3**2 * 20 * 20)
-    + 20 * 50
-    + 50 * 6
+    "stn": 25 * (14**2 * 12 + 3**2 * 12 * 12)
+    + 12 * 30
+    + 30 * 6
     + 9 * (4**2 * 32 + 2**2 * 32 * 64)
     + 64 * U
     + 10 * U,

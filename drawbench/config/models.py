@@ -148,6 +148,7 @@ class StnClassifier(Model):
     patch: int = patch(28)
     hidden: int = hidden()
     supersample: int = supersample()
+    filters: int = count(20, "Filters of each convolution of the localising network.", 512)
 
 
 @dataclass(frozen=True)

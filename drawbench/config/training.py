@@ -25,8 +25,8 @@ class Training(Section):
     )
     plateau: float | None = setting(
         None,
-        "Train at the peak rate until the validation metric has not improved for this share of the "
-        "updates made, then let the rate fall to zero; the length is the upper limit.",
+        "Train at the peak rate until the mean of five validations has not improved for this share "
+        "of the updates made, then let the rate fall to zero; the length is the upper limit.",
         note="until no gain in {} of the training",
         above=0,
         high=0.9,

@@ -19,9 +19,11 @@ from drawbench.fast.glimpse import GLIMPSES, fast_glimpses
 from drawbench.fast.native import gpu_kernels, kernels
 from drawbench.models import as_images
 from drawbench.models.aligndraw import AlignDraw
+from drawbench.models.cnn import FullyConnected, SixLayerConv, TwoLayerConv
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
-from drawbench.models.glimpses import EyeGlimpse, GaussianGlimpse
+from drawbench.models.glimpses import EyeGlimpse, RandomGlimpse
+from drawbench.models.stn import SpatialTransformer
 
 # The exact types of the parts of the models that have a fast path.
 _PARTS: dict[str, tuple[type, ...]] = {
@@ -37,6 +39,7 @@ _PARTS: dict[str, tuple[type, ...]] = {
     "language": (nn.LSTM,),
 }
 LARGEST_ON_GPU = 64  # pixels along a side of an image that the kernels of a GPU take
+_WHOLE_IMAGE = (FullyConnected, TwoLayerConv, SixLayerConv, SpatialTransformer)
 _UNBIASED = ("to_query", "to_score")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -58,12 +61,14 @@ def has_fast_path(model: nn.Module) -> bool:
 
 
 def can_be_recorded(model: nn.Module) -> bool:
-    """Return whether the updates of a model were recorded as CUDA graphs and found to be the same:
-    of those with a fast path all but the controls. (A random glimpse hashes its images, a hard one
-    needs noise, which was never recorded; fixed and affine ones were never tried.)
+    """Return whether the updates of a model can be recorded as CUDA graphs: of all built-in ones but
+    those whose glimpses fall at random, by a hash of the images.
+
+    As for the fast path, the model must be exactly what it was when that was tested.
     """
-    glimpse = getattr(model, "glimpse", None)
-    return has_fast_path(model) and type(glimpse) in (type(None), GaussianGlimpse, EyeGlimpse)
+    if type(model) in _WHOLE_IMAGE:
+        return not any(getattr(part, hooks) for hooks in _HOOKS for part in model.modules())
+    return has_fast_path(model) and type(getattr(model, "glimpse", None)) is not RandomGlimpse
 
 
 def forward_for(

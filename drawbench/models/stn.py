@@ -25,6 +25,8 @@ class SpatialTransformer(nn.Module):
         channels: of the image.
         supersample: as of :class:`drawbench.models.glimpses.AffineGlimpse`; with 1, as in the
             paper, the first patches, which show the whole image, alias.
+        filters: of each convolution of the localising network, whose fully connected layer has 2.5
+            times as many units.
 
     Raises:
         ValueError: a count below 1, a patch below 4, or an image too small to localise in.
@@ -39,9 +41,10 @@ class SpatialTransformer(nn.Module):
         classes: int = 10,
         channels: int = 1,
         supersample: int = 1,
+        filters: int = 20,
     ):
         super().__init__()
-        check_counts(hidden=hidden, classes=classes, channels=channels)
+        check_counts(hidden=hidden, classes=classes, channels=channels, filters=filters)
         if min(height, width) < 32 or patch < 4:
             raise ValueError(
                 "a spatial transformer needs images of at least 32x32 pixels and a patch of at "
@@ -49,14 +52,15 @@ class SpatialTransformer(nn.Module):
             )
         self.height, self.width = height, width
         self.glimpse = AffineGlimpse(patch, "linear", supersample)
+        units = 5 * filters // 2
         rows, columns = (((side // 2 - 4) // 2 - 4) // 2 for side in (height, width))
         self.localise = nn.Sequential(
             nn.AvgPool2d(2),
-            *(nn.Conv2d(channels, 20, 5), nn.MaxPool2d(2), nn.ReLU()),
-            *(nn.Conv2d(20, 20, 5), nn.MaxPool2d(2), nn.ReLU()),
-            *(nn.Flatten(), nn.Linear(20 * rows * columns, 50), nn.ReLU()),
+            *(nn.Conv2d(channels, filters, 5), nn.MaxPool2d(2), nn.ReLU()),
+            *(nn.Conv2d(filters, filters, 5), nn.MaxPool2d(2), nn.ReLU()),
+            *(nn.Flatten(), nn.Linear(filters * rows * columns, units), nn.ReLU()),
         )
-        self.to_transform = nn.Linear(50, 6)
+        self.to_transform = nn.Linear(units, 6)
         with torch.no_grad():  # at first every image is read whole
             self.to_transform.weight.zero_()
             self.to_transform.bias.copy_(torch.tensor(IDENTITY))

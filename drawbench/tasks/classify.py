@@ -1,5 +1,6 @@
 """Classification: a network names what an image shows; its error on the test images."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,7 +17,6 @@ from drawbench.evaluation import error_rate
 from drawbench.evaluation.cost import cost
 from drawbench.evaluation.paired import ERROR, Outcomes
 from drawbench.fast.graphs import Recorder
-from drawbench.models.cnn import Answer
 from drawbench.reporters import Views
 from drawbench.runs import Run
 from drawbench.tasks import common
@@ -44,7 +44,8 @@ class Classify:
         self.train = dataset.train.to(common.exact_device(device))
         self.matmul_dtype = common.matmul_dtype(config.training, device)
         replays = common.replays(config.training, device, model)
-        self.recorder = Recorder(self.matmul_dtype, _logits) if replays else None
+        terms = partial(loss_terms, self.matmul_dtype, config.training.intermediate)
+        self.terms = Recorder(self.matmul_dtype, terms) if replays else terms
         self.images_per_epoch = len(dataset.train)
 
     @property
@@ -74,31 +75,10 @@ class Classify:
 
     def loss(self, batch: tuple[Batch, Tensor | None]) -> tuple[Tensor, dict[str, Tensor]]:
         (images, labels, _), drawn = batch[0].to(self.device), batch[1]
-        drawn = None if drawn is None else drawn.to(self.device)
         assert labels is not None
-        record = self._look(images, drawn)
-        logits = record.logits.float()
-        loss = final = F.cross_entropy(logits[:, -1], labels)
-        wrong = (logits[:, -1].argmax(dim=-1) != labels).float().mean()
-        weight, earlier = self.config.training.intermediate, logits[:, :-1]
-        if weight and earlier.shape[1]:
-            repeated = labels.repeat_interleave(earlier.shape[1])
-            loss = loss + weight * F.cross_entropy(earlier.flatten(0, 1), repeated)
-        added_loss = getattr(self.model, "added_loss", None)
-        if added_loss is not None:
-            loss = loss + added_loss(record, labels)
-        return loss, {"loss": final.detach(), "error": 100 * wrong}
-
-    def _look(self, images: Tensor, drawn: Tensor | None) -> Any:
-        if self.recorder is not None:
-            if drawn is not None or getattr(self.model, "added_loss", None) is not None:
-                raise Problem(
-                    "--graph records a model that takes images alone and has no loss of its own, "
-                    f"which {self.config.model.model} is not; leave out --graph"
-                )
-            return Answer(self.recorder(self.model, images.float() / 255)[0])
-        wishes = {} if drawn is None else {"noise": drawn}
-        return fast.forward_for(self.model, self.matmul_dtype)(images, **wishes)
+        noise = () if drawn is None else (drawn.to(self.device),)
+        loss, final, error = self.terms(self.model, images, labels, *noise)
+        return loss, {"loss": final, "error": error}
 
     def validate(self, model: nn.Module, check: Check) -> dict[str, float]:
         part = self.dataset.validation
@@ -162,8 +142,36 @@ class Classify:
         return classifier_pictures(run, model, self.dataset, result)
 
 
-def _logits(model: Any, images: Tensor) -> tuple[Tensor]:
-    return (model(images).logits,)
+def loss_terms(
+    matmul_dtype: torch.dtype,
+    intermediate: float,
+    model: Any,
+    images: Tensor,
+    labels: Tensor,
+    noise: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return what is minimized, the cross-entropy of the last answer, and its error in percent.
+
+    Args:
+        matmul_dtype: of the products with weights; see :func:`drawbench.fast.forward_for`.
+        intermediate: weight of the cross-entropy of each earlier answer.
+        images: uint8 (B, C, H, W).
+        labels: (B,).
+        noise: (B, ``model.noise``), of a model that draws where it looks.
+    """
+    wishes = {} if noise is None else {"noise": noise}
+    record = fast.forward_for(model, matmul_dtype)(images, **wishes)
+    logits = record.logits.float()
+    loss = final = F.cross_entropy(logits[:, -1], labels)
+    wrong = (logits[:, -1].argmax(dim=-1) != labels).float().mean()
+    earlier = logits[:, :-1]
+    if intermediate and earlier.shape[1]:
+        repeated = labels.repeat_interleave(earlier.shape[1])
+        loss = loss + intermediate * F.cross_entropy(earlier.flatten(0, 1), repeated)
+    added_loss = getattr(model, "added_loss", None)
+    if added_loss is not None:
+        loss = loss + added_loss(record, labels)
+    return loss, final.detach(), 100 * wrong
 
 
 def _row(condition: str, value: int, probabilities: Tensor, labels: Any) -> dict[str, Any]:
