@@ -55,8 +55,17 @@ CELLS: dict[str, Callable[[Results], str]] = {  # by column
         number(mean(results, "iw_bound")) if "iw_bound" in results[0] else ""
     ),
     "seeds": lambda results: f"{len({result['seed'] for result in results})}",
-    "minutes": lambda results: f"{mean(results, 'train_seconds') / 60:.0f}",
+    "minutes": lambda results: minutes(results),
 }
+
+
+def minutes(results: Results) -> str:
+    """Return the mean minutes of training of the seeds that the device of the first one trained,
+    marked where that is a GPU.
+    """
+    device = results[0]["device"]
+    same = [result for result in results if result["device"] == device]
+    return f"{mean(same, 'train_seconds') / 60:.0f}{'' if device == 'cpu' else ' (GPU)'}"
 
 
 def cells(line: str) -> list[str]:
@@ -65,8 +74,12 @@ def cells(line: str) -> list[str]:
 
 
 def read(folder: str) -> dict[str, Any]:
-    """Return the result of a run folder."""
-    return json.loads((ROOT / folder / "result.json").read_text(encoding="utf-8"))
+    """Return the result of a run folder, and the ``device`` that trained it."""
+    result, machine = (
+        json.loads((ROOT / folder / name).read_text(encoding="utf-8"))
+        for name in ("result.json", "environment.json")
+    )
+    return {**result, "device": machine["device"]}
 
 
 def filled(head: list[str], line: str) -> str:

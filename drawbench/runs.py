@@ -33,7 +33,7 @@ from safetensors.torch import save as safetensors_save
 from torch import Tensor
 
 from drawbench import config as configs
-from drawbench import distributed, files, pretrained
+from drawbench import distributed, fast, files, pretrained
 from drawbench.config.fields import nearest
 from drawbench.errors import Problem, reason
 from drawbench.fast import native
@@ -488,6 +488,7 @@ def environment() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "kernels": "none" if native.kernels() is None else "compiled",
+        "bfloat16": fast.multiplies_bfloat16(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "commit": _commit(Path(__file__)),
     }

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from drawbench import config as configs
-from drawbench import distributed
+from drawbench import distributed, fast
 from drawbench.config import Training
 from drawbench.errors import Problem, reason
 from drawbench.fast import native
@@ -187,11 +187,15 @@ def _steps_in(minutes: float, task: Any, training: Training) -> int:
     return distributed.broadcast(max(10, int(usable / statistics.median(seconds[3:]))))
 
 
-def say_missing_kernels(device: torch.device, say: Callable[[str], object]) -> None:
-    """Say why a training on the CPU runs without compiled kernels, if it does."""
+def say_what_is_missing(
+    training: Training, device: torch.device, say: Callable[[str], object]
+) -> None:
+    """Say what a CPU lacks: compiled kernels, or the arithmetic that is asked for."""
     why = native.why_no_kernels()
     if why and device.type == "cpu":
         say(f"Training is slower without compiled kernels: {why}.")
+    if training.precision == "bfloat16" and device.type == "cpu" and not fast.multiplies_bfloat16():
+        say("This CPU does not multiply bfloat16: products are in float32, which is faster here.")
 
 
 # --------------------------------------------------------------------------------------------- loop

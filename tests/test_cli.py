@@ -31,7 +31,7 @@ from commands import (
 from PIL import Image
 from safetensors.torch import save_file
 
-from drawbench import config, files, runs
+from drawbench import config, fast, files, runs
 from drawbench.cli import COMMANDS
 from drawbench.fast import native
 
@@ -880,6 +880,14 @@ def test_doctor_tells_whether_a_gpu_has_kernels(tmp_path, monkeypatch, kernels, 
     (line,) = (line for line in text.splitlines() if line.startswith("  gpu kernels"))
     assert said in line and "cuda:0        some GPU" in text
     assert answer("doctor", "--sources", tmp_path)["gpu_kernels"] is (kernels is not None)
+
+
+@pytest.mark.parametrize(("has_it", "said"), [(True, "in the CPU"), (False, "computes in float32")])
+def test_doctor_tells_whether_the_cpu_has_bfloat16(tmp_path, monkeypatch, has_it, said):
+    monkeypatch.setattr(fast, "multiplies_bfloat16", lambda: has_it)
+    text = succeeded(drawbench("doctor", "--sources", tmp_path)).stdout
+    (line,) = (line for line in text.splitlines() if line.startswith("  bfloat16"))
+    assert said in line and answer("doctor", "--sources", tmp_path)["bfloat16"] is has_it
 
 
 def test_doctor_lists_what_is_there_and_what_to_do(tmp_path):

@@ -2,14 +2,16 @@
 
 import functools
 import math
+import platform
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from commands import same_run
 
-from drawbench import config, tasks
+from drawbench import config, fast, tasks
 from drawbench.config import Classify, Generate
 from drawbench.data import digits, stored
 from drawbench.errors import Problem
@@ -22,7 +24,7 @@ from drawbench.reporters import Quiet
 from drawbench.runs import Run
 from drawbench.tasks import common, generate, load_run, weights
 from drawbench.tasks import task as lifecycle
-from drawbench.training import Interrupted, StopFlag
+from drawbench.training import Interrupted, StopFlag, say_what_is_missing
 
 TRAINING = {"source": "digits", "steps": 4, "evaluate_every": 2, "threads": 1, "device": "cpu"}
 CLASSIFY = {"canvas": 30, "clutter": 1, "glimpses": 3, "patch": 4, "hidden": 16, "batch": 16}
@@ -272,7 +274,8 @@ def test_initial_weights_are_a_function_of_the_seed_alone(make, kind):
     ("kind", "model"),
     [(Generate, "vae"), (Generate, "draw"), (Classify, "conv2"), (Classify, "draw")],
 )
-def test_bfloat16_rounds_the_products_of_training(make, kind, model):
+def test_bfloat16_rounds_the_products_of_training(make, monkeypatch, kind, model):
+    monkeypatch.setattr(fast, "multiplies_bfloat16", lambda: True)
     lacking = {} if model == "draw" else {"glimpses": None, "patch": None}
     losses = []
     for precision in ("float32", "bfloat16"):
@@ -301,6 +304,27 @@ def test_what_only_a_gpu_has_is_named(settings, option):
             Problem, match=f"{option} needs a CUDA GPU, but this trains on {device}"
         ):
             common.matmul_dtype(training, torch.device(device))
+
+
+@pytest.mark.parametrize("has_it", [True, False])
+def test_a_cpu_without_bfloat16_multiplies_float32_and_says_so(monkeypatch, has_it):
+    monkeypatch.setattr(fast, "multiplies_bfloat16", lambda: has_it)
+    training, cpu, said = config.Training(precision="bfloat16"), torch.device("cpu"), []
+    expected = torch.bfloat16 if has_it else torch.float32
+    assert common.matmul_dtype(training, cpu) == expected
+    assert common.matmul_dtype(training, torch.device("cuda")) == torch.bfloat16
+    say_what_is_missing(training, cpu, said.append)
+    assert any("products are in float32" in line for line in said) != has_it
+    said.clear()
+    say_what_is_missing(config.Training(), cpu, said.append)
+    assert not any("float32" in line for line in said)
+
+
+def test_the_processor_says_whether_it_multiplies_bfloat16():
+    flags = Path("/proc/cpuinfo")
+    if platform.machine() != "x86_64" or not flags.exists():
+        pytest.skip("only Linux on x86 lists what its processor can do")
+    assert fast.multiplies_bfloat16() == ("avx512_bf16" in flags.read_text().split())
 
 
 def test_an_apple_gpu_is_taken_where_torch_has_it(monkeypatch):

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from drawbench import fast
 from drawbench.bench.cases import (
     AUTOCAST,
     COMPILED,
@@ -116,6 +117,8 @@ def measure(
         device: where the models run.
         progress: called with the number of steps done and to do.
 
+    A CPU that does not multiply bfloat16 is measured in float32 alone, as it trains.
+
     Raises:
         Problem: no round counts, or a process that measures memory is killed.
     """
@@ -131,6 +134,7 @@ def measure(
         for name, implementation in OPPONENTS.items():
             if name not in against:
                 runs = {who: run for who, run in runs.items() if who[0] != implementation}
+        runs = _that_train(runs, device)
         peaks = {
             who: in_process(peak_memory, plan.case, plan.work, who, device, threads)
             for who in (runs if memory else ())
@@ -146,6 +150,7 @@ def measure(
                     run = stack.enter_context(side_by_side(plan.case, plan.work, threads))
                     for one, who in zip((PLAIN, AUTOCAST), PROCESSES.values(), strict=True):
                         runs[who] = partial(run, one)
+            runs = _that_train(runs, device)
             wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
             seconds = in_turn(runs, rounds, synchronize=wait, tick=tick)
         for who in PROCESSES.values():  # each round is a batch for every process
@@ -153,6 +158,13 @@ def measure(
                 seconds[who] = [second / threads for second in seconds[who]]
         rows += _rows(plan, seconds, peaks)
     return rows
+
+
+def _that_train(runs: dict[Contender, Run], device: torch.device) -> dict[Contender, Run]:
+    """Return the contenders in the precisions in which a training computes on a device."""
+    if device.type != "cpu" or fast.multiplies_bfloat16():
+        return runs
+    return {who: run for who, run in runs.items() if who.precision != "bfloat16"}
 
 
 def _rows(

@@ -8,6 +8,7 @@ import click
 from drawbench.cli import options
 
 MAX_SIZE, MAX_THREADS = 4096, 1024
+ONLY_FLOAT32 = "bfloat16 is left out: this CPU does not multiply it."
 
 
 @click.command(
@@ -151,6 +152,7 @@ def command(
     text = [
         console.table([_shown(row) for row in rows]),
         f"{machine['processor']}, {cores}, {machine['device']}, torch {machine['torch']}",
+        *([] if machine["device"] != "cpu" or machine["bfloat16"] else [ONLY_FLOAT32]),
         *(f"Wrote {path}" for path in paths),
     ]
     written = [str(path) for path in paths]

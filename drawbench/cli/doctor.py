@@ -12,6 +12,7 @@ PACKAGES = (
     *("safetensors", "filelock"),
 )
 TESTED_SYSTEMS = ("Linux",)
+NO_BFLOAT16 = "not in this CPU, so --precision bfloat16 computes in float32 here"
 NO_GPU_KERNELS = "none, so DRAW trains slower there: they need Triton and a C compiler"
 
 
@@ -25,7 +26,7 @@ def command(sources: Path | None, as_json: bool) -> None:
 
     import torch
 
-    from drawbench import data, files
+    from drawbench import data, fast, files
     from drawbench.cli import console
     from drawbench.data import digits
     from drawbench.fast import native
@@ -48,6 +49,7 @@ def command(sources: Path | None, as_json: bool) -> None:
         *(f"  cuda:{index}        {name}" for index, name in enumerate(devices)),
         *([] if devices else ["  cuda          none found: training uses the CPU"]),
         f"  kernels       {f'none, so training is slower: {why}' if why else 'compiled'}",
+        f"  bfloat16      {'in the CPU' if fast.multiplies_bfloat16() else NO_BFLOAT16}",
         *([f"  gpu kernels   {'compiled' if gpu else NO_GPU_KERNELS}"] if devices else []),
         "",
         f"Data in {root} (change with --sources DIR or DRAWBENCH_SOURCES)",
@@ -65,6 +67,7 @@ def command(sources: Path | None, as_json: bool) -> None:
         "cuda": devices,
         "kernels": not why,
         "why_no_kernels": why,
+        "bfloat16": fast.multiplies_bfloat16(),
         "gpu_kernels": gpu,
         "sources": str(root),
         "data": [vars(finding) for finding in findings],

@@ -16,7 +16,7 @@ from drawbench.reporters import Guarded, Reporter, Several, TensorBoard
 from drawbench.runs import LAST, Run, check_available, command_line
 from drawbench.tasks import task as lifecycle
 from drawbench.tasks.task import Measurement, Task
-from drawbench.training import Interrupted, StopFlag, plan, say_missing_kernels, stop_flag
+from drawbench.training import Interrupted, StopFlag, plan, say_what_is_missing, stop_flag
 
 PICTURES = 16  # samples and reconstructions that are drawn
 CAPTIONS = {  # columns of a generator that draws from captions, and their estimates
@@ -111,7 +111,7 @@ def finish(
 ) -> None:
     """Train to the end, test, write the result and the figures, print."""
     click.get_current_context().meta["drawbench.run"] = run.folder  # for a stop at once
-    say_missing_kernels(task.device, reporter.say)
+    say_what_is_missing(task.config.training, task.device, reporter.say)
     resume = f"Stopped; everything is saved. Resume with: drawbench resume {run.folder}"
     with run.locked(), stopping(reporter, resume) as flag:
         trainer = lifecycle.train(task, run, reporter, flag)

@@ -8,7 +8,8 @@ from drawbench.tables.table import Table
 
 NOTE = (
     "Pixels read and multiply-adds are per image. Images/s and minutes are of training, including"
-    " validation, on the machine named, which may have been busy. Minutes with start include the"
+    " validation, on the machine named, which may have been busy; seeds that another kind of device"
+    " trained do not count. Minutes with start include the"
     " run that the initial weights came from."
 )
 
@@ -28,10 +29,9 @@ def tables(records: list[Record]) -> list[Table]:
 
 
 def _line(row: Row, by_name: dict[str, Record]) -> dict[str, Any]:
-    seconds, images = row.mean("train_seconds"), row.mean("images_seen")
+    seconds, images = row.seconds, row.mean("images_seen")
     total = _with_start(row.first, by_name)
     machine = row.first.environment
-    device = machine.get("device")
     return {
         "task": row.first.result["task"],
         "model": f"drawbench {row.model}",
@@ -44,7 +44,7 @@ def _line(row: Row, by_name: dict[str, Record]) -> dict[str, Any]:
         "minutes": None if seconds is None else seconds / 60,
         "minutes with start": None if total is None else total / 60,
         "threads": machine.get("threads"),
-        "machine": machine.get("processor") if device == "cpu" else device,
+        "machine": machine.get("processor") if row.device == "cpu" else row.device,
         "precision": row.first.settings.get("precision"),
         **row.about(),
     }

@@ -39,7 +39,8 @@ def _line(row: Row) -> dict[str, Any] | None:
     curves = [each for record in row.records if (each := curve(record)) is not None]
     if not curves:
         return None
-    seconds, threads = row.mean("train_seconds"), row.first.environment.get("threads") or 1
+    threads = row.first.environment.get("threads") or 1
+    seconds = row.seconds if row.device == "cpu" else None
     scratch = row.first.settings.get("start") is None
     at = {n: _mean([_at(c, n) for c in curves]) if scratch else None for n in IMAGES}
     end, before = _mean([_at(c) for c in curves]), _mean([_before(c) for c in curves])

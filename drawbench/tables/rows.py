@@ -100,6 +100,19 @@ class Row:
         values: list[Any] = [record.result.get(field) for record in self.records]
         return None if None in values else statistics.fmean(values)
 
+    @property
+    def device(self) -> str | None:
+        """What trained the first seed: ``cpu``, or the name of a GPU."""
+        return self.first.environment.get("device")
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds of training, mean over the seeds that the device of the first one trained; None
+        where one of them lacks them.
+        """
+        same = [each for each in self.records if each.environment.get("device") == self.device]
+        return Row(tuple(same)).mean("train_seconds")
+
     def whole(self, field: str) -> int | None:
         """Return :meth:`mean` as a whole number."""
         mean = self.mean(field)

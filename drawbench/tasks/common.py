@@ -74,6 +74,8 @@ def replays(training: Training, device: torch.device, model: nn.Module) -> bool:
 def matmul_dtype(training: Training, device: torch.device) -> torch.dtype:
     """Return the dtype of the matrix products, and allow TF32 on a GPU if that is the precision.
 
+    A CPU that does not multiply bfloat16 multiplies float32 instead, faster and more exactly.
+
     Raises:
         Problem: the precision or the recording needs a GPU, and there is none.
     """
@@ -86,7 +88,8 @@ def matmul_dtype(training: Training, device: torch.device) -> torch.dtype:
         )
     if device.type == "cuda":
         allow_tf32(tf32)
-    return torch.bfloat16 if training.precision == "bfloat16" else torch.float32
+    can_round = device.type != "cpu" or fast.multiplies_bfloat16()
+    return torch.bfloat16 if training.precision == "bfloat16" and can_round else torch.float32
 
 
 def use_threads(training: Training) -> int:
