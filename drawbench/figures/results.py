@@ -20,8 +20,8 @@ from drawbench.tables import classification, equal_images, likelihood, robustnes
 from drawbench.tables.rows import Row, rows
 
 # The main panel: DRAW's attention, with an eye and with another glimpse, the same network with its
-# choice taken away, and one that sees the whole image.
-MAIN_MODELS = ("draw", "eye", "affine", "fixed", "random", "conv6")
+# choice taken away, and two that see the whole image, one of which chooses where to look closer.
+MAIN_MODELS = ("draw", "eye", "affine", "fixed", "random", "stn", "conv6")
 FEW_CURVES = 5  # that fit one panel
 
 
