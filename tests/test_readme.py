@@ -329,12 +329,12 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
         *(f(one.difference for one in against("affine", *SEEDS)) for f in (min, max)),
         max(one.p for one in against("affine", *SEEDS)),
     ],
-    r"sees the whole image, makes ([\d.]+) to ([\d.]+) points fewer errors than each of three seeds of"
-    r" DRAW's eight looks \(p at most ([\d.]+)\)": lambda: [
+    r"a spatial transformer makes ([\d.]+) to ([\d.]+) points fewer errors than each of three seeds"
+    r" of DRAW's network \(p at most ([\d.]+)\)": lambda: [
         *(f(-one.difference for one in looks_once(*SEEDS)) for f in (min, max)),
         max(one.p for one in looks_once(*SEEDS)),
     ],
-    r"Chosen by a smaller network, it made ([\d.]+)%": lambda: [
+    r"With a smaller network to choose, it made ([\d.]+)%": lambda: [
         float(re.findall(r"\*\*stn\*\*[^*]*\*\*([\d.]+)%\*\*", LOG)[0])
     ],
     r"The networks with an eye make ([\d.]+) to ([\d.]+) points fewer errors than it"

@@ -399,10 +399,10 @@ class NoisyLine(Line):
 
 
 def test_a_training_ends_after_its_plateau_wherever_it_is_stopped(tmp_path):
-    settings = dict(steps=2000, evaluate_every=20, plateau=0.5, learning_rate=0.1)
+    settings = dict(steps=600, evaluate_every=5, plateau=0.5, learning_rate=0.1)
     settings |= dict(ema_decay=0.0)
     whole = train(new_run(tmp_path / "whole", **settings), task=NoisyLine())
-    assert whole.step == training.cooled(whole.fall) < 2000
+    assert whole.step == training.cooled(whole.fall) < 600
     errors = [row["validation_error"] for row in whole.rows]
     before = [row["step"] for row in whole.rows].index(whole.fall) + 1
     assert statistics.fmean(errors[-5:]) < statistics.fmean(errors[before - 5 : before])
