@@ -31,7 +31,7 @@ enum { MANTISSA = 23, LEAST = -126, DEGREE = 7, FLOOR = -46 };
 #define ROUNDER 12582912.0f
 #endif
 
-enum { BYTES = 64, LANES = BYTES / sizeof(real), NUMBERS = 5 };
+enum { LANES = BYTES / sizeof(real), NUMBERS = 5 };
 typedef real vec __attribute__((vector_size(BYTES)));
 typedef integer mask __attribute__((vector_size(BYTES)));
 typedef float single __attribute__((vector_size(4 * LANES)));
