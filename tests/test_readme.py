@@ -496,13 +496,13 @@ SPEEDS = {  # columns of the tables of speed: precision and field of bench.csv
 }
 
 
-@pytest.mark.parametrize("cores", ["two cores", "one core"])
+@pytest.mark.parametrize("cores", ["two cores", "one core", "AVX2"])
 def test_the_speeds_are_those_committed(cores):
-    with open(ROOT / "results" / "bench" / cores.replace(" ", "-") / "bench.csv") as file:
+    with open(ROOT / "results" / "bench" / cores.lower().replace(" ", "-") / "bench.csv") as file:
         rows = [row for row in csv.DictReader(file) if row["implementation"] == "fast"]
     measured = {(row["case"], row["precision"]): row for row in rows}
     (table,) = (table for table in tables(SPEED_PAGE) if cores in table[0])
-    assert len(table) == len(measured) / 2
+    assert len(table) == len({case for case, _ in measured})
     for row in table:
         case = row.pop(cores).split("`")[1]
         for title, cell in row.items():
