@@ -194,7 +194,7 @@ def say_what_is_missing(
     why = native.why_no_kernels()
     if why and device.type == "cpu":
         say(f"Training is slower without compiled kernels: {why}.")
-    if training.precision == "bfloat16" and device.type == "cpu" and not fast.multiplies_bfloat16():
+    if training.precision == "bfloat16" and not fast.multiplies_bfloat16(device):
         say("This CPU does not multiply bfloat16: products are in float32, which is faster here.")
 
 

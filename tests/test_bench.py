@@ -266,7 +266,7 @@ def test_a_killed_process_is_a_problem():
 @pytest.fixture(autouse=True)
 def both_precisions(monkeypatch):
     """Measure bfloat16 on every CPU: how fast it is does not matter here."""
-    monkeypatch.setattr(fast, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(fast, "_cpu_multiplies_bfloat16", lambda: True)
 
 
 def test_rows_compare_round_by_round():
@@ -393,7 +393,7 @@ def same_threads():
 
 @pytest.mark.parametrize("has_it", [True, False])
 def test_bfloat16_is_measured_where_the_cpu_multiplies_it(monkeypatch, has_it):
-    monkeypatch.setattr(fast, "multiplies_bfloat16", lambda: has_it)
+    monkeypatch.setattr(fast, "_cpu_multiplies_bfloat16", lambda: has_it)
     plans = bench.plans({"small": SMALL}, ["evaluation"])
     rows = bench.measure(plans, rounds=1, against=["eager"], memory=False)
     assert {row["precision"] for row in rows} == {"float32", *(["bfloat16"] if has_it else [])}

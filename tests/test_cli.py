@@ -884,7 +884,7 @@ def test_doctor_tells_whether_a_gpu_has_kernels(tmp_path, monkeypatch, kernels, 
 
 @pytest.mark.parametrize(("has_it", "said"), [(True, "in the CPU"), (False, "computes in float32")])
 def test_doctor_tells_whether_the_cpu_has_bfloat16(tmp_path, monkeypatch, has_it, said):
-    monkeypatch.setattr(fast, "multiplies_bfloat16", lambda: has_it)
+    monkeypatch.setattr(fast, "_cpu_multiplies_bfloat16", lambda: has_it)
     text = succeeded(drawbench("doctor", "--sources", tmp_path)).stdout
     (line,) = (line for line in text.splitlines() if line.startswith("  bfloat16"))
     assert said in line and answer("doctor", "--sources", tmp_path)["bfloat16"] is has_it

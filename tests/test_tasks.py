@@ -275,7 +275,7 @@ def test_initial_weights_are_a_function_of_the_seed_alone(make, kind):
     [(Generate, "vae"), (Generate, "draw"), (Classify, "conv2"), (Classify, "draw")],
 )
 def test_bfloat16_rounds_the_products_of_training(make, monkeypatch, kind, model):
-    monkeypatch.setattr(fast, "multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(fast, "_cpu_multiplies_bfloat16", lambda: True)
     lacking = {} if model == "draw" else {"glimpses": None, "patch": None}
     losses = []
     for precision in ("float32", "bfloat16"):
@@ -308,7 +308,7 @@ def test_what_only_a_gpu_has_is_named(settings, option):
 
 @pytest.mark.parametrize("has_it", [True, False])
 def test_a_cpu_without_bfloat16_multiplies_float32_and_says_so(monkeypatch, has_it):
-    monkeypatch.setattr(fast, "multiplies_bfloat16", lambda: has_it)
+    monkeypatch.setattr(fast, "_cpu_multiplies_bfloat16", lambda: has_it)
     training, cpu, said = config.Training(precision="bfloat16"), torch.device("cpu"), []
     expected = torch.bfloat16 if has_it else torch.float32
     assert common.matmul_dtype(training, cpu) == expected

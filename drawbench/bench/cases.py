@@ -85,7 +85,7 @@ class Classifier:
         return lambda forward: F.cross_entropy(forward(images).logits[:, -1].float(), labels)
 
     def replayed(self, model: nn.Module, dtype: torch.dtype) -> Forward:
-        """Return the model's forward as a CUDA graph, as a training uses it."""
+        """Return the model's forward as a CUDA graph."""
         recorder = Recorder(dtype, lambda model, images: (model(images).logits,))
         return lambda images: Answer(recorder(model, models.as_images(images))[0])
 

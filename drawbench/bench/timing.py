@@ -162,7 +162,7 @@ def measure(
 
 def _that_train(runs: dict[Contender, Run], device: torch.device) -> dict[Contender, Run]:
     """Return the contenders in the precisions in which a training computes on a device."""
-    if device.type != "cpu" or fast.multiplies_bfloat16():
+    if fast.multiplies_bfloat16(device):
         return runs
     return {who: run for who, run in runs.items() if who.precision != "bfloat16"}
 

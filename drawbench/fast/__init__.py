@@ -46,11 +46,15 @@ _UNBIASED = ("to_query", "to_score")
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
 
-@cache
-def multiplies_bfloat16() -> bool:
-    """Return whether this CPU has instructions that multiply bfloat16. Without them torch takes
-    three times as long for bfloat16 as for float32, or more.
+def multiplies_bfloat16(device: torch.device | None = None) -> bool:
+    """Return whether a device, by default the CPU, has instructions that multiply bfloat16. On a
+    CPU without them torch takes several times as long for bfloat16 as for float32.
     """
+    return (device is not None and device.type != "cpu") or _cpu_multiplies_bfloat16()
+
+
+@cache
+def _cpu_multiplies_bfloat16() -> bool:
     if platform.machine().lower() in ("x86_64", "amd64"):
         has_them = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
         if has_them is not None:

@@ -16,7 +16,7 @@ NOTE = (
     " before so many training images; a dash: trained for less, not validated near it, or started"
     " from another run. The learning rate falls with the length of each training, so a shorter one"
     " is ahead at equal images; the last quarter shows what more of it still brought, in points."
-    " Core-minutes are of training, on the machine named in the cost table."
+    " Core-minutes are of training, on the machine named in the cost table, unless that is a GPU."
 )
 
 

@@ -88,8 +88,8 @@ def matmul_dtype(training: Training, device: torch.device) -> torch.dtype:
         )
     if device.type == "cuda":
         allow_tf32(tf32)
-    can_round = device.type != "cpu" or fast.multiplies_bfloat16()
-    return torch.bfloat16 if training.precision == "bfloat16" and can_round else torch.float32
+    rounds = training.precision == "bfloat16" and fast.multiplies_bfloat16(device)
+    return torch.bfloat16 if rounds else torch.float32
 
 
 def use_threads(training: Training) -> int:
