@@ -41,6 +41,15 @@ def between(results: Results) -> str:
     return "–".join(number(value) for value in interval(results))
 
 
+def minutes(results: Results) -> str:
+    """Return the mean minutes of training of the seeds that the device of the first one trained,
+    marked where that is a GPU.
+    """
+    device = results[0]["device"]
+    same = [result for result in results if result["device"] == device]
+    return f"{mean(same, 'train_seconds') / 60:.0f}{'' if device == 'cpu' else ' (GPU)'}"
+
+
 CELLS: dict[str, Callable[[Results], str]] = {  # by column
     "glimpses": lambda results: f"{results[0]['glimpses']}",
     "steps": lambda results: f"{results[0]['glimpses']}",
@@ -55,17 +64,8 @@ CELLS: dict[str, Callable[[Results], str]] = {  # by column
         number(mean(results, "iw_bound")) if "iw_bound" in results[0] else ""
     ),
     "seeds": lambda results: f"{len({result['seed'] for result in results})}",
-    "minutes": lambda results: minutes(results),
+    "minutes": minutes,
 }
-
-
-def minutes(results: Results) -> str:
-    """Return the mean minutes of training of the seeds that the device of the first one trained,
-    marked where that is a GPU.
-    """
-    device = results[0]["device"]
-    same = [result for result in results if result["device"] == device]
-    return f"{mean(same, 'train_seconds') / 60:.0f}{'' if device == 'cpu' else ' (GPU)'}"
 
 
 def cells(line: str) -> list[str]:

@@ -73,7 +73,7 @@ def has_fast_path(model: nn.Module) -> bool:
     """
     return type(model) in _BY_HAND and all(
         (not name or type(part) in _PARTS.get(name, ()))
-        and not any(getattr(part, hooks) for hooks in _HOOKS)
+        and not _is_hooked(part)
         and all(value is not None for value in part._parameters.values()) != (name in _UNBIASED)
         and not any(callable(value) for value in vars(part).values())
         and (type(part) is not EyeGlimpse or has_these_layers(part))
@@ -81,14 +81,18 @@ def has_fast_path(model: nn.Module) -> bool:
     )
 
 
+def _is_hooked(part: nn.Module) -> bool:
+    return any(getattr(part, hooks) for hooks in _HOOKS)
+
+
 def can_be_recorded(model: nn.Module) -> bool:
-    """Return whether the updates of a model can be recorded as CUDA graphs: of all built-in ones but
-    those whose glimpses fall at random, by a hash of the images.
+    """Return whether the updates of a model can be recorded as CUDA graphs: of all built-in ones
+    but those whose glimpses fall at random, by a hash of the images.
 
     As for the fast path, the model must be exactly what it was when that was tested.
     """
     if type(model) in _WHOLE_IMAGE:
-        return not any(getattr(part, hooks) for hooks in _HOOKS for part in model.modules())
+        return not any(map(_is_hooked, model.modules()))
     return has_fast_path(model) and type(getattr(model, "glimpse", None)) is not RandomGlimpse
 
 

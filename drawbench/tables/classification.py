@@ -73,7 +73,7 @@ def _published(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _own(row: Row) -> dict[str, Any]:
     value, low, high, basis = row.estimate()
-    seconds = row.seconds
+    seconds = row.timed.mean("train_seconds")
     return {
         "model": f"drawbench {row.model}",
         "whose": "ours",

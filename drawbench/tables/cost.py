@@ -29,7 +29,7 @@ def tables(records: list[Record]) -> list[Table]:
 
 
 def _line(row: Row, by_name: dict[str, Record]) -> dict[str, Any]:
-    seconds, images = row.seconds, row.mean("images_seen")
+    seconds, images = row.timed.mean("train_seconds"), row.timed.mean("images_seen")
     total = _with_start(row.first, by_name)
     machine = row.first.environment
     return {

@@ -40,7 +40,7 @@ def _line(row: Row) -> dict[str, Any] | None:
     if not curves:
         return None
     threads = row.first.environment.get("threads") or 1
-    seconds = row.seconds if row.device == "cpu" else None
+    seconds = row.timed.mean("train_seconds") if row.device == "cpu" else None
     scratch = row.first.settings.get("start") is None
     at = {n: _mean([_at(c, n) for c in curves]) if scratch else None for n in IMAGES}
     end, before = _mean([_at(c) for c in curves]), _mean([_before(c) for c in curves])

@@ -106,12 +106,12 @@ class Row:
         return self.first.environment.get("device")
 
     @property
-    def seconds(self) -> float | None:
-        """Seconds of training, mean over the seeds that the device of the first one trained; None
-        where one of them lacks them.
+    def timed(self) -> "Row":
+        """The row of the seeds that the device of the first one trained: only their durations can
+        be averaged.
         """
         same = [each for each in self.records if each.environment.get("device") == self.device]
-        return Row(tuple(same)).mean("train_seconds")
+        return Row(tuple(same))
 
     def whole(self, field: str) -> int | None:
         """Return :meth:`mean` as a whole number."""

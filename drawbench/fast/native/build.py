@@ -19,8 +19,8 @@ from torch import Tensor
 
 from drawbench import attention
 
-# As long as the processor's: gcc takes longer ones apart, so with 64 on AVX2 a step of the classifier
-# takes three times as long.
+# As long as the processor's: gcc takes longer ones apart, so with 64 on AVX2 a step of the
+# classifier takes three times as long.
 VECTOR_BYTES = 64 if torch.backends.cpu.get_cpu_capability().startswith("AVX512") else 32
 FLAGS = ["-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", f"-DBYTES={VECTOR_BYTES}"]
 FLAGS += ["-fno-math-errno", "-fno-trapping-math"]
