@@ -153,6 +153,15 @@ def test_sizes_are_noted_where_they_are_not_the_models_own(tmp_path, model, sett
     assert row.notes == notes
 
 
+def test_durations_are_those_of_the_first_device(tmp_path):
+    for seed, (device, seconds) in enumerate((("cpu", 100), ("some GPU", 4), ("cpu", 300))):
+        run = finished_run(tmp_path / str(seed), {"train_seconds": seconds}, seed=seed)
+        (run / "environment.json").write_text(json.dumps({"device": device}))
+    (row,) = rows([records.read(folder, print) for folder in sorted(tmp_path.iterdir())])
+    assert len(row.records) == 3 and row.mean("train_seconds") == pytest.approx(404 / 3)
+    assert row.device == "cpu" and row.timed.mean("train_seconds") == 200
+
+
 # ----------------------------------------------------------------------------------------- tables
 
 
