@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LOWEST := .venv-lowest
+PARALLEL := --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
 .PHONY: help setup quickstart test lowest slow gpu torture tables pretrained reader docs demo-test lint clean
 
@@ -39,17 +40,17 @@ test: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(PARALLEL)
 
 # Old versions of one package warn about new versions of another; that is not ours to mend.
 lowest:
 	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
 	$(LOWEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(LOWEST)/bin/uv pip install --quiet --python $(LOWEST)/bin/python --resolution lowest-direct --editable '.[test]'
-	$(LOWEST)/bin/python -m pytest -W ignore::DeprecationWarning
+	$(LOWEST)/bin/python -m pytest $(PARALLEL) -W ignore::DeprecationWarning
 
 slow: setup
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest $(PARALLEL) -m slow
 
 gpu: setup
 	$(BIN)/python -m pytest -m gpu

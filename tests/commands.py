@@ -13,7 +13,7 @@ from drawbench.cli import cli
 
 MAIN = [sys.executable, "-m", "drawbench"]
 _TRAINING = {"source": "digits", "steps": 20, "evaluate_every": 10, "checkpoint_every": 5}
-_TRAINING |= {"hidden": 8, "glimpses": 2, "threads": 1}
+_TRAINING |= {"hidden": 8, "glimpses": 2, "threads": 1, "figures": False}  # they take seconds
 CLASSIFIER = _TRAINING | {"canvas": 28, "clutter": 1, "patch": 4, "batch": 16}
 GENERATOR = _TRAINING | {"latent": 4, "batch": 20, "steps": 4, "evaluate_every": 2}
 GENERATOR |= {"validation_images": 20, "pictures": 4}
@@ -25,10 +25,15 @@ def drawbench(*words: Any, env: dict[str, str] | None = None) -> Result:
 
 
 def flags(**settings: Any) -> list[str]:
-    """Return options; those that are None are left out."""
-    options = {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
-    pairs = [(name, str(value)) for name, value in options.items() if value is not None]
-    return [word for pair in pairs for word in pair]
+    """Return options; those that are None are left out, and a truth is a word of its own."""
+    words = []
+    for name, value in settings.items():
+        word = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{word}" if value else f"--no-{word}")
+        elif value is not None:
+            words += [f"--{word}", str(value)]
+    return words
 
 
 def tiny(base: dict[str, Any] = CLASSIFIER, **changes: Any) -> list[str]:

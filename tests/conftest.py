@@ -7,8 +7,6 @@ import pytest
 import torch
 from click.testing import Result
 
-NO_FIGURES = ("drawbench.tasks.pictures.classifier_pictures", lambda *_: [])  # they take seconds
-
 
 @pytest.fixture(autouse=True, scope="session")
 def one_thread():
@@ -26,12 +24,10 @@ def datasets(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def classified(tmp_path_factory, datasets) -> tuple[Path, Result]:
-    """A finished classifier, without figures, which take longer than all the rest; what it said."""
+    """A finished classifier, without figures, and what it said."""
     folder = tmp_path_factory.mktemp("runs")
     places = commands.flags(runs=folder, run="tiny", datasets=datasets)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(*NO_FIGURES)
-        result = commands.drawbench("classify", *commands.tiny(), *places, "--json")
+    result = commands.drawbench("classify", *commands.tiny(), *places, "--json")
     return folder / "tiny", result
 
 
@@ -40,13 +36,12 @@ def generated(tmp_path_factory, datasets) -> tuple[Path, Result]:
     """A finished generator with its figures, and what its command printed."""
     folder = tmp_path_factory.mktemp("runs")
     places = commands.flags(runs=folder, run="tiny", datasets=datasets)
-    words = commands.tiny(commands.GENERATOR)
+    words = commands.tiny(commands.GENERATOR, figures=True)
     return folder / "tiny", commands.drawbench("generate", *words, *places, "--json")
 
 
 @pytest.fixture
 def place(tmp_path, datasets, monkeypatch) -> list[str]:
-    """Options that keep what a command writes in the test's folder; classifiers draw nothing."""
-    monkeypatch.setattr(*NO_FIGURES)
+    """Options that keep what a command writes in the test's folder."""
     monkeypatch.chdir(tmp_path)  # what an option fails to catch must not land in the checkout
     return commands.flags(runs=tmp_path / "runs", datasets=datasets)

@@ -24,7 +24,7 @@ def drawn(tmp_path_factory, datasets) -> Path:
     """A finished run on captions, with its figures."""
     folder = tmp_path_factory.mktemp("captions")
     places = flags(runs=folder, run="tiny", datasets=datasets)
-    succeeded(drawbench("generate", *tiny(commands.GENERATOR, **WORDS), *places))
+    succeeded(drawbench("generate", *tiny(commands.GENERATOR, **WORDS, figures=True), *places))
     return folder / "tiny"
 
 

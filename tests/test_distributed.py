@@ -30,7 +30,6 @@ from drawbench.evaluation import bounds, error_rate
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
 from drawbench.models.glimpses import GaussianGlimpse
-from drawbench.tasks import pictures
 
 # ----------------------------------------------------------------------------------- the arithmetic
 
@@ -268,14 +267,12 @@ def test_variables_of_a_launcher_do_not_concern_a_command_that_shares_no_work(mo
 
 # ----------------------------------------------------------------------------------- real processes
 
-# Without figures, which say nothing here; FAULT is what is wrong with the second process.
+# FAULT is what is wrong with the second process.
 PROGRAM = """
 import os, signal, time
 if "RANK" in os.environ:
     from drawbench import training
     from drawbench.errors import Problem
-    from drawbench.tasks import pictures
-    pictures.classifier_pictures = pictures.generator_pictures = lambda *_: []
 if os.environ.get("RANK") == "1":
     fault, update = os.environ.get("FAULT"), training._update
     def faulty(task, optimizer, settings, step, rate):
@@ -291,7 +288,7 @@ from drawbench.cli import main
 main()
 """
 SIZES = {"source": "digits", "glimpses": 2, "hidden": 8, "batch": 15, "threads": 1}
-SIZES |= {"steps": 12, "evaluate_every": 4, "checkpoint_every": 3}
+SIZES |= {"steps": 12, "evaluate_every": 4, "checkpoint_every": 3, "figures": False}
 CLASSIFY = ["classify", *flags(**SIZES, canvas=28, clutter=1, patch=4)]
 GENERATE = ["generate", *flags(**SIZES, latent=4, validation_images=21, iw_samples=2, iw_images=5)]
 RUNS = Path("results/runs")
@@ -336,8 +333,6 @@ def place(tmp_path_factory):
         patch.chdir(tmp_path_factory.mktemp("place"))
         path = [str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")]
         patch.setenv("PYTHONPATH", os.pathsep.join(path))
-        for kind in ("classifier", "generator"):
-            patch.setattr(pictures, f"{kind}_pictures", lambda *_: [])
         yield
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 from commands import answer, drawbench, failed
-from conftest import NO_FIGURES
 from torch.distributions import Normal, kl_divergence
 
 from drawbench import config, fast, load_run, models, tasks
@@ -145,7 +144,6 @@ def test_a_recipe_imports_a_module_only_if_it_is_trusted(folder):
 
 
 def test_a_run_imports_its_module_only_if_it_is_trusted(fovea, monkeypatch):
-    monkeypatch.setattr(*NO_FIGURES)
     run = fovea["run"]
     for command in ("evaluate", "plot"):
         failed(drawbench(command, run), "--trust fovea")
@@ -195,7 +193,6 @@ def test_samples_come_from_the_learned_prior(prior):
 
 
 def test_the_stripes_are_classified_into_their_own_classes(folder, monkeypatch):
-    monkeypatch.setattr(*NO_FIGURES)
     result = answer(*f"{STRIPES} {TINY}".split())
     assert (result["dataset"], result["n"], result["chance_error"]) == ("stripes", 1000, 75.0)
     assert [len(row) for row in result["confusion"]] == [4] * 4

@@ -26,7 +26,7 @@ class network(torch.nn.Module):
     def forward(self, images):
         return self.layer(images.flatten(1))
 """
-SHORT = {"steps": 6, "evaluate_every": 3, "checkpoint_every": 1}
+SHORT = {"steps": 6, "evaluate_every": 3, "checkpoint_every": 1, "figures": False}
 
 
 @pytest.fixture(scope="module")

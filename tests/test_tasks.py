@@ -27,6 +27,7 @@ from drawbench.tasks import task as lifecycle
 from drawbench.training import Interrupted, StopFlag, say_what_is_missing
 
 TRAINING = {"source": "digits", "steps": 4, "evaluate_every": 2, "threads": 1, "device": "cpu"}
+TRAINING |= {"figures": False}
 CLASSIFY = {"canvas": 30, "clutter": 1, "glimpses": 3, "patch": 4, "hidden": 16, "batch": 16}
 GENERATE = {"pixels": "fixed", "glimpses": 3, "hidden": 8, "latent": 4, "batch": 20}
 GENERATE |= {"validation_images": 30, "bound_samples": 2, "iw_samples": 3, "iw_images": 40}
@@ -374,7 +375,7 @@ def test_figures_that_fail_do_not_cost_the_result(make, tmp_path, monkeypatch):
     sentences, reporter = [], Quiet()
     reporter.say = sentences.append
     monkeypatch.setattr("drawbench.tasks.pictures.classifier_pictures", lambda *_: 1 / 0)
-    run = trained(make(Classify), tmp_path / "run", reporter)
+    run = trained(make(Classify, figures=True), tmp_path / "run", reporter)
     assert 0 < run.result()["errors"] <= 400
     (said,) = [text for text in sentences if "figures" in text]
     assert "ZeroDivisionError: division by zero" in said
@@ -397,7 +398,6 @@ def test_stopped_and_resumed_is_the_same_to_the_bit(
     make, generator_run, tmp_path, step, monkeypatch
 ):
     """Also where it began with the weights of another run, which is needed only for the start."""
-    monkeypatch.setattr("drawbench.tasks.pictures.generator_pictures", lambda *_: [])
     other = shutil.copytree(generator_run.folder, tmp_path / "other")
     start = functools.partial(make, Generate, start=str(other), iw_samples=None)
     whole = trained(start(), tmp_path / "whole")

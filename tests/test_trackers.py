@@ -59,7 +59,6 @@ def test_a_tracker_receives_rows_pictures_histograms_and_the_result(example, pla
 
 
 def test_a_generator_shows_samples_and_reconstructions(example, place, monkeypatch):
-    monkeypatch.setattr("drawbench.tasks.pictures.generator_pictures", lambda *_: [])
     wandb = example("wandb_log")
     words = tiny(GENERATOR, steps=2, evaluate_every=2)
     answer("generate", *words, *place, "--log", "wandb_log:Tracker")

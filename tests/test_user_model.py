@@ -162,7 +162,6 @@ def home(tmp_path_factory):
 def place(home, place, tmp_path, monkeypatch):
     monkeypatch.chdir(home)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.setattr("drawbench.tasks.pictures.generator_pictures", lambda *_: [])
     yield place
     for name in ("mymodels", "broken", "worse"):
         sys.modules.pop(name, None)

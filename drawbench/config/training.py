@@ -68,6 +68,9 @@ class Training(Section):
         role="report",
         low=1,
     )
+    figures: bool = setting(
+        True, "Draw the figures at the end; drawbench plot draws them later too.", role="report"
+    )
     checkpoint_every: int = setting(500, "Updates between checkpoints.", role="machine", low=1)
     seed: int = setting(0, "Seed of the training: weights, order, fresh clutter, noise.", low=0)
     processes: int = setting(

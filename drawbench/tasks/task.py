@@ -145,7 +145,7 @@ def conclude(
     records.check_result(result)
     measurement.outcomes.save(run.folder)
     try:
-        figures = task.draw(run, task.model, result, pictures)
+        figures = task.draw(run, task.model, result, pictures) if training.figures else []
     except Problem:  # such as a full disk: the run stays unfinished, and resume draws them
         raise
     except Exception as error:  # which must not cost the result of a training
