@@ -398,6 +398,21 @@ def test_learning_curves_of_awkward_runs(values, tmp_path):
     assert figure.axes[2].get_yscale() == "linear"
 
 
+def test_the_name_of_a_line_at_the_top_does_not_meet_the_title():
+    frame = metrics().assign(validation_error=np.linspace(75, 12, 6), train_error=75.0)
+    error = figures.learning_curves(frame, {"chance": 90.0}).axes[2]
+    assert error.get_ylim()[1] < 100  # so that there is no room above the line
+    (name,) = error.texts
+    assert name.get_window_extent().y1 <= error.get_window_extent().y1
+
+
+def test_the_mark_of_training_is_whole_without_a_title_beside_it():
+    figure = figures.error_curve(errors().query("name == 'b'").drop(columns="name"), "x", 8)
+    (mark,) = figure.axes[0].texts
+    assert mark.get_text() == "as trained"
+    assert mark.get_window_extent().y1 <= figure.bbox.y1
+
+
 def texts(axes) -> list[str]:
     return [text.get_text() for text in axes.texts]
 

@@ -73,9 +73,13 @@ def draw_references(axes: Axes, references: Mapping[str, float], unit: str = "%"
         at = to_axes.transform((axes.get_xlim()[0], value))[1]
 
         def room(place: tuple[str, str], length: float = length, at: float = at) -> float:
-            """Return the distance from the middle of the label to the nearest curve."""
+            """Return the distance from the middle of the label to the nearest curve; below zero
+            outside the axes, where titles are.
+            """
             covered = across <= length if place[0] == "left" else across >= 1 - length
             middle = at + (6 if place[1] == "bottom" else -6) / high
+            if not 5 / high <= middle <= 1 - 5 / high:
+                return -1.0
             return float(np.nanmin(np.abs(curves[:, covered] - middle), initial=12 / high))
 
         side, above = max(itertools.product(("right", "left"), ("bottom", "top")), key=room)

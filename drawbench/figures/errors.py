@@ -63,6 +63,10 @@ def error_curve(
         pad = 6.0 if trained_at is None else 14.0
         axes.set_title(str(title), loc="left", weight="bold", pad=pad)
         axes.set_xlabel(xlabel)
+        if trained_at is not None:
+            axes.axvline(trained_at, color="0.35", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1.5)
+            place = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
+            annotate(axes, "as trained", (trained_at, 1), (0, 1), **place)
     if row[0].get_yscale() == "log":
         least, lows = frame["error"].min(), frame["low"][frame["low"] > 0]
         lowest = min(least, max(lows.min(), 0.3 * least)) if len(lows) else least
@@ -70,10 +74,6 @@ def error_curve(
     row[0].set_ylabel(ylabel)
     settle(figure)
     for axes in row:
-        if trained_at is not None:
-            axes.axvline(trained_at, color="0.35", linewidth=0.9, linestyle=(0, (2, 2)), zorder=1.5)
-            place = {"xycoords": ("data", "axes fraction"), "ha": "center", "va": "bottom"}
-            annotate(axes, "as trained", (trained_at, 1), (0, 1), **place)
         separate_labels(axes)
     return figure
 
