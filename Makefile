@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 LOWEST := .venv-lowest
 PARALLEL := --numprocesses=logical --maxprocesses=4 --dist=loadfile
 
-.PHONY: help setup quickstart test lowest slow gpu torture tables pretrained reader docs demo-test lint clean
+.PHONY: help setup quickstart test processes lowest slow gpu torture tables pretrained reader docs demo-test lint clean
 
 help:
 	@echo "make setup        install drawbench into .venv"
 	@echo "make quickstart   set up, then the whole tour on embedded digits (minutes)"
 	@echo "make test         set up, then lint, types and tests"
+	@echo "make processes    the tests that start commands in processes of their own (minutes)"
 	@echo "make lowest       the tests with the oldest dependencies that are allowed, in .venv-lowest"
 	@echo "make slow         the tests that take longer"
 	@echo "make gpu          on a machine with a GPU: its tests, then the benchmark into results/bench/gpu"
@@ -41,6 +42,9 @@ test: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(PARALLEL)
+
+processes: setup
+	$(BIN)/python -m pytest $(PARALLEL) -m "processes and not slow"
 
 # Old versions of one package warn about new versions of another; that is not ours to mend.
 lowest:

@@ -93,6 +93,7 @@ def test_the_console_works_without_standard_error(monkeypatch):
     screen.close()
 
 
+@pytest.mark.processes
 def test_a_command_runs_without_standard_error(tmp_path):
     words = " ".join(tiny(steps=4, evaluate_every=2, checkpoint_every=1))
     program = f'{sys.executable} -c "from drawbench.cli import main; main()"'

@@ -259,6 +259,7 @@ def test_others_that_never_start_are_one_sentence(monkeypatch):
     assert distributed.size() == 1
 
 
+@pytest.mark.processes
 def test_variables_of_a_launcher_do_not_concern_a_command_that_shares_no_work(monkeypatch):
     set_variables(monkeypatch, RANK=None)
     done = subprocess.check_output([*commands.MAIN, "doctor", "--json"], text=True, timeout=120)
@@ -367,6 +368,7 @@ def test_two_processes_train_a_classifier_as_one_does(one, two):
     assert runs.Run.open(two).config.training.processes == 2
 
 
+@pytest.mark.processes
 def test_two_processes_train_and_measure_a_generator_as_one_does(place):
     expected = json.loads(inside(*GENERATE, "--run=drawn", "--json"))
     result = json.loads(outside(*GENERATE, "--run=drawn-by-two", "--processes=2", "--json")[0])
@@ -399,6 +401,7 @@ def test_a_signal_stops_all_at_one_step_and_resume_is_bit_identical(two):
     commands.same_run(run, two)
 
 
+@pytest.mark.processes
 def test_an_error_in_one_ends_all_with_its_message(place):
     out, err = outside(*CLASSIFY, "--run=faulty", "--processes=2", fault="problem", status=1)
     assert out == "" and err.count("Error") == 1

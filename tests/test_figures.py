@@ -173,6 +173,7 @@ errorbar.capsize: 9
 """
 
 
+@pytest.mark.processes
 def test_the_settings_of_the_user_change_nothing(tmp_path):
     """A matplotlibrc in the working folder, in a process of its own, at building and at saving."""
     (tmp_path / "matplotlibrc").write_text(HOSTILE)

@@ -62,6 +62,7 @@ for case in CASES:
 """
 
 
+@pytest.mark.processes
 @needs_triton
 @pytest.mark.skipif(native.kernels() is None, reason="no kernels to compare with")
 def test_the_kernels_of_a_gpu_equal_those_of_the_cpu():

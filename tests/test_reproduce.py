@@ -195,6 +195,7 @@ def test_a_study_may_have_a_byte_order_mark(tmp_path):
     assert job.name == "a"
 
 
+@pytest.mark.processes
 def test_a_failing_run_does_not_stop_the_others(tmp_path):
     study = write_study(tmp_path, second=10)
     text = (

@@ -112,6 +112,7 @@ def test_the_settings_become_options_again(tmp_path):
     assert batch._name(config.Generate()) == "generate-draw-64-mnist"
 
 
+@pytest.mark.processes
 def test_a_row_on_a_stored_set_of_an_own_model_goes_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))

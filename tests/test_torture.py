@@ -15,9 +15,12 @@ from torture.processes import RUN, Ended
 from drawbench import runs
 from drawbench.files import hashed, read_hashed, write_json
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="the harness follows processes through /proc"
-)
+pytestmark = [
+    pytest.mark.processes,
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"), reason="the harness follows processes through /proc"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

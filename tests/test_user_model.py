@@ -189,6 +189,7 @@ def evaluate(name, place, *more, run=drawbench):
 # -------------------------------------------------------------------------------- trained like ours
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("words", [CLASSIFY, GENERATE], ids=["classify", "generate"])
 def test_an_interrupted_training_ends_the_same_to_the_bit(words, trained, place, tmp_path):
     """A real process is stopped by a real signal in the middle, and resumed here."""
