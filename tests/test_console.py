@@ -94,10 +94,11 @@ def test_the_console_works_without_standard_error(monkeypatch):
 
 
 @pytest.mark.processes
-def test_a_command_runs_without_standard_error(tmp_path):
+@pytest.mark.parametrize("closed", ["2>&-", "<&- 2>&-"])
+def test_a_command_runs_without_standard_error(tmp_path, closed):
     words = " ".join(tiny(steps=4, evaluate_every=2, checkpoint_every=1))
     program = f'{sys.executable} -c "from drawbench.cli import main; main()"'
-    command = f"{program} classify {words} --run one --json <&- 2>&-"
+    command = f"{program} classify {words} --run one --json {closed}"
     pipes = {"stdout": subprocess.PIPE, "text": True, "timeout": 300}
     done = subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True, **pipes)
     assert json.loads(done.stdout)["steps"] == 4

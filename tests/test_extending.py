@@ -143,7 +143,7 @@ def test_a_recipe_imports_a_module_only_if_it_is_trusted(folder):
     failed(drawbench(*words, "--canvas", 40, "--trust", "fovea"), "patch 0")  # the module ran
 
 
-def test_a_run_imports_its_module_only_if_it_is_trusted(fovea, monkeypatch):
+def test_a_run_imports_its_module_only_if_it_is_trusted(fovea):
     run = fovea["run"]
     for command in ("evaluate", "plot"):
         failed(drawbench(command, run), "--trust fovea")
@@ -192,7 +192,7 @@ def test_samples_come_from_the_learned_prior(prior):
 # ------------------------------------------------------------------------- data sets, conditions
 
 
-def test_the_stripes_are_classified_into_their_own_classes(folder, monkeypatch):
+def test_the_stripes_are_classified_into_their_own_classes(folder):
     result = answer(*f"{STRIPES} {TINY}".split())
     assert (result["dataset"], result["n"], result["chance_error"]) == ("stripes", 1000, 75.0)
     assert [len(row) for row in result["confusion"]] == [4] * 4

@@ -159,13 +159,19 @@ def killed_again_and_again(command: list[str], kills: int, chance: random.Random
         command = ["resume", str(RUN)]
 
 
-@pytest.mark.slow  # the short form of the torture kills forks, which is quicker
-@pytest.mark.parametrize("number", [None, 0, 1])
-def test_a_run_killed_again_and_again_is_bit_identical(long_run, number):
-    """``None``: at other instants each time."""
-    killed_again_and_again(LONG, 4, random.Random(number))
+@pytest.mark.processes
+def test_a_run_killed_again_and_again_is_bit_identical(long_run):
+    killed_again_and_again(LONG, 2, random.Random())  # other instants each time, on purpose
     assert not (RUN / "result.json").exists()
     assert (RUN / ".lock").exists()  # left by a dead process, and no obstacle
+    succeeded(drawbench("resume", str(RUN)))
+    same_run(RUN, long_run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(2))
+def test_a_run_killed_many_times_is_bit_identical(long_run, number):
+    killed_again_and_again(LONG, 4, random.Random(number))
     with started("resume", str(RUN)) as process:
         returned, out, err = process.ended()
     assert returned == 0, err

@@ -278,7 +278,8 @@ def value(folder: str, field: str = "value") -> float:
 
 def mean(folder: str) -> float:
     """Return the mean of two seeds."""
-    return (value(folder) + value(f"{folder}-seed1")) / 2
+    results = [FILL["read"](f"results/published/{name}") for name in (folder, f"{folder}-seed1")]
+    return FILL["mean"](results, "value")
 
 
 def minutes(*folders: str) -> list[float]:

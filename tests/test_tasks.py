@@ -394,9 +394,7 @@ class StopAt(Quiet):
 
 
 @pytest.mark.parametrize("step", [1, 2, 3])
-def test_stopped_and_resumed_is_the_same_to_the_bit(
-    make, generator_run, tmp_path, step, monkeypatch
-):
+def test_stopped_and_resumed_is_the_same_to_the_bit(make, generator_run, tmp_path, step):
     """Also where it began with the weights of another run, which is needed only for the start."""
     other = shutil.copytree(generator_run.folder, tmp_path / "other")
     start = functools.partial(make, Generate, start=str(other), iw_samples=None)

@@ -46,7 +46,7 @@ def damaged_file(*file) -> int:
 #: processes at once; a gradient; an exported run, links; a launcher's variables, changed images.
 QUICK = {
     "kills": (18, 7),
-    "signals": (9,),
+    "signals": (5, 9),
     "disk": (12, 8),
     "locks": (2,),
     "numbers": (3,),
@@ -56,8 +56,9 @@ QUICK = {
 CASES = [(harm, number, {}) for harm, numbers in QUICK.items() for number in numbers]
 CASES += [
     ("damage", damaged_file("classify", "last.safetensors"), {"flips": 2}),
-    ("damage", damaged_file("generate", "best.safetensors", True), {"flips": 4}),
-    ("damage", damaged_file("data", "train.npz"), {"flips": 4}),
+    ("damage", damaged_file("generate", "best.safetensors", True), {"flips": 8}),
+    ("damage", damaged_file("classify", "result.json"), {"flips": 8}),
+    ("damage", damaged_file("data", "train.npz"), {"flips": 8}),
 ]
 SLOW = [("ranks", 0, {}), ("endurance", 0, {"steps": 8000}), ("surroundings", 2, {})]
 

@@ -58,7 +58,7 @@ def test_a_tracker_receives_rows_pictures_histograms_and_the_result(example, pla
     commands.same_run(folder, classified[0])  # looking changes nothing
 
 
-def test_a_generator_shows_samples_and_reconstructions(example, place, monkeypatch):
+def test_a_generator_shows_samples_and_reconstructions(example, place):
     wandb = example("wandb_log")
     words = tiny(GENERATOR, steps=2, evaluate_every=2)
     answer("generate", *words, *place, "--log", "wandb_log:Tracker")
