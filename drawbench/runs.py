@@ -21,6 +21,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -63,8 +64,16 @@ def _digest(tensors: dict[str, Tensor], facts: str) -> str:
 
 
 def save_checkpoint(path: Path, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Write tensors and facts (any JSON) with their hash, atomically."""
+    """Write tensors and facts (any JSON) with their hash, atomically.
+
+    Names that share their memory, such as those of tied weights, are stored once each.
+    """
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    memory = Counter(tensor.untyped_storage().data_ptr() for tensor in tensors.values())
+    tensors = {
+        name: tensor.clone() if memory[tensor.untyped_storage().data_ptr()] > 1 else tensor
+        for name, tensor in tensors.items()
+    }
     text = json.dumps(facts)
     metadata = {"format": FORMAT, "facts": text, "sha256": _digest(tensors, text)}
     files.write_atomically(path, safetensors_save(tensors, metadata=metadata))

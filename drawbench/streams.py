@@ -97,6 +97,11 @@ def integers(index: Tensor, highs: list[int], seed: int, *name: str | int) -> Te
     return (_shift_right(words, 32) * limits) >> 32
 
 
+def exact_device(device: torch.device) -> torch.device:
+    """Return where to compute in float64 for a device: the CPU for ``mps``, which has none."""
+    return torch.device("cpu") if device.type == "mps" else device
+
+
 def fingerprint(images: Tensor) -> Tensor:
     """Hash the content of each image, so that random numbers can be a function of it: int64 (B,).
 

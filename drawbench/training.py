@@ -204,7 +204,8 @@ def say_what_is_missing(
 def _adam(model: nn.Module, training: Training) -> torch.optim.Adam:
     """Return Adam (Kingma & Ba 2015) with decoupled weight decay (Loshchilov & Hutter 2019).
 
-    Matrices decay; biases and start states do not.
+    Whatever has two dimensions or more decays: matrices, but also a start canvas and windows that
+    are the same for every image. Biases and the start states of LSTMs do not.
     """
     groups = [
         {"params": [p for p in model.parameters() if (p.ndim > 1) == decays], "weight_decay": decay}
@@ -384,11 +385,15 @@ class Trainer:
 
     def _restore_moments(self, moments: dict[str, Tensor]) -> None:
         """Restore Adam's moments; raise KeyError or ValueError if they do not fit the weights."""
+        kinds = ("step", "exp_avg", "exp_avg_sq")
         for name, parameter in self.task.model.named_parameters():
-            state = {key: moments[f"{name}.{key}"] for key in ("step", "exp_avg", "exp_avg_sq")}
+            if not any(f"{name}.{key}" in moments for key in kinds):
+                continue  # frozen or unused: Adam has no moments of what never had a gradient
+            state = {key: moments[f"{name}.{key}"] for key in kinds}
             for key, value in state.items():
-                shape = torch.Size() if key == "step" else parameter.shape
-                if value.shape != shape or value.dtype != torch.float32:
+                counter = torch.Size(), torch.float32
+                expected = counter if key == "step" else (parameter.shape, parameter.dtype)
+                if (value.shape, value.dtype) != expected:
                     raise ValueError(f"{name}.{key} is {value.dtype} {tuple(value.shape)}")
             # The fused optimizer keeps the number of updates on the device, too.
             self.optimizer.state[parameter] = {k: m.to(parameter.device) for k, m in state.items()}

@@ -33,6 +33,7 @@ from safetensors.torch import save_file
 
 from drawbench import config, fast, files, runs
 from drawbench.cli import COMMANDS
+from drawbench.evaluation import paired
 from drawbench.fast import native
 
 ROOT = Path(__file__).parent.parent
@@ -740,6 +741,18 @@ def test_evaluate_measures_the_number_of_the_run(fixture, place, request):
     text = succeeded(drawbench("evaluate", folder, *place[2:])).stdout
     assert f"{result['value']:.2f}" in text
     assert content(folder) == before
+
+
+def test_evaluate_on_other_images_leaves_the_outcomes_of_the_run(run, place, tmp_path):
+    stored = files.read_hashed(run / "result.json")
+    assert stored["test_sha256"] == paired.load(run).test_sha256
+    runs.Run.open(run).write_result(stored | {"test_sha256": "0" * 64})  # as of other images
+    before = content(run)
+    said = succeeded(drawbench("evaluate", run, *place[2:])).stderr
+    assert "are not those of" in said and "give --out" in said
+    assert content(run) == before
+    succeeded(drawbench("evaluate", run, *place[2:], "--out", tmp_path / "out"))
+    assert (tmp_path / "out" / "test.npz").exists() and content(run) == before
 
 
 def test_evaluate_outside_the_training_conditions_adds_to_what_was_measured(run, place):

@@ -1,6 +1,8 @@
 """The pictures that explain DRAW: which drawings change their mind, and what the figures show."""
 
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +10,9 @@ import torch
 from commands import answer, drawbench, failed
 from matplotlib.patches import Rectangle
 
+from drawbench.errors import Problem
 from drawbench.figures.explained import Drawn, readings, side_by_side
+from drawbench.runs import Run
 from drawbench.tasks import explained
 
 
@@ -82,5 +86,9 @@ def test_the_command_draws_and_counts(generated, classified, tmp_path, monkeypat
     names = {path.rsplit("/", 1)[1] for path in result["figures"]}
     assert {"explained_steps.png", "explained_windows.png", "explained_kl.png"} <= names
     assert 0 <= result["changed_after_half_percent"][generated[0].name] <= 100
+    blind, told = SimpleNamespace(), SimpleNamespace(conditional=True, sample=None)
+    for model, why in ((blind, "cannot sample"), (told, "draws from a condition")):
+        with pytest.raises(Problem, match=why):
+            explained.draw([Run.open(Path(run))], [model], None, tmp_path)
     refused = drawbench("plot", "explained", run, reader)
     failed(refused, "which draws nothing", status=2)

@@ -119,6 +119,7 @@ def test_others_mean_something_else():
     assert captions.others(words, None).tolist() == [1, 2, 3, 4, 0]
     assert captions.others(words[[0, 0]], None) is None
     assert captions.others(words[:2], sentences.slots) is None
+    assert captions.others(torch.tensor([0, 1, 2, 0]), None).tolist() == [1, 2, 3, 1]
 
 
 class Train(Batch):

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from commands import same_run
 
-from drawbench import config, fast, tasks
+from drawbench import config, fast, streams, tasks
 from drawbench.config import Classify, Generate
 from drawbench.data import digits, stored
 from drawbench.errors import Problem
@@ -332,7 +332,7 @@ def test_an_apple_gpu_is_taken_where_torch_has_it(monkeypatch):
     """Only which device is chosen: no Apple GPU has been tried."""
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     mps = common.device_of("mps")
-    assert mps.type == "mps" and common.exact_device(mps).type == "cpu"
+    assert mps.type == "mps" and streams.exact_device(mps).type == "cpu"
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(Problem, match="--device mps was asked for, but torch finds no MPS device"):
         common.device_of("mps")

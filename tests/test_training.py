@@ -121,6 +121,34 @@ def test_a_run_resumed_from_an_older_checkpoint_is_bit_identical(tmp_path, unint
     assert content(run) == uninterrupted
 
 
+class Tied(Line):
+    """A task whose model has a frozen weight, an unused one, one in float64, and two names for
+    one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.model.frozen = nn.Parameter(torch.ones(2), requires_grad=False)
+        self.model.unused = nn.Parameter(torch.ones(3))
+        self.model.wide = nn.Parameter(torch.ones(1, dtype=torch.float64))
+        self.model.again = self.model.weight
+
+    def errors(self, model, points):
+        return super().errors(model, points) * model.wide.float()
+
+
+@pytest.mark.parametrize("checks", [5, 17])
+def test_frozen_unused_and_tied_weights_are_resumed_too(tmp_path, checks):
+    whole = new_run(tmp_path / "whole")
+    train(whole, task=Tied())
+    run = new_run(tmp_path / "run")
+    with pytest.raises(Interrupted):
+        train(run, StopAfter(checks), Tied())
+    trainer = train(run, task=Tied())
+    assert content(run) == content(whole)
+    model = trainer.task.model
+    assert model.again is model.weight and torch.equal(model.unused, torch.ones(3))
+
+
 def test_training_learns_and_keeps_the_best(uninterrupted):
     ((_, facts), (_, best)), _ = uninterrupted
     errors = [row["validation_error"] for row in facts["rows"]]

@@ -126,6 +126,16 @@ def without(name):
 
 no_steps, no_latent = without("steps"), without("latent")
 
+class Levels(Draw):
+    def __init__(self, height, width, channels):
+        sizes = {"steps": 2, "hidden": 8, "latent": 4, "write_patch": None}
+        super().__init__(height, width, channels, **sizes, likelihood="logistic")
+
+class Untyped(Painter):
+    def forward(self, images, noise):
+        record = super().forward(images, noise)
+        return SimpleNamespace(terms=lambda images: record.terms(images))
+
 class NoTerms(Painter):
     def forward(self, images, noise):
         return images
@@ -246,6 +256,16 @@ def test_a_generator_that_cannot_sample_says_so(place, tmp_path):
     failed(refused, "mymodels:Blind", "cannot draw without an image")
 
 
+def test_a_generator_says_what_it_looks_through_and_what_its_pixels_are(place):
+    given = [*tiny(GENERATOR, **OWN), *place]
+    result = answer("generate", "--model", "mymodels:Levels", *given, "--pixels", "intensity")
+    assert (result["attention"], result["likelihood"]) == ("read", "logistic")
+    assert result["bits_per_dimension"] > 0 and "entropy_floor" not in result
+    blind = ["generate", "--model", "mymodels:Blind", *given, "--pixels", "threshold"]
+    result = answer(*blind, "--run", "blind")
+    assert (result["attention"], result["likelihood"]) == (None, "bernoulli")
+
+
 def test_a_classifier_of_steps_is_measured_with_other_numbers_of_them(place):
     words = ["classify", "--model", "mymodels:Steps", *tiny(**OWN), *place]
     result = answer(*words)
@@ -348,6 +368,8 @@ WRONG_GENERATORS = {
     "mymodels:no_steps": ["'steps'"],
     "mymodels:no_latent": ["'latent'"],
     "mymodels:NoTerms": ["raised AttributeError", "terms"],
+    "mymodels:Untyped": ["raised TypeError", "positional argument"],
+    "mymodels:Levels": ["pixels of 256 levels", "black or white"],
     "mymodels:Shapeless": ["terms of shapes", "(16, 2)"],
     "mymodels:Infinite": ["not finite"],
     "mymodels:unmade": ["raised LookupError"],
@@ -359,7 +381,8 @@ WRONG_GENERATORS = {
 @pytest.mark.parametrize(("name", "words"), WRONG_GENERATORS.items())
 def test_a_wrong_generator_is_a_sentence(place, tmp_path, name, words):
     given = tiny(GENERATOR, **OWN)
-    failed(drawbench("generate", "--model", name, *given, *place), name, *words)
+    refused = drawbench("generate", "--model", name, *given, "--pixels", "threshold", *place)
+    failed(refused, *words)
     assert not (tmp_path / "runs").exists()
 
 

@@ -5,9 +5,13 @@ import torch
 from formulas import waves
 
 from drawbench import streams
+from drawbench.models.aligndraw import AlignDraw
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
 from drawbench.models.widening import widened
+
+CAPTIONED = {"height": 9, "width": 8, "steps": 3, "latent": 3, "vocabulary": 5, "words": 4}
+CAPTIONED |= {"alignment": 6, "read_patch": 2, "write_patch": 3}
 
 
 def draw(hidden: int, **changes) -> Draw:
@@ -26,6 +30,17 @@ def test_a_wider_generator_computes_the_same(hidden, changes):
     images = waves(3, 1, 9, 8).abs().clamp(0, 1)
     noise = torch.randn(3, 4, 3, generator=streams.stream(0, "noise")).double()
     expected, found = (model(images, noise).terms(images) for model in (narrow, wide))
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+
+
+def test_a_wider_generator_with_captions_computes_the_same():
+    narrow, wide = (AlignDraw(**CAPTIONED, hidden=hidden).double() for hidden in (6, 9))
+    for number, parameter in enumerate(narrow.parameters()):
+        torch.nn.init.normal_(parameter, std=0.2, generator=streams.stream(number, "widening"))
+    wide.load_state_dict(widened(narrow.state_dict(), wide))
+    images, caption = waves(2, 1, 9, 8).abs().clamp(0, 1), torch.tensor([[1, 2, 3], [4, 0, 2]])
+    noise = torch.randn(2, 3, 3, generator=streams.stream(0, "noise")).double()
+    found, expected = (model(images, noise, caption).terms(images) for model in (wide, narrow))
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
 
 

@@ -195,15 +195,18 @@ def _measure(
     fields = measurement.fields
     recorded = run.result() if run.finished else {}
     sha = measurement.outcomes.test_sha256
-    if recorded.get("test_sha256", sha) != sha:
+    own = out is not None and out.resolve() == run.folder.resolve()
+    foreign = recorded.get("test_sha256", sha) != sha
+    if foreign:
         screen.say(
-            f"The test images of {task.dataset.name} are not those of {run.folder / 'result.json'}."
+            f"The test images of {task.dataset.name} are not those of {run.folder / 'result.json'}"
+            + (", whose test.npz stays as it is; to keep these, give --out." if own else ".")
         )
     written: list[Path] = []
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         usual = getattr(run.config.training, "bound_samples", None)
-        if fields.get("bound_samples") in (None, usual):
+        if fields.get("bound_samples") in (None, usual) and not (own and foreign):
             measurement.outcomes.save(out)
         for condition, rows in curves.items():
             # A data set of one's own hides what it was trained with.

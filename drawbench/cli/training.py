@@ -218,7 +218,7 @@ def model_row(result: dict[str, Any]) -> dict[str, Any]:
     """Return the columns that say what was trained on what."""
     row = {"model": result["model"], "glimpses": result["glimpses"] or "whole image"}
     if result["task"] == "generate":
-        return {**row, "attention": result["attention"], "data": result["dataset"]}
+        return {**row, "attention": result["attention"] or "unknown", "data": result["dataset"]}
     if result["source"] in configs.SOURCES:
         return {**row, "digits from": result["source"]}
     return {**row, "data": result["dataset"]}

@@ -19,8 +19,8 @@ class Training(Section):
     )
     start: str | None = setting(
         None,
-        "Run folder to take the initial weights from (its best), whose LSTMs may have fewer units; "
-        "a new schedule begins.",
+        "Run folder to take the initial weights from (its best), whose LSTMs may have fewer units "
+        "(not those of ram); a new schedule begins.",
         note="initialized from {}",
     )
     plateau: float | None = setting(
@@ -38,7 +38,7 @@ class Training(Section):
     warmup: int = setting(300, "Updates over which the learning rate rises to its peak.", low=0)
     weight_decay: float = setting(
         0.0,
-        "Decay of weight matrices, times the learning rate (AdamW).",
+        "Decay of weights, times the learning rate (AdamW); not of biases and LSTM start states.",
         note="weight decay {}",
         low=0.0,
         high=100.0,

@@ -189,12 +189,15 @@ def importance_weighted(
     ``batch`` and not on K.
 
     Arguments as for :func:`bound`; ``samples`` is K.
+
+    Raises:
+        Problem: as :func:`bound`; or the generator's record has no ``log_weight``.
     """
 
     def measure(records: Records) -> Tensor:
         """Return the bound and the effective samples of some images, (B, 2)."""
         weights = likelihood.importance_weighted(
-            record.log_weight(images, numbers) for record, images, numbers in records
+            _log_weight(record)(images, numbers) for record, images, numbers in records
         )
         return torch.stack([-weights.log_likelihood, weights.effective_samples], dim=1)
 
@@ -249,6 +252,13 @@ def _measure(
         return torch.cat([distributed.gather(table, rows) for rows in parts]).numpy()
     finally:
         model.train(training)
+
+
+def _log_weight(record: Any) -> Callable[[Tensor, Tensor], Tensor]:
+    if not hasattr(record, "log_weight"):
+        kind = type(record).__name__
+        raise Problem(f"an importance-weighted bound needs log_weight, which {kind} does not have")
+    return record.log_weight
 
 
 def _device(model: Any) -> torch.device:

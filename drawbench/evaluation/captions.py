@@ -75,7 +75,7 @@ def others(condition: Tensor, slots: Callable[[Tensor], Slots] | None) -> Tensor
     Two captions mean the same if they ask for the same digits in the same places; without ``slots``
     two conditions do if they are equal. None if all mean the same.
     """
-    meaning = condition.flatten(1)
+    meaning = condition.reshape(len(condition), -1)
     if slots is not None:
         meaning = torch.cat([part.flatten(1) for part in slots(condition)], 1)
     _, numbers = torch.unique(meaning, dim=0, return_inverse=True)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from drawbench import streams
 from drawbench.attention import Window
 from drawbench.data.batch import Batch
 from drawbench.data.dataset import Train
@@ -64,7 +65,8 @@ def _window(windows: Any) -> Window | None:
 
 def _noise(model: Any, index: Tensor, seed: int, name: str) -> Tensor:
     device = next(model.parameters()).device
-    return bounds.noise(index.to(device), model.steps, model.latent, seed, name)
+    index = index.to(streams.exact_device(device))
+    return bounds.noise(index, model.steps, model.latent, seed, name).to(device)
 
 
 @torch.no_grad()

@@ -13,7 +13,12 @@ last of them its answer. It may have
 A **generator** has ``steps``, ``latent`` and ``size`` (channels, height, width). It maps images and
 noise (B, steps, latent) to a record with ``terms`` and ``log_weight``, such as
 :class:`drawbench.models.draw.Drawing`, and has ``sample`` (from noise) and ``decode`` (from
-latents), which return a :class:`drawbench.models.draw.Sample`.
+latents), which return a :class:`drawbench.models.draw.Sample`. It may have
+
+* ``read_patch`` and ``write_patch``, sides of the patches that it reads and writes through windows,
+  None for whole images;
+* ``levels``, whether its likelihood is one of pixels with 256 levels;
+* ``conditional``, whether it draws from a condition, its third argument.
 """
 
 import inspect
@@ -25,6 +30,7 @@ from torch import Tensor, nn
 from drawbench.models.aligndraw import AlignDraw
 from drawbench.models.cnn import FullyConnected, SixLayerConv, TwoLayerConv
 from drawbench.models.common import as_images as as_images
+from drawbench.models.common import attention_of as attention_of
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
 from drawbench.models.glimpses import (

@@ -7,7 +7,7 @@ its words at every step; and a prior that the decoder's state chooses. The encod
 Symbols: B images, K words of a caption, E units of each language LSTM, Z latents per step.
 """
 
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from drawbench.attention import Window, widen
 from drawbench.likelihood import Gaussian
 from drawbench.models.common import check_counts
 from drawbench.models.draw import Draw, DrawState
+from drawbench.models.widening import Part
 
 
 class Sentence(NamedTuple):
@@ -39,6 +40,13 @@ class AlignDraw(Draw):
     """
 
     conditional = True
+    units: ClassVar = {
+        **Draw.units,
+        **dict.fromkeys(
+            ("to_query.weight", "to_prior_mu.weight", "to_prior_log_sigma.weight"),
+            Part(taken="decoder"),
+        ),
+    }
 
     def __init__(
         self,

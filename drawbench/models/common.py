@@ -38,6 +38,17 @@ def collect(records: Sequence[Any], combine: Callable[..., Tensor] = torch.stack
     return type(first)(*(collect(fields, combine) for fields in zip(*records, strict=True)))
 
 
+def attention_of(generator: Any) -> str | None:
+    """Return through which windows a generator looks: "both", "read", "write" or "none"; None if it
+    has neither ``read_patch`` nor ``write_patch`` to say so.
+    """
+    names = [name for name in ("read", "write") if hasattr(generator, f"{name}_patch")]
+    through = [name for name in names if getattr(generator, f"{name}_patch") is not None]
+    if not names:
+        return None
+    return {0: "none", 2: "both"}.get(len(through)) or through[0]
+
+
 def as_images(
     images: Tensor, device: torch.device | None = None, dtype: torch.dtype = torch.float32
 ) -> Tensor:

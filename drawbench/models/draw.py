@@ -253,6 +253,11 @@ class Draw(nn.Module):
             State(*(part.expand(batch_size, -1) for part in decoder)),
         )
 
+    @property
+    def levels(self) -> bool:
+        """Whether the likelihood is one of pixels with 256 levels."""
+        return self.log_scale is not None
+
     def likelihood(self, canvas: Tensor) -> Bernoulli | Logistic:
         """Return the distribution of the pixels, given a canvas (B, C, H, W) (equation 9)."""
         return of_canvas(canvas, self.log_scale)

@@ -258,8 +258,10 @@ class RandomGlimpse(Glimpse):
         same in training and measuring, alone and in a batch.
         """
         highs = [1 << 31] * (2 * looks)
-        places = streams.integers(streams.fingerprint(images), highs, 0, "random glimpses")
-        return (places.double() / (1 << 30) - 1).view(images.shape[0], looks, 2)
+        numbers = streams.integers(streams.fingerprint(images), highs, 0, "random glimpses")
+        exact = streams.exact_device(images.device)
+        places = (numbers.to(exact).double() / (1 << 30) - 1).view(images.shape[0], looks, 2)
+        return places if exact == images.device else places.float().to(images.device)
 
     def choose(self, numbers: Tensor | None, view: View) -> RandomWindow:
         assert numbers is not None

@@ -32,6 +32,7 @@ class VAE(nn.Module):
     """
 
     steps = 1
+    read_patch = write_patch = None
 
     def __init__(
         self,
@@ -51,6 +52,11 @@ class VAE(nn.Module):
         self.decoder = nn.Linear(latent, hidden)
         self.to_logits = nn.Linear(hidden, math.prod(self.size))
         self.log_scale = start_log_scale(likelihood, channels)
+
+    @property
+    def levels(self) -> bool:
+        """Whether the likelihood is one of pixels with 256 levels."""
+        return self.log_scale is not None
 
     def likelihood(self, canvas: Tensor) -> Bernoulli | Logistic:
         """Return the distribution of the pixels, given a canvas (B, C, H, W)."""

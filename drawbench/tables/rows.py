@@ -159,8 +159,8 @@ def by_dataset(records: Iterable[Record], first: str = "") -> dict[str, list[Rec
     """
     groups: dict[str, list[Record]] = {}
     for record in sorted(records, key=lambda record: record.result["dataset"]):
-        levels = record.settings.get("likelihood") == "logistic"
-        name = record.result["dataset"] + ("-logistic" if levels else "")
+        likelihood = record.result.get("likelihood") or record.settings.get("likelihood")
+        name = record.result["dataset"] + ("-logistic" if likelihood == "logistic" else "")
         groups.setdefault(name, []).append(record)
     return ({first: groups[first]} if first in groups else {}) | groups
 

@@ -41,7 +41,7 @@ class Classify:
 
     def __init__(self, config: Any, dataset: Dataset, model: Any, device: torch.device):
         self.config, self.dataset, self.model, self.device = config, dataset, model, device
-        self.train = dataset.train.to(common.exact_device(device))
+        self.train = dataset.train.to(streams.exact_device(device))
         self.matmul_dtype = common.matmul_dtype(config.training, device)
         replays = common.replays(config.training, device, model)
         terms = partial(loss_terms, self.matmul_dtype, config.training.intermediate)
@@ -68,7 +68,7 @@ class Classify:
         """Return training samples, and the noise that the model asks for."""
         drawn = None
         if getattr(self.model, "noise", 0):
-            device = common.exact_device(self.device)
+            device = streams.exact_device(self.device)
             index = torch.arange(first, first + count, device=device)
             drawn = noise(index, self.model, self.config.training.seed, "train")
         return self.train.batch(first, count), drawn
@@ -202,6 +202,8 @@ def measure(
         again = error_rate.predict(model, part.images, batch=batch, noise=drawn, check=check)
         sampled["sampled_error"] = error_rate.score(again, labels).percent
     (low, high), (channels, height, width) = score.interval, dataset.size
+    wrong = probabilities[:, -1].argmax(dim=-1).numpy() != labels
+    outcomes = Outcomes(ERROR, part.sha256(labels=True), wrong.astype(np.uint8))
     fields = {
         "metric": ERROR,
         "value": score.percent,
@@ -216,8 +218,7 @@ def measure(
         "per_class_error": score.per_class,
         "errors_after_glimpse": score.errors_after.tolist(),
         "confusion": score.confusion.tolist(),
+        "test_sha256": outcomes.test_sha256,
         **sampled,
     }
-    wrong = probabilities[:, -1].argmax(dim=-1).numpy() != labels
-    outcomes = Outcomes(ERROR, part.sha256(labels=True), wrong.astype(np.uint8))
     return Measurement(fields, outcomes)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from drawbench import data, distributed, fast, user_code
+from drawbench import data, distributed, fast, streams, user_code
 from drawbench.config import Training
 from drawbench.data.dataset import Dataset
 from drawbench.errors import Problem
@@ -47,17 +47,10 @@ def device_of(name: str) -> torch.device:
     return torch.device("cuda", distributed.local_rank())
 
 
-def exact_device(device: torch.device) -> torch.device:
-    """Return where to make data and to measure while training on a device: the CPU for ``mps``,
-    which has no float64.
-    """
-    return torch.device("cpu") if device.type == "mps" else device
-
-
 def measurable(model: nn.Module) -> nn.Module:
     """Return a model as it can be measured: on ``mps``, a copy on the CPU."""
     device = next(model.parameters()).device
-    exact = exact_device(device)
+    exact = streams.exact_device(device)
     return model if exact == device else copy.deepcopy(model).to(exact)
 
 

@@ -14,6 +14,7 @@ from drawbench.errors import Problem
 from drawbench.evaluation import drawings
 from drawbench.figures import save
 from drawbench.figures.explained import Drawn
+from drawbench.models import attention_of
 from drawbench.runs import Run
 
 SAMPLES = 400  # drawn, to find some that change their mind
@@ -46,9 +47,18 @@ def draw(
         seed: of the samples; the first few are shown side by side, unselected.
 
     Raises:
-        Problem: a model that cannot sample, or keeps no canvases; runs of one name.
+        Problem: a model that cannot sample, draws from a condition, or keeps no canvases; runs of
+            one name.
     """
-    titles = ["with attention" if has_attention(run) else "without attention" for run in runs]
+    for run, model in zip(runs, models, strict=True):
+        if getattr(model, "conditional", False) or not hasattr(model, "sample"):
+            why = "draws from a condition" if hasattr(model, "sample") else "cannot sample"
+            raise Problem(
+                f"the model of {run.folder} {why}; what is explained draws by itself, as "
+                "draw-mnist does"
+            )
+    windows = [attention_of(model) not in (None, "none") for model in models]
+    titles = ["with attention" if through else "without attention" for through in windows]
     if len(set(titles)) == 1:
         titles = [run.folder.name for run in runs]
     if len(set(titles)) == 1:
@@ -64,7 +74,7 @@ def draw(
     if first.write_windows is not None:
         paths += save(_windows(models[0], first.images[:1]), folder, "explained_windows")
     kl = {name: run.result()["kl_per_step"] for name, run in zip(titles, runs, strict=True)}
-    kinds = ["draw" if has_attention(run) else "draw without attention" for run in runs]
+    kinds = ["draw" if through else "draw without attention" for through in windows]
     paths += save(figures.kl_lines(kl, kinds), folder, "explained_kl")
     changed = {}
     for run, drawn in zip(runs, samples, strict=True):
@@ -80,11 +90,6 @@ def draw(
             figure = figures.readings(drawn.frames[rows], read[rows], classes)
             paths += save(figure, folder, f"explained_readings_{run.folder.name}")
     return Explained(paths, changed)
-
-
-def has_attention(run: Run) -> bool:
-    """Return whether a generator reads or writes through windows."""
-    return getattr(run.config.model, "attention", "none") != "none"
 
 
 def _half(title: str, run: Run, model: Any, drawn: drawings.Pictures | None) -> Drawn:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from drawbench import fast, likelihood, models
+from drawbench import fast, likelihood, models, streams
 from drawbench.data.batch import Batch
 from drawbench.data.dataset import Dataset, Train
 from drawbench.errors import Problem
@@ -55,13 +55,13 @@ class Generate:
 
     def __init__(self, config: Any, dataset: Dataset, model: Any, device: torch.device):
         self.config, self.dataset, self.model, self.device = config, dataset, model, device
-        self.levels = getattr(config.model, "likelihood", None) == "logistic"  # 256 of them
+        self.levels = bool(getattr(model, "levels", False))  # 256 of them
         if self.levels and dataset.binary:
             raise Problem(
                 f"--likelihood logistic is for pixels of 256 levels, but those of {dataset.name} "
                 "are black or white: use --likelihood bernoulli, or --pixels intensity"
             )
-        self.train = dataset.train.to(common.exact_device(device))
+        self.train = dataset.train.to(streams.exact_device(device))
         self.matmul_dtype = common.matmul_dtype(config.training, device)
         replays = common.replays(config.training, device, model)
         terms = partial(loss_terms, self.matmul_dtype, config.training.checkpoint_steps)
@@ -81,7 +81,7 @@ class Generate:
 
     def batch(self, first: int, count: int) -> tuple[Batch, Tensor]:
         """Return training samples and fresh noise (B, steps, latent)."""
-        index = torch.arange(first, first + count, device=common.exact_device(self.device))
+        index = torch.arange(first, first + count, device=streams.exact_device(self.device))
         model, seed = self.model, self.config.training.seed
         drawn = bounds.noise(index, model.steps, model.latent, seed, "train")
         return self.train.batch(first, count), drawn
@@ -190,14 +190,14 @@ class Generate:
     # -- telling
 
     def facts(self) -> dict[str, Any]:
-        settings, dataset, rule = self.config.model, self.dataset, self.dataset.rule
-        windows = getattr(settings, "read_patch", None) is not None  # whose use is no setting
+        dataset, rule = self.dataset, self.dataset.rule
         if not dataset.binary:
             how = "a discretised logistic" if self.levels else "the cross-entropy is no likelihood"
             rule = f"{rule}; {how}" if rule else how
         return {
-            "model": settings.model,
-            "attention": getattr(settings, "attention", "both" if windows else "none"),
+            "model": self.config.model.model,
+            "attention": models.attention_of(self.model),
+            "likelihood": "logistic" if self.levels else "bernoulli",
             "dataset": dataset.name,
             "source": dataset.source,
             "pixels": rule,

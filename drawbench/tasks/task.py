@@ -11,13 +11,13 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from drawbench import distributed, records
+from drawbench import distributed, records, streams
 from drawbench.data.dataset import Dataset
 from drawbench.errors import Problem
 from drawbench.evaluation.paired import Outcomes
 from drawbench.reporters import Reporter, Views
 from drawbench.runs import Run
-from drawbench.tasks import common, weights
+from drawbench.tasks import weights
 from drawbench.training import StopFlag, Trainer
 
 Check = Callable[[], None]  # called between batches; raises Interrupted after a signal
@@ -110,7 +110,7 @@ def measure(task: Task, run: Run, reporter: Reporter, check: Check, **options: A
 
 def best_model(task: Task, run: Run) -> nn.Module:
     """Return the model of a task with the best weights of a run, ready to measure."""
-    return weights.load(lambda: task.model, run, task.dataset).to(common.exact_device(task.device))
+    return weights.load(lambda: task.model, run, task.dataset).to(streams.exact_device(task.device))
 
 
 @distributed.by_first

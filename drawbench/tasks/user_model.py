@@ -149,8 +149,9 @@ def check_generator(model: Any, name: str, images: Tensor, condition: Tensor | N
             raise Problem(f"{name} needs a whole number {attribute!r} of 1 or more")
     noise = torch.zeros(len(images), model.steps, model.latent, device=images.device)
     with blamed(name):
-        terms = models.draw_images(model, images, noise, condition).terms(images)
+        terms = models.draw_images(model, images, noise, condition).terms(images, torch.float64)
         shapes = tuple(terms.reconstruction.shape), tuple(terms.kl.shape)
+        _ = terms.bound
     expected = (len(images),), (len(images), model.steps)
     if shapes != expected:
         raise Problem(
