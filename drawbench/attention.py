@@ -5,7 +5,7 @@ classifier and the generator.
 
 Pixels are numbered from 1, as in the paper: the centre of an image ``width`` pixels wide is at
 ``(width + 1) / 2``, half-way between the first pixel and the last, so a centred grid is symmetric
-under a flip. (Numbering pixels from 0 in the same formulas shifts every window by half a pixel.)
+under a flip. (Numbering pixels from 0 in the same formulas shifts every window by one pixel.)
 
 Symbols: B images, C channels, H rows (``height``), W columns (``width``), N the side of the patch.
 """

@@ -252,7 +252,7 @@ def test_fault_3_write_uses_the_window_it_is_given():
 @pytest.mark.parametrize("patch", PATCHES)
 @pytest.mark.parametrize(("height", "width"), SIZES)
 def test_fault_9_a_centred_grid_is_symmetric_under_a_flip(height, width, patch):
-    """Fault 9: pixels numbered from 0 with centres numbered from 1 put every window half a pixel
+    """Fault 9: pixels numbered from 0 with centres numbered from 1 put every window one pixel
     off.
     """
     where = centred(height, width, patch, log_variance=0.3, log_stride=-0.5)

@@ -909,7 +909,10 @@ def test_doctor_lists_what_is_there_and_what_to_do(tmp_path):
     text = succeeded(drawbench("doctor", "--sources", tmp_path)).stdout
     for word in ("python", "torch", "cpu", "mnist", "digits", "missing", "verified", str(tmp_path)):
         assert word in text
-    sources = answer("doctor", "--sources", tmp_path)["data"]
+    result = answer("doctor", "--sources", tmp_path)
+    assert set(result["extras"]) == {"demo", "onnx", "slurm", "svhn", "tensorboard"}
+    assert set(result["extras"]["onnx"]) == {"onnx", "onnxruntime", "onnxscript"}
+    sources = result["data"]
     states = {source["name"]: source["state"] for source in sources}
     assert (states["digits"], states["mnist"]) == ("verified", "missing")
     assert all(source["advice"] for source in sources if source["state"] == "missing")

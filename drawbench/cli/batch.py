@@ -33,12 +33,12 @@ def plan_text(plan: list[Job]) -> str:
 
     rows = [{name: _word(value) for name, value in row(job).items()} for job in plan]
     left = [job for job in plan if job.state != "finished"]
-    hours = sum(job.minutes or 0 for job in left) / 60
-    unknown = sum(job.minutes is None for job in left)
-    total = f"{len(left)} of {len(plan)} runs to train, about {hours:.1f} core-hours"
-    return f"{console.table(rows)}\n{total}" + (
-        f" and {unknown} of unknown length." if unknown else "."
-    )
+    known = [job.minutes for job in left if job.minutes is not None]
+    unknown = len(left) - len(known)
+    lengths = [f"about {sum(known) / 60:.1f} core-hours"] if known or not unknown else []
+    lengths += [f"{unknown} of unknown length: no published run tells"] if unknown else []
+    total = f"{len(left)} of {len(plan)} runs to train, {' and '.join(lengths)}."
+    return f"{console.table(rows)}\n{total}"
 
 
 def _word(value: Any) -> str:

@@ -73,7 +73,7 @@ Cases; the word before the dash selects all cases of that part:
     "--precision",
     type=click.Choice(["float32", "bfloat16"]),
     default="float32",
-    help="With --growth: of the matrix products.",
+    help="With --growth: precision of the matrix products.",
 )
 @click.option(
     "--out",

@@ -18,7 +18,7 @@ Examples:
 )
 @click.argument("first", type=options.run)
 @click.argument("second", type=options.run)
-@click.option("--seed", type=click.IntRange(0), default=0, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the bootstrap.")
 @options.PLACE
 @options.common
 def command(first: Path, second: Path, seed: int, as_json: bool, **place: Any) -> None:

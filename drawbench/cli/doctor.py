@@ -1,5 +1,6 @@
 """``drawbench doctor``."""
 
+import contextlib
 from pathlib import Path
 
 import click
@@ -11,16 +12,33 @@ PACKAGES = (
     *("drawbench", "torch", "torchvision", "scikit-learn", "pandas", "matplotlib", "numpy"),
     *("safetensors", "filelock"),
 )
+FOR_DEVELOPERS = ("docs", "test")  # extras
 TESTED_SYSTEMS = ("Linux",)
 NO_BFLOAT16 = "not in this CPU, so --precision bfloat16 computes in float32 here"
 NO_GPU_KERNELS = "none, so DRAW trains slower there: they need Triton and a C compiler"
+
+
+def _extras() -> dict[str, dict[str, str]]:
+    """Return, of each extra for users, the packages and their versions."""
+    import importlib.metadata
+    import re
+
+    from drawbench import files
+
+    extras: dict[str, dict[str, str]] = {}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):  # run in place
+        for line in importlib.metadata.requires("drawbench") or ():
+            found = re.match(r"([\w.-]+).*extra == ['\"](\w+)", line)
+            if found and found[2] not in FOR_DEVELOPERS:
+                extras.setdefault(found[2], {})[found[1]] = files.version_of(found[1])
+    return extras
 
 
 @click.command(epilog="\b\nExample:\n  drawbench doctor --sources ~/data\n")
 @options.SOURCES
 @options.common
 def command(sources: Path | None, as_json: bool) -> None:
-    """Versions, devices, data; what is missing and how to get it. Downloads nothing."""
+    """Versions, extras, devices, digits; what is missing and how to get it. Downloads nothing."""
     import os
     import platform
 
@@ -40,7 +58,12 @@ def command(sources: Path | None, as_json: bool) -> None:
     findings = digits.survey(root)
     tested = platform.system() in TESTED_SYSTEMS
     advice = "" if tested else " (untested: drawbench is tested on Linux)"
+    extras = _extras()
     lines = ["Versions", *(f"  {name:<14}{version}" for name, version in versions.items())]
+    lines += ["", "Extras (pip install 'drawbench[NAME]', in a checkout '.[NAME]')"]
+    for name, packages in extras.items():
+        listed = ", ".join(f"{package} {version}" for package, version in packages.items())
+        lines.append(f"  {name:<14}{listed}")
     lines += [
         "",
         "Machine",
@@ -61,6 +84,7 @@ def command(sources: Path | None, as_json: bool) -> None:
             lines.append(f"      {finding.advice}")
     result = {
         "versions": versions,
+        "extras": extras,
         "system": platform.platform(),
         "tested": tested,
         "cores": os.cpu_count(),

@@ -13,7 +13,9 @@ RECIPES = {"cluttered": "cluttered-100", "mnist2": "two-digits-60"}  # by data s
 DATASETS = (*RECIPES, "captions")
 _COUNTS = [
     click.option(
-        f"--{part}", type=click.IntRange(1), help="Images of this part.  [default: one per digit]"
+        f"--{part}",
+        type=click.IntRange(1),
+        help=f"Number of {part} images.  [default: one per digit]",
     )
     for part in ("train", "validation", "test", "held-out")
 ]

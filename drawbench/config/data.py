@@ -116,7 +116,7 @@ class Svhn(Data):
     dataset: str = selector("svhn")
     format: str = setting(
         "cropped",
-        "Of SVHN; cropped: single digits, 32x32; full: to classify 64x64 scenes around a digit, to "
+        "SVHN only. cropped: single digits, 32x32; full: to classify 64x64 scenes around a digit, to "
         "generate 54x54 windows of whole numbers.",
         choices=("cropped", "full"),
     )

@@ -58,7 +58,7 @@ class Training(Section):
     graph: bool | None = setting(
         None,
         "Replay updates on a GPU as CUDA graphs (if not given, where the model is known to allow "
-        "it: DRAW and the Gaussian glimpses).",
+        "it: every built-in one but random).",
         role="machine",
     )
     evaluate_every: int | None = setting(

@@ -70,7 +70,7 @@ def error_curve(
     if row[0].get_yscale() == "log":
         least, lows = frame["error"].min(), frame["low"][frame["low"] > 0]
         lowest = min(least, max(lows.min(), 0.3 * least)) if len(lows) else least
-        row[0].set_ylim(0.8 * lowest, min(100.0, 1.25 * frame["error"].max()))
+        row[0].set_ylim(0.8 * lowest, min(100.0, 1.25 * frame["high"].max()))
     row[0].set_ylabel(ylabel)
     settle(figure)
     for axes in row:

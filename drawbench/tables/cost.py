@@ -30,7 +30,8 @@ def tables(records: list[Record]) -> list[Table]:
 
 def _line(row: Row, by_name: dict[str, Record]) -> dict[str, Any]:
     seconds, images = row.timed.mean("train_seconds"), row.timed.mean("images_seen")
-    total = _with_start(row.first, by_name)
+    before = _before(row.first, by_name)
+    total = None if seconds is None or before is None else seconds + before
     machine = row.first.environment
     return {
         "task": row.first.result["task"],
@@ -50,15 +51,16 @@ def _line(row: Row, by_name: dict[str, Record]) -> dict[str, Any]:
     }
 
 
-def _with_start(record: Record, by_name: dict[str, Record]) -> float | None:
-    """Return seconds of training including the runs it started from; None where one is missing."""
-    seconds, visited = record.result.get("train_seconds"), {record.name}
-    while seconds is not None and (start := record.settings.get("start")) is not None:
+def _before(record: Record, by_name: dict[str, Record]) -> float | None:
+    """Return seconds of training of the runs it started from; None where one is missing."""
+    seconds, visited = 0.0, {record.name}
+    while (start := record.settings.get("start")) is not None:
         name = str(start).rstrip("/").rpartition("/")[2]
         if name in visited or name not in by_name:
             return None
         visited.add(name)
         record = by_name[name]
-        more = record.result.get("train_seconds")
-        seconds = None if more is None else seconds + more
+        if (more := record.result.get("train_seconds")) is None:
+            return None
+        seconds += more
     return seconds
