@@ -192,9 +192,11 @@ def read_hashed(path: Path) -> Any:
     if not isinstance(value, dict):
         return value
     if value.pop("sha256", None) != _digest(value):
+        resumable = (path.parent / "last.safetensors").exists()
+        regenerate = f"regenerate it with: drawbench resume {path.parent}"
         raise Problem(
             f"{path} is damaged or was edited: its content does not match its SHA-256; "
-            f"regenerate it with: drawbench resume {path.parent}"
+            + (regenerate if resumable else "take it from the original of this copy again")
         )
     return value
 

@@ -8,6 +8,7 @@ with settings that are not known here, still has its row.
 import io
 import itertools
 import math
+import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -164,7 +165,7 @@ class Record:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return Path(os.path.abspath(self.folder)).name  # "." has none of its own
 
     @property
     def pointer(self) -> str:

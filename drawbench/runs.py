@@ -119,7 +119,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        return self.folder.name
+        return Path(os.path.abspath(self.folder)).name  # "." has none of its own
 
     @property
     def figures(self) -> Path:
@@ -159,6 +159,9 @@ class Run:
         check_available(folder, force)
         # Slow, so it comes before there is a folder that a signal could leave incomplete.
         about = {**environment(), "command": command}
+        asked = getattr(getattr(config, "training", None), "device", None)  # none of MeasureModel
+        if asked in ("cpu", "mps"):
+            about["device"] = asked  # whatever else the machine has
         run = cls(folder, config)
         try:
             run.figures.mkdir(parents=True, exist_ok=True)

@@ -261,6 +261,11 @@ def _load(weights: dict[str, Tensor], model: nn.Module, what: str) -> None:
         raise Problem(f"{what} not fit the model: {reason(error)}") from error
 
 
+def check_start(weights: dict[str, Tensor], model: nn.Module) -> None:
+    """Raise `Problem` unless a model can be initialized from weights (:meth:`Trainer.start_from`)."""
+    _load(widening.widened(weights, model), copy.deepcopy(model), "the weights to start from do")
+
+
 class Trainer:
     """A task in training: its model, Adam, the moving average, and the metrics so far."""
 

@@ -1,7 +1,7 @@
 """Code of the user's own, named ``module:factory``: a model or a data set.
 
 A name on the command line is the user's word that the module may be imported. A name in a file (a
-run folder, a recipe) is not: such a module is imported only if the user names it too (``--trust``).
+run folder, a recipe, a study) is not: such a module is imported only if the user names it too (``--trust``).
 """
 
 import contextlib
@@ -27,6 +27,16 @@ def blamed(what: str) -> Iterator[None]:
         raise Problem(f"{told} (--debug shows where)") from error
 
 
+def check_trusted(name: str, trusted: Collection[str]) -> None:
+    """Raise `Problem` unless ``module:factory``, or its module, is among the trusted names."""
+    module = name.partition(":")[0]
+    if name not in trusted and module not in trusted:
+        raise Problem(
+            f"this needs {name}, a module of the user's own, which is imported only if you name "
+            f"it: add --trust {module} if you know what is in it"
+        )
+
+
 def factory(name: str, trusted: Collection[str]) -> Any:
     """Return the function or class that ``module:factory`` names; the working folder is searched.
 
@@ -37,11 +47,7 @@ def factory(name: str, trusted: Collection[str]) -> Any:
     parts = [*module_name.split("."), attribute]
     if not all(part.isidentifier() for part in parts):
         raise Problem(f"expected module:factory, such as mymodel:network, got {name!r}")
-    if name not in trusted and module_name not in trusted:
-        raise Problem(
-            f"this needs {name}, a module of the user's own, which is imported only if you name "
-            f"it: add --trust {module_name} if you know what is in it"
-        )
+    check_trusted(name, trusted)
     if "" not in sys.path:
         sys.path.insert(0, "")
     try:

@@ -178,6 +178,30 @@ def test_make_data_keeps_what_is_there(tmp_path, run):
     assert (content(tmp_path / "set"), content(run)) == before
     succeeded(drawbench(*words, tmp_path / "set", "--seed", 1, "--force"))
     assert content(tmp_path / "set") != before[0]
+    (tmp_path / "set" / "png").mkdir()
+    replaced = content(tmp_path / "set")
+    failed(drawbench(*words, tmp_path / "set", "--force"), "holds pictures already")
+    assert content(tmp_path / "set") == replaced
+
+
+def test_make_data_writes_into_the_working_folder(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    words = flags(source="digits", canvas=40, train=2, validation=2, test=2, out=".")
+    answer("make-data", "mnist2", *words)
+    assert "kept" in succeeded(drawbench("make-data", "mnist2", *words)).stderr
+    assert {"card.json", "test.npz"} < {path.name for path in (tmp_path / "here").iterdir()}
+
+
+def test_a_training_says_what_to_do_about_a_damaged_set(place, tmp_path):
+    sets = [*place[:2], "--datasets", tmp_path / "sets"]
+    answer("classify", *tiny(steps=1), *sets)
+    (damaged,) = (tmp_path / "sets").rglob("test.npz")
+    damaged.write_bytes(b"cut short")
+    again = f"make-data --out {damaged.parent} --force, or remove the folder"
+    failed(classify(sets), "is damaged", again)
+    (damaged.parent / "card.json").unlink()
+    failed(classify(sets), "choose another folder with --datasets, or remove it")
 
 
 SETS = {  # other than the usual ones in every way, and what trains on them
@@ -483,6 +507,19 @@ def test_a_run_that_is_not_there_cannot_be_started_from(place, tmp_path):
     assert not (tmp_path / "runs" / "new").exists()
 
 
+def test_what_cannot_be_started_from_costs_no_run(place, run, tmp_path):
+    before = content(run)
+    failed(
+        classify(place, "--run", run.name, "--force", "--start", run), "cannot start from itself"
+    )
+    small = answer("classify", *tiny(steps=1, patch=5), *place, "--run", "small")["run"]
+    misfit = classify(place, "--run", run.name, "--force", "--start", small)
+    failed(misfit, "the weights to start from do not fit")
+    assert content(run) == before
+    failed(classify(place, "--run", "new", "--start", small), "do not fit")
+    assert not (tmp_path / "runs" / "new").exists()
+
+
 def test_logs_is_no_name_of_a_run(place):
     failed(classify(place, "--run", "logs"), "no run can be called logs")
     failed(classify(place, "--run", "logs", "--seeds", "0"), "no run can be called logs")
@@ -750,6 +787,7 @@ def test_evaluate_on_other_images_leaves_the_outcomes_of_the_run(run, place, tmp
     before = content(run)
     said = succeeded(drawbench("evaluate", run, *place[2:])).stderr
     assert "are not those of" in said and "give --out" in said
+    succeeded(drawbench("evaluate", run, *place[2:], "--glimpses", 2))
     assert content(run) == before
     succeeded(drawbench("evaluate", run, *place[2:], "--out", tmp_path / "out"))
     assert (tmp_path / "out" / "test.npz").exists() and content(run) == before
@@ -776,6 +814,9 @@ def test_evaluate_outside_the_training_conditions_adds_to_what_was_measured(run,
     table.write_bytes(b"\xff\n,,,\0")  # damaged: a new one is begun
     answer("evaluate", run, *place[2:], "--clutter", 2)
     assert list(pd.read_csv(table)["clutter"]) == [2]
+    table.write_text(table.read_text() + "x,1,1,1,1\n")
+    answer("evaluate", run, *place[2:], "--clutter", 1)
+    assert list(pd.read_csv(table)["clutter"]) == [1, 2]
 
 
 def test_evaluate_samples_a_generator_more_often(generated, place):

@@ -110,11 +110,13 @@ def test_closed_standard_streams_are_reserved(tmp_path):
     """Or a library that prints to stream 2 would print into the file that was opened first."""
     code = """
 import os
+import sys
 from drawbench.cli import console
 console.reserve_standard_streams()
 with open("file", "w") as file:
     os.write(2, b"of a library")
+assert sys.stdin.buffer.read() == b""
 """
-    command = f"{sys.executable} -c '{code}' >&- 2>&-"
+    command = f"{sys.executable} -c '{code}' <&- >&- 2>&-"
     subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
     assert (tmp_path / "file").read_text() == ""

@@ -55,6 +55,21 @@ def test_a_copy_without_weights_is_a_row_of_the_tables(run, tmp_path):
     failed(drawbench("export", run, tmp_path / "none", "--no-weights", "--half"), status=2)
 
 
+def test_the_card_names_the_copy_as_it_is_called(run, tmp_path, monkeypatch):
+    answer("export", run, tmp_path / "my_run of today", "--no-weights")
+    card = (tmp_path / "my_run of today" / "README.md").read_text()
+    assert 'load_run("my_run of today")' in card
+    assert "drawbench evaluate 'my_run of today'" in card
+
+
+def test_advice_about_a_damaged_copy_can_be_followed(run, tmp_path):
+    answer("export", run, tmp_path / "copy")
+    (tmp_path / "copy" / "test.npz").write_bytes(b"cut short")
+    failed(drawbench("compare", tmp_path / "copy", run), "take it from the original of this copy")
+    (tmp_path / "copy" / "result.json").write_text('{"value": 0}')
+    failed(drawbench("resume", tmp_path / "copy"), "take it from the original of this copy")
+
+
 def test_an_existing_folder_is_left_alone(run, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "letter.txt").write_text("dear reader")

@@ -180,6 +180,25 @@ def test_a_wrong_study_is_one_sentence(tmp_path, content):
     assert os.listdir(tmp_path) == ["study.toml"]
 
 
+@pytest.mark.parametrize("settings", ['model = "evil:net"', 'dataset = "evil:data"'])
+def test_a_study_imports_no_module_that_is_not_trusted(tmp_path, monkeypatch, settings):
+    monkeypatch.chdir(tmp_path)
+    Path("evil.py").write_text("open('imported', 'w').close()\n")
+    study = tmp_path / "study.toml"
+    study.write_text(
+        f'[[run]]\nname = "a"\ntask = "classify"\nrecipe = "cluttered-100"\n'
+        f"settings = {{ steps = 1, {settings} }}\n"
+    )
+    refused = reproduce(tmp_path, study)
+    assert refused.exit_code == 1 and "add --trust evil" in refused.stderr
+    assert not Path("imported").exists() and not (tmp_path / "runs").exists()
+
+
+def test_a_scale_is_a_number(tmp_path):
+    refused = reproduce(tmp_path, write_study(tmp_path), "--scale", "nan")
+    assert refused.exit_code == 2 and "--scale is a number above 0" in refused.stderr
+
+
 def test_a_study_is_not_changed_by_the_environment(carried_out, monkeypatch):
     monkeypatch.setenv("DRAWBENCH_CLASSIFY_HIDDEN", "9")
     monkeypatch.setenv("DRAWBENCH_SOURCES", str(sources_root()))

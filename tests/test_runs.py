@@ -114,6 +114,16 @@ def test_a_run_opens_with_its_configuration(run):
     assert environment["command"] == "drawbench classify"
 
 
+@pytest.mark.parametrize(
+    ("asked", "device"), [("auto", "NVIDIA H100"), ("cuda", "NVIDIA H100"), ("cpu", "cpu")]
+)
+def test_the_device_is_the_one_that_trains(tmp_path, monkeypatch, asked, device):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100")
+    run = runs.Run.create(tmp_path / "run", config.replace(Classify(), device=asked))
+    assert json.loads((run.folder / "environment.json").read_text())["device"] == device
+
+
 def test_a_run_is_never_replaced_without_force(run):
     run.write_result({"value": 1})
     with pytest.raises(Problem, match="--force"):

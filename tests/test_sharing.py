@@ -143,7 +143,7 @@ def test_pictures_are_the_arrays_and_lie_in_folders_of_classes(made):
     assert len(list((made / "png").rglob("*.png"))) == len(rows)
     counts = {"train": 12, "validation": 3, "test": 5}
     words = flags(source="digits", canvas=56, out=made, png=2, **counts)
-    failed(drawbench("make-data", made.name, *words), "is there already")
+    failed(drawbench("make-data", made.name, *words), "holds pictures already")
 
 
 def test_torchvision_reads_the_pictures(made):

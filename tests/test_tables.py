@@ -200,6 +200,24 @@ def test_classes_with_names_have_a_table_of_their_own(tmp_path):
     ]
 
 
+def test_sets_of_one_name_with_other_classes_have_tables_of_their_own(tmp_path):
+    for number, classes in enumerate((["cat", "dog"], ["axe", "zoo"], ["axe", "yak", "zoo"])):
+        count = len(classes)
+        facts = {
+            "dataset": "folder-photos",
+            "test_sha256": str(number),
+            "classes": classes,
+            "per_class_error": [float(n) for n in range(count)],
+            "confusion": [[1] * count] * count,
+        }
+        finished_run(tmp_path / str(number), facts)
+    finished_run(tmp_path / "partial", {"dataset": "folder-photos", "classes": ["cat", "dog"]})
+    tables = [t for name, t in tables_of(tmp_path).items() if name.startswith("classes_")]
+    found = [[row["class"] for row in table.rows] for table in tables]
+    assert sorted(found) == [["axe", "yak", "zoo"], ["axe", "zoo"], ["cat", "dog"]]
+    assert all(list(row.values())[2] == n for table in tables for n, row in enumerate(table.rows))
+
+
 def test_a_likelihood_of_256_levels_has_a_table_of_its_own_with_bits(tmp_path):
     photos = {"task": "generate", "dataset": "cifar10"}
     finished_run(tmp_path / "bernoulli", photos)

@@ -99,6 +99,10 @@ needs_more = lambda size: Line()
 a_number = lambda: 7
 constant = 7
 
+def chatty():
+    print("loading my model")
+    return Line()
+
 def unmade():
     raise LookupError("no settings\\nfound")
 
@@ -289,6 +293,12 @@ WRONG_DATA = {
     "mymodels:a_number": ["returned int", "Dataset"],
     "mymodels:nothing": ["no function or class 'nothing'"],
 }
+
+
+def test_json_is_one_object_whatever_the_users_code_prints(place):
+    result = evaluate("mymodels:chatty", place, "--json")
+    assert "loading my model" in result.stderr
+    assert json.loads(result.stdout)["model"] == "mymodels:chatty"
 
 
 @pytest.mark.parametrize(("name", "words"), WRONG_DATA.items())
@@ -493,6 +503,8 @@ WRONG_USAGE = {
     f"somewhere {OWN_MODEL}": "not both",
     f"{OWN_MODEL} --glimpses 3": "--glimpses does not go with --model",
     f"{OWN_MODEL} --samples 3": "--samples does not go with --model",
+    f"{OWN_MODEL} --processes 2": "--processes does not go with --model",
+    "somewhere --force": "--force goes with --model only",
     f"{OWN_MODEL} --canvas 60,100": "one number, got 2",
     f"{OWN_MODEL} --canvas 20": "canvas must be at least 28",
     "--model mymodels": "module:factory",

@@ -1,14 +1,16 @@
 """Everything that is printed: results on standard output, all else on standard error."""
 
+import contextlib
 import json
 import os
 import shlex
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from tqdm import tqdm
@@ -27,9 +29,9 @@ def reserve_standard_streams() -> None:
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-    for name in ("stdout", "stderr"):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - open until the end
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - open until the end
 
 
 def say(text: str) -> None:
@@ -132,12 +134,30 @@ def screen(quiet: bool) -> Reporter:
     return Quiet() if quiet else Console()
 
 
+_results: ContextVar[TextIO | None] = ContextVar("results", default=None)
+
+
+@contextlib.contextmanager
+def reserved_for_result(as_json: bool) -> Iterator[None]:
+    """Keep standard output for the one JSON object of :func:`emit`: what others print meanwhile,
+    such as a user's own code, goes to standard error.
+    """
+    if not as_json or sys.stderr is None:
+        yield
+        return
+    token = _results.set(sys.stdout)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _results.reset(token)
+
+
 def emit(result: dict[str, Any], text: str, as_json: bool) -> None:
     """Print a result: as one JSON object, or as text for people."""
     # The bytes of a folder's name need not be text.
-    click.echo(
-        json.dumps(result, allow_nan=False) if as_json else text.encode("utf-8", "replace").decode()
-    )
+    line = json.dumps(result, allow_nan=False) if as_json else text
+    click.echo(line.encode("utf-8", "replace").decode(), file=_results.get())
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -111,10 +111,13 @@ def command(run: Path | None, model: str | None, processes: int | None, **given:
         )
     given["images"], folder = _count_and_folder(given["images"])
     if run is None:
+        if options.on_command_line("processes"):
+            raise click.UsageError("--processes does not go with --model")
         _refuse(given, (*MEASURING, "glimpses", "out"), "does not go with --model")
         _measure_own(_own_config(model, given, folder), given)
         return
-    _refuse(given, ("weights", "source", "name", "arguments"), "goes with --model only")
+    own = ("weights", "source", "name", "arguments", "force")
+    _refuse(given, own, "goes with --model only")
     from drawbench import tasks
 
     opened = tasks.open_run(run)
@@ -200,13 +203,13 @@ def _measure(
     if foreign:
         screen.say(
             f"The test images of {task.dataset.name} are not those of {run.folder / 'result.json'}"
-            + (", whose test.npz stays as it is; to keep these, give --out." if own else ".")
+            + (", which stays as it is; to keep what is measured now, give --out." if own else ".")
         )
     written: list[Path] = []
-    if out is not None:
+    if out is not None and not (own and foreign):
         out.mkdir(parents=True, exist_ok=True)
         usual = getattr(run.config.training, "bound_samples", None)
-        if fields.get("bound_samples") in (None, usual) and not (own and foreign):
+        if fields.get("bound_samples") in (None, usual):
             measurement.outcomes.save(out)
         for condition, rows in curves.items():
             # A data set of one's own hides what it was trained with.
@@ -273,6 +276,7 @@ def write_curve(
     frame = pandas.DataFrame(rows)
     with contextlib.suppress(OSError, ValueError):  # no table there, or a damaged one
         before = pandas.read_csv(path)
+        before = before.apply(pandas.to_numeric, errors="coerce").dropna()
         if list(before.columns) == list(frame.columns):
             frame = pandas.concat([before[~before[condition].isin(frame[condition])], frame])
     frame = frame.sort_values(condition)

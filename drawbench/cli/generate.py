@@ -78,6 +78,7 @@ def command(
             raise click.UsageError(f"--{error}") from error
         flags = {"name": "run", "arguments": "set"}
         words = [*given, "recipe", "no_attention", "name", "seeds", "arguments"]
+        words += ["force", "jobs", "log", "runs"]
         for word in words:  # what the environment says is for trainings
             if options.on_command_line(word):
                 option = flags.get(word, word).replace("_", "-")

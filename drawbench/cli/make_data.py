@@ -91,6 +91,8 @@ def command(
     numbers = {split: count for split, count in counts.items() if count}
     seed = settings.data_seed
     folder = out or making.default_folder(datasets, scene, dataset, source, seed, numbers)
+    if png is not None or force:  # those of a set that is replaced would stay beside the new one
+        generated.check_no_pictures(folder)
     card = making.write(
         folder,
         scene,

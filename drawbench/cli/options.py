@@ -86,16 +86,28 @@ def _remember_debug(ctx: click.Context, _param: click.Parameter, value: bool) ->
     ctx.meta["drawbench.debug"] = value
 
 
-common = together(
-    click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
-    click.option(
-        "--debug",
-        is_flag=True,
-        expose_value=False,
-        callback=_remember_debug,
-        help="Show the traceback of a problem.",
-    ),
-)
+def common(command: Callable) -> Callable:
+    """Add ``--json``, as ``as_json``, and ``--debug``."""
+
+    @functools.wraps(command)
+    def alone(*args: Any, as_json: bool, **values: Any):
+        from drawbench.cli import console
+
+        with console.reserved_for_result(as_json):
+            return command(*args, as_json=as_json, **values)
+
+    return together(
+        click.option(
+            "--json", "as_json", is_flag=True, help="Print the result as one JSON object."
+        ),
+        click.option(
+            "--debug",
+            is_flag=True,
+            expose_value=False,
+            callback=_remember_debug,
+            help="Show the traceback of a problem.",
+        ),
+    )(alone)
 
 
 class NameOrFactory(click.Choice):

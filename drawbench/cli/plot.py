@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from drawbench.cli import options
+from drawbench.errors import Problem
 
 FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -44,17 +45,23 @@ def plot_runs(runs: tuple[Path, ...], out: Path | None, as_json: bool, **place: 
     from drawbench.tasks import task as lifecycle
 
     figures: dict[str, list[str]] = {}
-    for folder in runs:
-        run = tasks.open_run(folder)
-        result = run.result()  # before the data are loaded: a run need not be finished
+    opened = [tasks.open_run(folder) for folder in dict.fromkeys(runs)]
+    for run in opened:
         if out is not None or not training.writable(run):
             run.figures = (out or Path("results", "figures")) / run.name
+    places = [run.figures for run in opened]
+    if twice := [place for place in places if places.count(place) > 1]:
+        raise Problem(
+            f"the figures of two runs would go to {twice[0]}: give each an --out of its own"
+        )
+    for run in opened:
+        result = run.result()  # before the data are loaded: a run need not be finished
         screen = console.Console()
         task = training.create_to_measure(run, screen=screen, **place)
         model = lifecycle.best_model(task, run)
         screen.close()
         paths = task.draw(run, model, result, training.PICTURES)
-        figures[str(folder)] = [str(path) for path in paths]
+        figures[str(run.folder)] = [str(path) for path in paths]
     text = "\n".join(path for paths in figures.values() for path in paths)
     console.emit({"figures": figures}, text, as_json)
 

@@ -1,11 +1,12 @@
 """``drawbench reproduce``."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import click
 
-from drawbench import records, studies
+from drawbench import records, studies, user_code
 from drawbench.cli import batch, options
 from drawbench.studies import Job
 
@@ -72,6 +73,7 @@ Examples:
     help="Folder for tables and figures.  [default: results/reproduced]",
 )
 @options.RUNS
+@options.TRUST
 @options.DATASETS
 @options.SOURCES
 @options.common
@@ -87,6 +89,7 @@ def command(
     runs: Path,
     datasets: Path,
     sources: Path | None,
+    trust: tuple[str, ...],
     as_json: bool,
     **cluster: Any,
 ) -> None:
@@ -101,15 +104,20 @@ def command(
     """
     from drawbench.cli import console
 
+    if math.isnan(scale):
+        raise click.UsageError("--scale is a number above 0, at most 1")
     if scale != 1:
         runs = runs / f"rehearsal-{scale:g}"
     plan = studies.plan(studies.load(study), runs, PUBLISHED, seeds=seeds, only=only, scale=scale)
     if dry_run:
         console.emit({"runs": [batch.row(job) for job in plan]}, batch.plan_text(plan), as_json)
         return
+    for name in {name for job in plan for name in studies.user_code(job)}:
+        user_code.check_trusted(name, trust)  # a word on a command line of ours is not the user's
     console.say(batch.plan_text(plan))
     given = ["--datasets", str(datasets)]
     given += [] if sources is None else ["--sources", str(sources)]
+    given += [f"--trust={name}" for name in trust]
     place = _slurm(runs / records.LOGS, **cluster) if engine == "slurm" else batch.Local()
     jobs = jobs or (len(plan) if engine == "slurm" else 1)
     plan, failures = batch.carry_out(plan, jobs, given, runs, console.say, place)

@@ -5,7 +5,9 @@ from typing import Any
 
 import click
 
+from drawbench import config as configs
 from drawbench.cli import options, sharing
+from drawbench.config import DEVICES
 from drawbench.errors import Problem
 
 
@@ -19,6 +21,12 @@ Examples:
 @options.RUN_ARGUMENT
 @sharing.PROCESSES
 @options.log
+@click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    help="Where to continue; on another device the result is the same to rounding.  "
+    "[default: the run's]",
+)
 @options.QUIET
 @options.PLACE
 @options.common
@@ -26,6 +34,7 @@ def command(
     run: Path,
     processes: int | None,
     log: tuple[str, ...],
+    device: str | None,
     quiet: bool,
     as_json: bool,
     **place: Any,
@@ -33,8 +42,8 @@ def command(
     """Continue a run exactly where it stopped.
 
     The result is the same to the bit as if it had never stopped, for the same versions and the same
-    number of threads and processes (the run's own, unless you give another; then it is the same to
-    rounding). A finished run is left as it is.
+    number of threads and processes and the same device (the run's own, unless you give another; then
+    it is the same to rounding). A finished run is left as it is.
     """
     from drawbench import tasks
     from drawbench.cli import console, training
@@ -45,6 +54,8 @@ def command(
         try:
             result = opened.result()
         except Problem as problem:
+            if not (opened.folder / "last.safetensors").exists():
+                raise
             console.say(f"{problem}; measuring the finished run again.")
     if result is not None:
         console.say(
@@ -56,6 +67,7 @@ def command(
         return
     sharing.start(processes, opened.config.training.processes)
     screen = console.screen(quiet)
-    task = training.create(opened.config, screen=screen, **place)
+    here = opened.config if device is None else configs.replace(opened.config, device=device)
+    task = training.create(here, screen=screen, **place)
     reporter = training.listeners(screen, run, log, task.config)
     training.finish(task, opened, reporter, as_json)

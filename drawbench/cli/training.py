@@ -16,7 +16,14 @@ from drawbench.reporters import Guarded, Reporter, Several, TensorBoard
 from drawbench.runs import LAST, Run, check_available, command_line
 from drawbench.tasks import task as lifecycle
 from drawbench.tasks.task import Measurement, Task
-from drawbench.training import Interrupted, StopFlag, plan, say_what_is_missing, stop_flag
+from drawbench.training import (
+    Interrupted,
+    StopFlag,
+    check_start,
+    plan,
+    say_what_is_missing,
+    stop_flag,
+)
 
 PICTURES = 16  # samples and reconstructions that are drawn
 CAPTIONS = {  # columns of a generator that draws from captions, and their estimates
@@ -69,12 +76,18 @@ def start(
     if name is not None:
         check_available(folder_for(runs, name), force)  # before minutes of work, not after
     experiment.check_apart(config, runs)
-    if config.training.start is not None:
-        Run.open(Path(config.training.start)).load_best()
+    origin = config.training.start and Run.open(Path(config.training.start))
+    weights = origin.load_best()[0] if origin else None
     screen = console.screen(quiet)
     task = create(config, screen=screen, **place)
+    if weights is not None:  # while nothing is replaced yet
+        check_start(weights, task.model)
     task.config = plan(task, task.config, screen.say)
     folder = folder_for(runs, name or free_name(runs, name_of(task)))
+    if origin and origin.folder.resolve() == folder.resolve():
+        raise Problem(
+            f"{folder} cannot start from itself: give the new run another name with --run"
+        )
     reporter = listeners(screen, folder, log, task.config)
     run = Run.create(folder, task.config, command=command_line(), force=force)
     finish(task, run, reporter, as_json, pictures)

@@ -26,10 +26,11 @@ from drawbench.config.tasks import (
     stored_settings,
     to_dict,
 )
-from drawbench.config.training import LENGTHS, MAX_BATCH, Training
+from drawbench.config.training import DEVICES, LENGTHS, MAX_BATCH, Training
 
 __all__ = [
     "CLASSIFIERS",
+    "DEVICES",
     "GENERATORS",
     "LENGTHS",
     "MAX_BATCH",

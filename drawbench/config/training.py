@@ -6,6 +6,7 @@ from drawbench.config.fields import Problem, Section, setting
 
 LENGTHS = ("steps", "epochs", "time_budget")  # a training run has one of them
 MAX_BATCH = 1 << 24
+DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class Training(Section):
         "Where to train; auto takes a CUDA GPU if there is one. On mps, an Apple GPU, data are "
         "made and models measured on the CPU, since it has no float64.",
         role="machine",
-        choices=("auto", "cpu", "cuda", "mps"),
+        choices=DEVICES,
     )
 
     def __post_init__(self):

@@ -72,6 +72,14 @@ class GeneratedDataset(Dataset):
         return (*item, self.boxes[index]) if self.with_boxes else item
 
 
+def check_no_pictures(folder: Path) -> Path:
+    """Return where the pictures of a data set go; raise `Problem` if there are some already."""
+    place = files.check_inside(folder / PICTURES, folder)
+    if place.exists():
+        raise Problem(f"{place} holds pictures already; remove it first")
+    return place
+
+
 def write_pictures(folder: Path, count: int) -> Path:
     """Write the first images of each part of a data set as PNG files, in subfolders for classes.
 
@@ -86,9 +94,7 @@ def write_pictures(folder: Path, count: int) -> Path:
     Raises:
         Problem: pictures are there already, or the data set is damaged, or the disk is full.
     """
-    place = files.check_inside(folder / PICTURES, folder)
-    if place.exists():
-        raise Problem(f"{place} is there already; remove it, and the pictures are written again")
+    place = check_no_pictures(folder)
     table = io.StringIO()
     lines = csv.writer(table, lineterminator="\n")
     lines.writerow(["file", "part", "label", "boxes"])

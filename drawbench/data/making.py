@@ -67,6 +67,7 @@ def write(
     force: bool = False,
     progress: Progress | None = None,
     say: Say = lambda sentence: None,
+    option: str = "--out",
 ) -> dict:
     """Render a data set and store it.
 
@@ -85,6 +86,7 @@ def write(
         force: replace what is in the folder. Only files with this module's names are ever deleted.
         progress: called with the number of scenes rendered and to be rendered, over all parts.
         say: called with one sentence if the data set is kept, or another process is making it.
+        option: that names another place, for messages.
 
     Returns:
         The card.
@@ -107,7 +109,7 @@ def write(
         | (counts or {}),
     }
     try:
-        if not force and (kept := _kept(folder, plan)):
+        if not force and (kept := _kept(folder, plan, option)):
             say(f"{folder} already holds this data set, verified: it is kept")
             with contextlib.suppress(OSError):  # of an earlier version, and perhaps read-only
                 if not os.path.lexists(folder / croissant.NAME):
@@ -115,12 +117,12 @@ def write(
             return kept
         with _lock(folder, say):
             # another process may have made it in the meantime
-            kept = None if force else _kept(folder, plan)
+            kept = None if force else _kept(folder, plan, option)
             return kept or _render(folder, scene, source, plan, progress)
     except OSError as error:
         raise Problem(
             f"the data set could not be written to {folder} ({error.strerror or error}): free the "
-            "place, or choose another with --out"
+            f"place, or choose another with {option}"
         ) from error
 
 
@@ -140,7 +142,8 @@ def write_if_missing(
     if is_new:
         say(f"Making {folder} (once; the same as drawbench make-data).")
     say = say if is_new else str  # that it is kept is no news
-    return write(folder, scene, source, dataset, seed, progress=progress, say=say)
+    option = "--datasets"
+    return write(folder, scene, source, dataset, seed, progress=progress, say=say, option=option)
 
 
 def _command(plan: dict, source: Source) -> str:
@@ -156,7 +159,7 @@ def _command(plan: dict, source: Source) -> str:
     return " ".join([f"drawbench make-data {plan['dataset']}", *words])
 
 
-def _kept(folder: Path, plan: dict) -> dict | None:
+def _kept(folder: Path, plan: dict, option: str) -> dict | None:
     """Return the card if this very data set is there and sound, None if the folder is free.
 
     Raises:
@@ -185,7 +188,9 @@ def _kept(folder: Path, plan: dict) -> dict | None:
     else:
         rest = ", ..." if len(names) > 3 else ""
         content = f"files that are not a complete data set ({', '.join(names[:3])}{rest})"
-    raise Problem(f"{folder} holds {content}: choose another folder with --out, or {advice}")
+    if option != "--out":  # a training, in which --force is for the run
+        advice = "remove it"
+    raise Problem(f"{folder} holds {content}: choose another folder with {option}, or {advice}")
 
 
 def _differences(present: dict, plan: dict) -> str:
@@ -212,6 +217,7 @@ def _differences(present: dict, plan: dict) -> str:
 
 
 def _beside(folder: Path, suffix: str) -> Path:
+    folder = Path(os.path.abspath(folder))  # "." has no name
     return files.check_inside(folder.parent / f".{folder.name}.{suffix}", folder.parent)
 
 

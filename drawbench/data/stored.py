@@ -121,14 +121,17 @@ def check_file(folder: Path, content: dict, split: str) -> None:
         digest = sha256(path) if size <= limit else f"not computed for {size:,} bytes"
     except OSError as error:
         raise Problem(
-            f"{path} cannot be read ({error.strerror or error}): make the data set again with "
-            "--force"
+            f"{path} cannot be read ({error.strerror or error}): {_again(folder)}"
         ) from error
     if digest != expected:
         raise Problem(
-            f"{path} is damaged, its SHA-256 is {digest} where the card says {expected}: make the "
-            "data set again with --force"
+            f"{path} is damaged, its SHA-256 is {digest} where the card says {expected}: "
+            f"{_again(folder)}"
         )
+
+
+def _again(folder: Path) -> str:
+    return f"make the data set again with make-data --out {folder} --force, or remove the folder"
 
 
 def sha256(path: Path) -> str:

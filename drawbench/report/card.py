@@ -1,6 +1,8 @@
 """The card of a shared run: ``README.md`` with the front matter that the Hugging Face hub reads."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +206,8 @@ def _training(record: Record) -> str:
 
 
 def _use(record: Record) -> str:
-    name = _plain(record.name)
+    plain = record.name if re.fullmatch(r"[\w.+ -]+", record.name) else "RUN"
+    name = shlex.quote(plain)
     what = f"drawbench generate --from {name} --seed 3"
     if record.result["task"] == "classify":
         what = f"drawbench predict {name} picture.png"
@@ -212,7 +215,7 @@ def _use(record: Record) -> str:
     return (
         f"```\npip install drawbench\n{what}\ndrawbench evaluate {name}\n```\n\n"
         "```python\nfrom drawbench import load_run\n\n"
-        f'run = load_run("{name}"{trust})\nrun.model  # a torch.nn.Module\n```'
+        f"run = load_run({json.dumps(plain)}{trust})\nrun.model  # a torch.nn.Module\n```"
     )
 
 

@@ -349,6 +349,12 @@ def arguments(job: Job) -> list[str]:
     return words
 
 
+def user_code(job: Job) -> list[str]:
+    """Return what a job's settings name of a user's own code, as ``module:factory``."""
+    named = (job.config.model.model, job.config.data.dataset)
+    return [name for name in named if ":" in name]
+
+
 def evaluation(job: Job) -> list[str]:
     """Return the command line that measures a finished job under its conditions."""
     words = ["evaluate", str(job.folder), "--out", str(job.folder)]

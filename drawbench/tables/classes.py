@@ -11,12 +11,28 @@ NOTE = "Test error in percent, mean over seeds; images are those of the class in
 
 
 def tables(records: list[Record]) -> list[Table]:
-    """Return a table for each data set: a row per class, a column per model."""
-    named = (record for record in records if record.result.get("classes") not in (None, [], DIGITS))
-    return [
-        Table(f"classes_{name}", f"Test error of each class of {name}", NOTE, _lines(rows(runs)))
-        for name, runs in by_dataset(named).items()
-    ]
+    """Return a table for each data set: a row per class, a column per model.
+
+    Data sets of one name can have different classes: each list of classes has a table of its own.
+    """
+    result = []
+    for name, runs in by_dataset(filter(_is_named, records)).items():
+        alike: dict[tuple[str, ...], list[Record]] = {}
+        for record in runs:
+            alike.setdefault(tuple(record.result["classes"]), []).append(record)
+        for number, group in enumerate(alike.values(), start=1):
+            own = name if number == 1 else f"{name}-{number}"
+            title = f"Test error of each class of {own}"
+            result.append(Table(f"classes_{own}", title, NOTE, _lines(rows(group))))
+    return result
+
+
+def _is_named(record: Record) -> bool:
+    """Return whether a run has an error for each of its classes, which are not the digits."""
+    classes, errors, confusion = map(record.result.get, ("classes", "per_class_error", "confusion"))
+    if not classes or classes == DIGITS or not all(isinstance(name, str) for name in classes):
+        return False
+    return all(isinstance(one, list) and len(one) == len(classes) for one in (errors, confusion))
 
 
 def _lines(group: list[Row]) -> list[dict[str, Any]]:
