@@ -16,6 +16,7 @@ import pytest
 import torch
 from example_runs import curve, finished_run
 from matplotlib.collections import LineCollection
+from matplotlib.text import Text
 from PIL import Image
 
 from drawbench import attention, figures, files, records
@@ -459,19 +460,26 @@ def test_each_model_keeps_its_colour_and_curves_stay_apart_in_grey():
 def test_labels_at_curve_ends_do_not_overlap():
     steps = {f"model {n}": [3.0, 2.0 + 0.001 * n] for n in range(5)}
     figure = figures.kl_lines(steps, list(steps))
-    heights = sorted(text.get_window_extent().y0 for text in figure.axes[0].texts)
+    figure.draw_without_rendering()  # or texts have the extent of an earlier drawing
+    heights = sorted(Text.get_window_extent(text).y0 for text in figure.axes[0].texts)
     gaps = [high - low for low, high in pairwise(heights)]
     assert min(gaps) * 72 / figure.dpi > 7
 
 
-def test_labels_side_by_side_stay_where_their_curves_end():
+def test_labels_are_in_the_margin_and_lines_lead_to_ends_that_are_not_beside_them():
     long, short = (
-        pd.DataFrame({"step": [1, 2, n], "validation_bound": [9, 4, 3]}) for n in (99, 3)
+        pd.DataFrame({"step": [1, 2, n], "validation_bound": [9, 4, end]})
+        for n, end in ((99, 3.4), (3, 3.0))
     )
-    frames, references = {"one with a long name": long, "b": short}, {"paper": 3.0}
+    frames, references = {"one with a long name": long, "b": short}, {"paper": 2.0}
     (axes,) = figures.bound_curves(frames, references, ["draw", "vae"]).axes
-    away = {text.get_text(): text.xyann[1] for text in axes.texts}
-    assert away["b"] == 0 and away["paper: 3.00"] == -away["one with a long name"] != 0
+    axes.get_figure().draw_without_rendering()
+    right, labels = axes.get_window_extent().x1, {text.get_text(): text for text in axes.texts}
+    spans = {name: Text.get_window_extent(text) for name, text in labels.items()}
+    assert min(span.x0 for span in spans.values()) > right
+    assert spans["paper: 2.00"].y0 < spans["b"].y0 < spans["one with a long name"].y0
+    led_to = {name: text.arrow_patch.get_visible() for name, text in labels.items()}
+    assert led_to == {"one with a long name": True, "b": True, "paper: 2.00": False}
 
 
 def test_confusion_shades_errors_only():

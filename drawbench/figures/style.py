@@ -11,7 +11,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.patheffects import withStroke
 from matplotlib.text import Annotation
 from PIL import Image
 
@@ -83,7 +82,9 @@ _METADATA = {
 }
 _MAX_FULL_PNG_BYTES = 500_000  # larger PNGs get a palette
 LABEL_HEIGHT = 7.5  # points between neighbouring labels
-SWEEPS = 300  # over all pairs of labels; a stack of twenty settles within them
+MARGIN = 1.02  # where labels of curves begin, of the width of the axes
+BESIDE = 16.0  # points from the end of a curve to its label that need no line
+SWEEPS = 600  # over neighbouring labels; a stack of twenty settles within them
 
 
 def array(values) -> np.ndarray:
@@ -153,35 +154,52 @@ def annotate(axes: Axes, text: str, place: tuple, offset: tuple, **style: Any) -
 
 
 def label_end(axes: Axes, x: float, y: float, text: str, colour: Any) -> None:
-    """Write the name of a curve at its end; call :func:`separate_labels` once all are there."""
-    halo = [withStroke(linewidth=2, foreground="white")]  # another curve may pass behind it
-    style = {"va": "center", "color": colour, "gid": "end", "path_effects": halo}
-    annotate(axes, text, (x, y), (5, 0), parse_math=False, **style)
+    """Write the name of a curve in the right margin, at the height of its end; call
+    :func:`separate_labels` once all are there.
+    """
+    leader = {"arrowstyle": "-", "color": colour, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 0}
+    leader |= {"relpos": (0, 0.5), "linestyle": (0, (1, 1.5))}
+    axes.annotate(
+        text,
+        (x, y),
+        (MARGIN, y),
+        textcoords=axes.get_yaxis_transform(),
+        va="center",
+        color=colour,
+        fontsize=7,
+        parse_math=False,
+        arrowprops=leader,
+        gid="end",
+    )
 
 
 def separate_labels(axes: Axes) -> None:
-    """Move labels at curve ends up or down until none overlap; the layout must be settled."""
+    """Move labels in the margin up or down until none overlap; the layout must be settled.
+
+    A dotted line leads from a label to the end of its curve, unless that is beside it.
+    """
     labels = [text for text in axes.texts if isinstance(text, Annotation) and text.get_gid()]
     labels.sort(key=lambda label: label.xy[1])
     figure = axes.get_figure(root=True)
     if not labels or figure is None:
         return
-    ends = axes.transData.transform([label.xy for label in labels])[:, 1] * 72 / figure.dpi
-    spans = [label.get_window_extent().intervalx for label in labels]
-    pairs = [
-        (lower, upper)
-        for lower, upper in itertools.combinations(range(len(labels)), 2)
-        if max(spans[lower][0], spans[upper][0]) < min(spans[lower][1], spans[upper][1])
-    ]
+    scale = 72 / figure.dpi  # points per dot
+    across, ends = (axes.transData.transform([label.xy for label in labels]) * scale).T
+    margin = axes.transAxes.transform((MARGIN, 0))[0] * scale
     places = ends.copy()
     for _ in range(SWEEPS):  # two that touch share the way apart, until all have settled
-        for lower, upper in pairs:
+        for lower, upper in itertools.pairwise(range(len(labels))):
             lacking = LABEL_HEIGHT - (places[upper] - places[lower])
             if lacking > 0:
                 places[lower] -= lacking / 2
                 places[upper] += lacking / 2
-    for label, end, place in zip(labels, ends, places, strict=True):
-        label.xyann = (5, place - end)
+    heights = axes.transAxes.inverted().transform(np.c_[across, places] / scale)[:, 1]
+    for label, x, end, place, height in zip(labels, across, ends, places, heights, strict=True):
+        label.anncoords = axes.transAxes  # a height in the data would change with their scale
+        label.xyann = (MARGIN, height)
+        beside = margin - x <= BESIDE and abs(place - end) <= LABEL_HEIGHT / 2
+        if label.arrow_patch is not None:
+            label.arrow_patch.set_visible(not beside)
 
 
 def _with_palette(png: bytes) -> bytes:
