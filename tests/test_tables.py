@@ -426,3 +426,18 @@ def test_tables_and_report_do_not_load_torch(tmp_path):
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+
+
+def test_committed_curves_pass_through_the_committed_values():
+    """A curve of other weights, such as those before rounding, would not."""
+    checked = 0
+    for record in records.find([RUNS], lambda sentence: None):
+        trained_at = record.settings | {"glimpses": record.result["glimpses"]}
+        for condition in ("clutter", "canvas", "glimpses"):
+            curve = record.tables.get(f"error_against_{condition}.csv")
+            if curve is None:
+                continue
+            (row,) = curve[curve[condition] == trained_at[condition]].to_dict("records")
+            assert (row["error"], row["n"]) == (record.result["value"], record.result["n"])
+            checked += 1
+    assert checked > 30
