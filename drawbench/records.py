@@ -138,9 +138,14 @@ def check_result(result: Any) -> None:
         raise Problem(f"n must be at least 1, got {result['n']}")
 
 
+def is_number(value: Any) -> bool:
+    """Return whether a value from a file is a number that can be computed with; NaN is none."""
+    return type(value) in (int, float) and abs(value) <= MAX_NUMBER
+
+
 def _is(kind: str, value: Any) -> bool:
     if kind == "number":
-        return type(value) in (int, float) and abs(value) <= MAX_NUMBER  # False for NaN
+        return is_number(value)
     if kind == "estimate":
         names = ("value", "low", "high", "n")
         return isinstance(value, dict) and all(_is("number", value.get(name)) for name in names)

@@ -502,6 +502,11 @@ def test_a_run_name_is_one_word(place, tmp_path, name):
     assert not any(tmp_path.iterdir())
 
 
+def test_a_run_has_a_path_in_utf_8(place, tmp_path):
+    failed(classify(place, "--run", os.fsdecode(b"u\xff")), "path in UTF-8")
+    assert not any(tmp_path.iterdir())
+
+
 def test_a_run_that_is_not_there_cannot_be_started_from(place, tmp_path):
     failed(classify(place, "--start", tmp_path / "none", "--run", "new"), "no run folder")
     assert not (tmp_path / "runs" / "new").exists()
@@ -778,6 +783,14 @@ def test_evaluate_measures_the_number_of_the_run(fixture, place, request):
     text = succeeded(drawbench("evaluate", folder, *place[2:])).stdout
     assert f"{result['value']:.2f}" in text
     assert content(folder) == before
+
+
+def test_evaluate_writes_into_no_other_run(run, place, tmp_path):
+    other = Path(answer("classify", *tiny(steps=1), *place, "--run", "other")["run"])
+    before = content(other)
+    refused = drawbench("evaluate", run, *place[2:], "--out", other)
+    failed(refused, "is another run, which stays as it is")
+    assert content(other) == before
 
 
 def test_evaluate_on_other_images_leaves_the_outcomes_of_the_run(run, place, tmp_path):

@@ -56,7 +56,7 @@ def test_a_copy_without_weights_is_a_row_of_the_tables(run, tmp_path):
 
 
 def test_the_card_names_the_copy_as_it_is_called(run, tmp_path, monkeypatch):
-    answer("export", run, tmp_path / "my_run of today", "--no-weights")
+    answer("export", run, tmp_path / "my_run of today")
     card = (tmp_path / "my_run of today" / "README.md").read_text()
     assert 'load_run("my_run of today")' in card
     assert "drawbench evaluate 'my_run of today'" in card

@@ -168,6 +168,15 @@ def test_bad_pictures_get_a_sentence_each_and_the_others_an_answer(place, classi
     assert result.stderr.strip().splitlines()[-1] == ("Error: 3 of 5 pictures could not be used")
 
 
+def test_a_long_name_is_shortened_for_what_is_written(place, classified):
+    for n in range(2):
+        Image.fromarray(BLACK).save(place / f"{250 * 'x'}{n}.png")
+    pictures = [f"{250 * 'x'}{n}.png" for n in range(2)]
+    drawn = answer("predict", classified[0], *pictures, "--out", "paths")["predictions"]
+    names = [Path(path).name for each in drawn for path in each["pictures"]]
+    assert sorted(names) == [f"{150 * 'x'}-2-glimpses.png", f"{150 * 'x'}-glimpses.png"]
+
+
 def test_a_dash_is_a_picture_on_standard_input(place, classified):
     words = ["predict", str(classified[0]), "-", "--json"]
     runner, content = CliRunner(), io.BytesIO()

@@ -22,6 +22,7 @@ from drawbench import config, published
 from drawbench.cli import COMMANDS, cli, sharing, training
 from drawbench.data import sources_root
 from drawbench.evaluation import paired
+from drawbench.training import cooled, plateau
 
 ROOT = Path(__file__).parent.parent
 LOG = (ROOT / "results" / "LOG.md").read_text()
@@ -316,6 +317,30 @@ def last_row(folder: str) -> dict[str, str]:
         return list(csv.DictReader(file))[-1]
 
 
+def length_now(folder: str) -> int:
+    """Return how long today's rule would have trained a run, up to its limit."""
+    run = ROOT / "results" / "published" / folder
+    with open(run / "metrics.csv") as file:
+        rows = [
+            {"step": int(row["step"]), "validation_error": float(row["validation_error"])}
+            for row in csv.DictReader(file)
+        ]
+    settings = json.loads((run / "config.json").read_text())["training"]
+    fall = plateau(rows, "validation_error", settings["plateau"], settings["steps"])
+    return min(cooled(fall), settings["steps"])
+
+
+def equal_images(folder: str, column: str) -> float:
+    """Return a cell of the table of errors at equal images, of the row that a run is in."""
+    with open(ROOT / "results" / "tables" / "equal_images.csv") as file:
+        (cell,) = (
+            row[column]
+            for row in csv.DictReader(file)
+            if f"published/{folder}" in row["runs or source"].split(", ")
+        )
+    return float(cell)
+
+
 def certain(comparisons: list[Any]) -> list[Any]:
     """Return comparisons, of each of which the text says p < 0.0001."""
     assert all(one.p < 0.0001 for one in comparisons)
@@ -347,8 +372,29 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
     r" errors than it \(p < 0.0001\)": lambda: [
         f(one.difference for one in certain(looks_once(*EYES))) for f in (min, max)
     ],
-    r"trained on does not \(([\d.]+) points fewer than the first seed, p = ([\d.]+)\)": lambda: [
-        value for one in against("stn", "eye-8") for value in (one.difference, one.p)
+    r"makes ([\d.]+) and ([\d.]+) points fewer than its two seeds \(p = ([\d.]+) and"
+    r" ([\d.]+)\)": lambda: [
+        *(one.difference for one in looks_once("eye-8")),
+        *(one.p for one in looks_once("eye-8")),
+    ],
+    r"would give these two ([\d,]+) and ([\d,]+) updates instead of ([\d,]+) and"
+    r" ([\d,]+)\)": lambda: [
+        *map(length_now, ("affine", "ram")),
+        *(value(name, "steps") for name in ("affine", "ram")),
+    ],
+    r"with that of `eye-8` (\d+) minutes instead of (\d+)\.": lambda: [
+        sum(minutes("eye-8", "eye-4")),
+        *minutes("conv6"),
+    ],
+    r"after 8 million images they make as many \(([\d.]+) and ([\d.]+)%\)": lambda: [
+        equal_images(name, "8 M") for name in ("affine", "draw-8-decay")
+    ],
+    r"\(by ([\d.]+) to ([\d.]+) points in the last quarter of their training\)": lambda: [
+        f(
+            equal_images(name, "last quarter")
+            for name in ("stn", "affine", "ram", "fixed", "conv2", "fc", "random")
+        )
+        for f in (min, max)
     ],
     r"which aliases, they made ([\d.]+)%": lambda: [
         float(re.findall(r"\| affine \| 0 \| ([\d.]+) ", LOG)[0])
@@ -390,7 +436,8 @@ CLAIMS = {  # what the text says, with a group for each number -> the numbers
         value("draw-64", "images_seen") / 50_000,
         value("draw-64") - paper("DRAW"),
     ],
-    r"that is ([\d.]+) nats better than without attention \(p < 0.0001\)": lambda: [
+    r"that is ([\d.]+) nats better than without attention, where weights decayed"
+    r" \(p < 0.0001\)": lambda: [
         one.difference for one in certain(against("draw-64-no-attention", "draw-64"))
     ],
     r"a training bound of ([\d.]+) nats": lambda: [float(last_row("draw-64")["train_bound"])],
@@ -445,7 +492,7 @@ WORDS = {"a third": "3", "three": "3", "ten": "10"}
 SETTINGS = {  # numbers in the text of the results that are no results
     "100x100", "8 pieces", "8 glimpses", "1,000", "10,000 test images", "95%",
     "60x60", "12,000 JPEGs", "32x32", "256 levels", "reads 2x2", "64 steps", "20 steps", "H100",
-    "H200", "640 units", "read 5x5",    "30% of the updates", "4x4 samples",
+    "H200", "640 units", "read 5x5",    "30% of the updates", "4,000 updates", "4x4 samples",
 }  # fmt: skip
 
 

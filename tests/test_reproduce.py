@@ -148,6 +148,7 @@ WRONG_STUDIES = {
     RUN.replace('task = "classify"\n', ""): "needs a 'task'",
     RUN + "sedes = [1]": "did you mean 'seeds'",
     RUN.replace("classify", "evaluate"): "trains nothing",
+    RUN + "seeds = [0, 1]\n" + RUN.replace('"a"', '"a-seed1"'): "would have the folder a-seed1",
     RUN.replace("quickstart", "quickstar"): "did you mean 'quickstart'",
     RUN.replace("quickstart", "mnist"): "not one of drawbench classify",
     RUN.replace('"a"', '".."'): "one plain word",

@@ -35,7 +35,9 @@ def test_a_card_has_metrics_data_command_and_license():
     assert '  - type: "accuracy"' in head and "value: 0.9703" in head
     assert "**2.97%** (95% interval 2.65 to 3.32)" in body and "10,000" in body
     assert "`cluttered-100x100-8-mnist`" in body and "drawbench classify --recipe paper-8" in body
-    assert "(figures/glimpses.gif)" in body and "drawbench predict draw-8-distorted" in body
+    assert "(figures/glimpses.gif)" in body
+    assert "There are no weights in this folder" in body and "drawbench predict" not in body
+    assert "drawbench predict eye-4 picture.png" in card(PUBLISHED / "eye-4")
     drawn = card(PUBLISHED / "draw-20", "unknown")
     assert "**83.88 nats**" in drawn and "81.24 nats" in drawn and "has not stated" in drawn
 

@@ -211,7 +211,12 @@ def test_sets_of_one_name_with_other_classes_have_tables_of_their_own(tmp_path):
             "confusion": [[1] * count] * count,
         }
         finished_run(tmp_path / str(number), facts)
-    finished_run(tmp_path / "partial", {"dataset": "folder-photos", "classes": ["cat", "dog"]})
+    strange = {"dataset": "folder-photos", "classes": ["cat", "dog"], "per_class_error": [1.0, 2.0]}
+    finished_run(tmp_path / "partial", {**strange, "test_sha256": "p"})
+    for n, odd in enumerate(({"confusion": [1, 2]}, {"confusion": [["a"], ["b"]]})):
+        finished_run(tmp_path / f"odd{n}", strange | odd | {"test_sha256": f"o{n}"})
+    words = {"confusion": [[1, 0], [0, 1]], "per_class_error": ["a", "b"], "test_sha256": "w"}
+    finished_run(tmp_path / "words", strange | words)
     tables = [t for name, t in tables_of(tmp_path).items() if name.startswith("classes_")]
     found = [[row["class"] for row in table.rows] for table in tables]
     assert sorted(found) == [["axe", "yak", "zoo"], ["axe", "zoo"], ["cat", "dog"]]

@@ -181,6 +181,9 @@ def _measure(
         except Problem as error:
             raise click.UsageError(f"--{error}") from error
     out = out or (run.folder if training.writable(run) else None)
+    own = out is not None and out.resolve() == run.folder.resolve()
+    if out is not None and not own and (out / "config.json").exists():
+        raise Problem(f"{out} is another run, which stays as it is; name another folder with --out")
     if out is None and (conditions or measuring.get("samples")):
         screen.say(
             f"{run.folder} is an exported copy or read-only and stays as it is: what is measured "
@@ -198,7 +201,6 @@ def _measure(
     fields = measurement.fields
     recorded = run.result() if run.finished else {}
     sha = measurement.outcomes.test_sha256
-    own = out is not None and out.resolve() == run.folder.resolve()
     foreign = recorded.get("test_sha256", sha) != sha
     if foreign:
         screen.say(

@@ -199,7 +199,8 @@ def _answers(
 
 
 def _stem(name: str, taken: set[str]) -> str:
-    """Return a file name that no other picture has got."""
+    """Return a file name that no other picture has got, short enough for what is added to it."""
+    name = name.encode("utf-8", "surrogateescape")[:150].decode("utf-8", "ignore")
     stem, number = name, 2
     while stem in taken:
         stem, number = f"{name}-{number}", number + 1

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,12 @@ def folder_for(root: Path, name: str) -> Path:
         raise Problem(f"a run's name is one plain word, got {name!r}; its place is --runs DIR")
     if name == records.LOGS:
         raise Problem(f"no run can be called {name}: that is where the logs of runs go")
+    try:
+        os.path.abspath(root / name).encode()
+    except UnicodeEncodeError as error:  # checkpoints could be written there, but not read
+        raise Problem(
+            "the folder of a run must have a path in UTF-8; rename a part of it"
+        ) from error
     return root / name
 
 

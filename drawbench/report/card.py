@@ -23,6 +23,10 @@ PICTURES = {  # name -> what it shows
     "samples.gif": "Samples, drawn step by step",
     "samples.png": "Samples, and below each the training image nearest to it",
 }
+NO_WEIGHTS = (
+    "There are no weights in this folder. Its numbers and the outcome of each test image are enough for"
+    " `drawbench compare` and `drawbench tables`; `config.json` trains it again."
+)
 FILES = {
     "best.safetensors": "the weights, with a SHA-256 of all in it",
     "model.onnx": "the same network as ONNX",
@@ -48,7 +52,7 @@ def model_card(record: Record, license: str) -> str:
         "Result": _result(record),
         "Data": _data(record),
         "Training": _training(record),
-        "Use": _use(record),
+        "Use": _use(record) if "best.safetensors" in present else NO_WEIGHTS,
         "Files": _table({f"`{name}`": what.format(task=task) for name, what in present.items()}),
         "Limits": _limits(record),
         "License": f"{license}." if license != "unknown" else "The author has not stated one.",

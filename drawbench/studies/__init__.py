@@ -18,6 +18,7 @@ import itertools
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from importlib import resources
@@ -239,6 +240,9 @@ def plan(
         for seed in _seeds(run["seeds"], seeds)
     ]
     order = {job.name: job for job in jobs}
+    if len(order) < len(jobs):
+        (name, _), *_ = Counter(job.name for job in jobs).most_common()
+        raise Problem(f"two runs of the study would have the folder {name}: rename one")
     return sorted(jobs, key=lambda job: _depth(job, order))
 
 

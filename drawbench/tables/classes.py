@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from drawbench.records import Record
+from drawbench.records import Record, is_number
 from drawbench.tables.rows import Row, by_dataset, rows
 from drawbench.tables.table import Table
 
@@ -29,10 +29,14 @@ def tables(records: list[Record]) -> list[Table]:
 
 def _is_named(record: Record) -> bool:
     """Return whether a run has an error for each of its classes, which are not the digits."""
-    classes, errors, confusion = map(record.result.get, ("classes", "per_class_error", "confusion"))
+    facts = ("classes", "per_class_error", "confusion")
+    classes, errors, confusion = (record.result.get(name) or [] for name in facts)
     if not classes or classes == DIGITS or not all(isinstance(name, str) for name in classes):
         return False
-    return all(isinstance(one, list) and len(one) == len(classes) for one in (errors, confusion))
+    if not all(isinstance(one, list) and len(one) == len(classes) for one in (errors, confusion)):
+        return False
+    counts = [count for row in confusion for count in (row if isinstance(row, list) else [None])]
+    return all(map(is_number, [*counts, *(error for error in errors if error is not None)]))
 
 
 def _lines(group: list[Row]) -> list[dict[str, Any]]:

@@ -46,9 +46,16 @@ def _line(row: Row, by_name: dict[str, Record]) -> dict[str, Any]:
         "minutes with start": None if total is None else total / 60,
         "threads": machine.get("threads"),
         "machine": machine.get("processor") if row.device == "cpu" else row.device,
-        "precision": row.first.settings.get("precision"),
+        "precision": ", ".join(dict.fromkeys(map(_precision, row.records))),
         **row.about(),
     }
+
+
+def _precision(record: Record) -> str:
+    """Return the type of matrix products: float32 on a CPU that does not multiply bfloat16."""
+    asked, machine = str(record.settings.get("precision")), record.environment
+    rounds = machine.get("device") != "cpu" or machine.get("bfloat16", True)
+    return asked if asked != "bfloat16" or rounds else "float32"
 
 
 def _before(record: Record, by_name: dict[str, Record]) -> float | None:
