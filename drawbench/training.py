@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from drawbench import config as configs
-from drawbench import distributed, fast
+from drawbench import distributed, fast, streams
 from drawbench.config import Training
 from drawbench.errors import Problem, reason
 from drawbench.fast import native
@@ -229,9 +229,11 @@ def _update(
         Problem: the batch has less than an image for each process.
     """
     first, count = distributed.share(training.batch)
-    loss, facts = task.loss(task.batch(step * training.batch + first, count))
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    # What a user's model draws in training, as dropout does, is a function of the update too.
+    with streams.seeded(training.seed, "update", step, distributed.rank()):
+        loss, facts = task.loss(task.batch(step * training.batch + first, count))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
     parameters = list(task.model.parameters())
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     metrics = torch.stack([loss.detach(), *facts.values()])

@@ -140,6 +140,12 @@ class Untyped(Painter):
         record = super().forward(images, noise)
         return SimpleNamespace(terms=lambda images: record.terms(images))
 
+class Raises(Painter):
+    def forward(self, images, noise, **others):
+        if torch.is_grad_enabled():
+            raise ValueError("only in training")
+        return super().forward(images, noise, **others)
+
 class NoTerms(Painter):
     def forward(self, images, noise):
         return images
@@ -258,6 +264,12 @@ def test_a_generator_that_cannot_sample_says_so(place, tmp_path):
     failed(drawbench("generate", "--from", folder), "--trust mymodels")
     refused = drawbench("generate", "--from", folder, "--trust", "mymodels")
     failed(refused, "mymodels:Blind", "cannot draw without an image")
+
+
+def test_what_raises_in_training_only_is_a_sentence(place):
+    words = ["generate", "--model", "mymodels:Raises", *tiny(GENERATOR, **OWN), *place]
+    refused = drawbench(*words, "--pixels", "threshold")
+    failed(refused, "mymodels:Raises raised ValueError: only in training")
 
 
 def test_a_generator_says_what_it_looks_through_and_what_its_pixels_are(place):

@@ -9,6 +9,7 @@ from drawbench.models.aligndraw import AlignDraw
 from drawbench.models.draw import Draw
 from drawbench.models.glimpse import GlimpseClassifier
 from drawbench.models.widening import widened
+from drawbench.tasks.user_model import UserClassifier
 
 CAPTIONED = {"height": 9, "width": 8, "steps": 3, "latent": 3, "vocabulary": 5, "words": 4}
 CAPTIONED |= {"alignment": 6, "read_patch": 2, "write_patch": 3}
@@ -47,6 +48,16 @@ def test_a_wider_generator_with_captions_computes_the_same():
 def test_a_wider_classifier_computes_the_same():
     narrow, wide = (GlimpseClassifier(glimpses=3, hidden=count).double() for count in (8, 13))
     torch.nn.init.normal_(narrow.start_hidden)
+    wide.load_state_dict(widened(narrow.state_dict(), wide))
+    images = waves(2, 1, 30, 30)
+    torch.testing.assert_close(wide(images).logits, narrow(images).logits)
+
+
+def test_a_users_classifier_is_widened_like_ours():
+    narrow, wide = (
+        UserClassifier("mine", GlimpseClassifier(glimpses=2, hidden=count).double(), 10)
+        for count in (8, 13)
+    )
     wide.load_state_dict(widened(narrow.state_dict(), wide))
     images = waves(2, 1, 30, 30)
     torch.testing.assert_close(wide(images).logits, narrow(images).logits)

@@ -139,6 +139,10 @@ def _draw(
         suffix = f"-{'-'.join(sentences.text(words).split()[:-1])}{suffix}"
     elif caption is not None:
         raise Problem(f"{folder} has learned no captions: leave out --caption")
+    elif getattr(model, "conditional", False):
+        raise Problem(
+            f"{name} draws from a condition, which --from does not load; use drawbench plot {folder}"
+        )
     with blamed(name) if ":" in name else contextlib.nullcontext():
         drawn = draw_samples(model, None, place, pictures, seed, suffix, **wishes)
     if not drawn:

@@ -127,6 +127,9 @@ def finish(
     click.get_current_context().meta["drawbench.run"] = run.folder  # for a stop at once
     say_what_is_missing(task.config.training, task.device, reporter.say)
     resume = f"Stopped; everything is saved. Resume with: drawbench resume {run.folder}"
+    own = (task.config.model.model, task.config.data.dataset)
+    modules = dict.fromkeys(name.partition(":")[0] for name in own if ":" in name)
+    resume += "".join(f" --trust {module}" for module in modules)
     with run.locked(), stopping(reporter, resume) as flag:
         trainer = lifecycle.train(task, run, reporter, flag)
         reporter.close()

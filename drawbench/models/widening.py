@@ -41,6 +41,7 @@ def widened(weights: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor
         model: the wide network. Its ``units`` say which of its tensors depend on which cell; one
             without ``units`` is never widened.
     """
+    model = getattr(model, "network", model)  # of a user's classifier, which is wrapped
     wide, parts = dict(weights), getattr(model, "units", {})
     modules = dict(model.named_modules())
     for name in sorted({part.made for part in parts.values() if part.made is not None}):

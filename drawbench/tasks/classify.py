@@ -77,7 +77,8 @@ class Classify:
         (images, labels, _), drawn = batch[0].to(self.device), batch[1]
         assert labels is not None
         noise = () if drawn is None else (drawn.to(self.device),)
-        loss, final, error = self.terms(self.model, images, labels, *noise)
+        with common.blame(self.config):
+            loss, final, error = self.terms(self.model, images, labels, *noise)
         return loss, {"loss": final, "error": error}
 
     def validate(self, model: nn.Module, check: Check) -> dict[str, float]:

@@ -1,5 +1,6 @@
 """What the tasks share: devices, precision, threads."""
 
+import contextlib
 import copy
 from collections.abc import Callable, Collection
 from typing import Any
@@ -83,6 +84,12 @@ def matmul_dtype(training: Training, device: torch.device) -> torch.dtype:
         allow_tf32(tf32)
     rounds = training.precision == "bfloat16" and fast.multiplies_bfloat16(device)
     return torch.bfloat16 if rounds else torch.float32
+
+
+def blame(config: Any) -> contextlib.AbstractContextManager[None]:
+    """Name the user's own model, if it is one, in what its training raises."""
+    name = config.model.model
+    return user_code.blamed(name) if ":" in name else contextlib.nullcontext()
 
 
 def use_threads(training: Training) -> int:

@@ -94,7 +94,8 @@ class Generate:
             drawn.to(self.device),
             *(() if condition is None else (condition.to(self.device),)),
         )
-        terms = Terms(*self.terms(self.model, *inputs))
+        with common.blame(self.config):
+            terms = Terms(*self.terms(self.model, *inputs))
         loss = terms.bound.mean()
         metrics = {"reconstruction": terms.reconstruction.mean(), "kl": terms.kl.sum(1).mean()}
         return loss, {name: value.detach() for name, value in {"bound": loss, **metrics}.items()}
