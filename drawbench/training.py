@@ -264,7 +264,7 @@ def _load(weights: dict[str, Tensor], model: nn.Module, what: str) -> None:
 
 
 def check_start(weights: dict[str, Tensor], model: nn.Module) -> None:
-    """Raise `Problem` unless a model can be initialized from weights (:meth:`Trainer.start_from`)."""
+    """Raise `Problem` unless weights can initialize a model (:meth:`Trainer.start_from`)."""
     _load(widening.widened(weights, model), copy.deepcopy(model), "the weights to start from do")
 
 

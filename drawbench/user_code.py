@@ -1,7 +1,8 @@
 """Code of the user's own, named ``module:factory``: a model or a data set.
 
 A name on the command line is the user's word that the module may be imported. A name in a file (a
-run folder, a recipe, a study) is not: such a module is imported only if the user names it too (``--trust``).
+run folder, a recipe, a study) is not: such a module is imported only if the user names it too
+(``--trust``).
 """
 
 import contextlib

@@ -1,6 +1,5 @@
 """``drawbench generate``."""
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +120,8 @@ def _draw(
     from drawbench import tasks
     from drawbench.cli import console, training
     from drawbench.data import sentences
+    from drawbench.tasks.common import blame
     from drawbench.tasks.pictures import draw_samples
-    from drawbench.user_code import blamed
 
     run, config, model = tasks.load_run(folder, trust)
     if config.task != "generate":
@@ -141,9 +140,10 @@ def _draw(
         raise Problem(f"{folder} has learned no captions: leave out --caption")
     elif getattr(model, "conditional", False):
         raise Problem(
-            f"{name} draws from a condition, which --from does not load; use drawbench plot {folder}"
+            f"{name} draws from a condition, which --from does not load; "
+            f"use drawbench plot {folder}"
         )
-    with blamed(name) if ":" in name else contextlib.nullcontext():
+    with blame(config):
         drawn = draw_samples(model, None, place, pictures, seed, suffix, **wishes)
     if not drawn:
         raise Problem(f"{name} has no method sample, so it cannot draw without an image")

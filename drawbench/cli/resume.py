@@ -42,11 +42,12 @@ def command(
     """Continue a run exactly where it stopped.
 
     The result is the same to the bit as if it had never stopped, for the same versions and the same
-    number of threads and processes and the same device (the run's own, unless you give another; then
-    it is the same to rounding). A finished run is left as it is.
+    number of threads and processes and the same device (the run's own, unless you give another;
+    then it is the same to rounding). A finished run is left as it is.
     """
     from drawbench import tasks
     from drawbench.cli import console, training
+    from drawbench.runs import LAST
 
     opened = tasks.open_run(run)
     result = None
@@ -54,7 +55,7 @@ def command(
         try:
             result = opened.result()
         except Problem as problem:
-            if not (opened.folder / "last.safetensors").exists():
+            if not (opened.folder / LAST).exists():
                 raise
             console.say(f"{problem}; measuring the finished run again.")
     if result is not None:

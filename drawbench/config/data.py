@@ -116,8 +116,8 @@ class Svhn(Data):
     dataset: str = selector("svhn")
     format: str = setting(
         "cropped",
-        "SVHN only. cropped: single digits, 32x32; full: to classify 64x64 scenes around a digit, to "
-        "generate 54x54 windows of whole numbers.",
+        "SVHN only. cropped: single digits, 32x32; full: to classify 64x64 scenes around a digit, "
+        "to generate 54x54 windows of whole numbers.",
         choices=("cropped", "full"),
     )
 

@@ -24,8 +24,8 @@ PICTURES = {  # name -> what it shows
     "samples.png": "Samples, and below each the training image nearest to it",
 }
 NO_WEIGHTS = (
-    "There are no weights in this folder. Its numbers and the outcome of each test image are enough for"
-    " `drawbench compare` and `drawbench tables`; `config.json` trains it again."
+    "There are no weights in this folder. Its numbers and the outcome of each test image are enough"
+    " for `drawbench compare` and `drawbench tables`; `config.json` trains it again."
 )
 FILES = {
     "best.safetensors": "the weights, with a SHA-256 of all in it",

@@ -15,8 +15,8 @@ NOTE = (
     "Validation error in percent, mean over seeds, of the averaged weights at the last validation"
     " before so many training images; a dash: trained for less, not validated near it, or started"
     " from another run. Where the learning rate falls over the whole training, a shorter one is"
-    " ahead at equal images; until a plateau it stays at its peak for the first 80%. The last quarter"
-    " shows what more training still brought, in points."
+    " ahead at equal images; until a plateau it stays at its peak for the first 80%. The last"
+    " quarter shows what more training still brought, in points."
     " Core-minutes are of training, on the machine named in the cost table, unless that is a GPU."
 )
 

@@ -87,7 +87,7 @@ def matmul_dtype(training: Training, device: torch.device) -> torch.dtype:
 
 
 def blame(config: Any) -> contextlib.AbstractContextManager[None]:
-    """Name the user's own model, if it is one, in what its training raises."""
+    """Name the user's own model, if it is one, in what it raises."""
     name = config.model.model
     return user_code.blamed(name) if ":" in name else contextlib.nullcontext()
 
