@@ -320,6 +320,23 @@ def mean_(gradients: "list[Tensor]", numbers: "Tensor", part: float) -> "Tensor"
     return means
 
 
+def take_first_(tensors: "list[Tensor]") -> None:
+    """Overwrite tensors with those of the first process.
+
+    For what is no weight and yet changes in training, as running statistics do: what is saved of
+    the first process is then the state of all.
+    """
+    if size() == 1:
+        return
+    import torch.distributed as dist
+
+    with _connected():
+        for tensor in tensors:
+            value = tensor.contiguous()
+            dist.broadcast(value, src=0)
+            tensor.copy_(value)
+
+
 def gather(measure: "Callable[[Any], Tensor]", rows: Any) -> "Tensor":
     """Return ``measure(rows)`` in all processes, each of which computes a share.
 

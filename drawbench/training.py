@@ -168,11 +168,21 @@ def plan(task: Any, config: Any, say: Callable[[str], object]) -> Any:
     return configs.replace(config, steps=steps, epochs=None, time_budget=None, evaluate_every=every)
 
 
-def _steps_in(minutes: float, task: Any, training: Training) -> int:
-    """Return how many updates fit, measured on a copy of the model."""
+def _copied(task: Any, training: Training) -> tuple[Any, torch.optim.Adam]:
+    """Return a task with a copy of the model, to try updates on, and its optimizer."""
     trial = copy.copy(task)
     trial.model = copy.deepcopy(task.model)
-    optimizer = _adam(trial.model, training)
+    return trial, _adam(trial.model, training)
+
+
+def try_update(task: Any) -> None:
+    """Make an update of a copy of the model, so that what cannot be trained fails at once."""
+    _update(*_copied(task, task.config.training), task.config.training, 0, 0.0)
+
+
+def _steps_in(minutes: float, task: Any, training: Training) -> int:
+    """Return how many updates fit, measured on a copy of the model."""
+    trial, optimizer = _copied(task, training)
     seconds: list[float] = []
     start = begin = time.perf_counter()
     while distributed.broadcast(
@@ -238,6 +248,7 @@ def _update(
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     metrics = torch.stack([loss.detach(), *facts.values()])
     means = distributed.mean_(gradients, metrics, count / training.batch)
+    distributed.take_first_(list(task.model.buffers()))
     norm = torch.nn.utils.clip_grad_norm_(parameters, training.clip)
     for group in optimizer.param_groups:
         group["lr"] = rate

@@ -293,6 +293,12 @@ SIZES |= {"steps": 12, "evaluate_every": 4, "checkpoint_every": 3, "figures": Fa
 CLASSIFY = ["classify", *flags(**SIZES, canvas=28, clutter=1, patch=4)]
 GENERATE = ["generate", *flags(**SIZES, latent=4, validation_images=21, iw_samples=2, iw_images=5)]
 RUNS = Path("results/runs")
+NORMED = """
+from torch import nn
+def network():
+    layers = nn.Conv2d(1, 8, 5, stride=3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()
+    return nn.Sequential(*layers, nn.Linear(512, 10))
+"""
 
 
 def inside(*words):
@@ -399,6 +405,19 @@ def test_a_signal_stops_all_at_one_step_and_resume_is_bit_identical(two):
     assert 0 < runs.load_checkpoint(run / runs.LAST)[1]["step"] < 12
     outside("resume", str(run))
     commands.same_run(run, two)
+
+
+@pytest.mark.slow
+def test_running_statistics_are_those_of_the_first_and_resume_exactly(place):
+    Path("normed.py").write_text(NORMED)
+    sizes = {**SIZES, "glimpses": None, "hidden": None, "canvas": 28, "clutter": 1}
+    words = ["classify", "--model=normed:network", *flags(**sizes), "--processes=2"]
+    outside(*words, "--run=normed")
+    run = RUNS / "normed-stopped"
+    outside(*words, "--run=normed-stopped", fault="killed", status=1)
+    assert 0 < runs.load_checkpoint(run / runs.LAST)[1]["step"] < 12
+    outside("resume", str(run), "--trust=normed")
+    commands.same_run(run, RUNS / "normed")
 
 
 @pytest.mark.processes

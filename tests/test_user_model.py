@@ -106,6 +106,37 @@ def chatty():
 def unmade():
     raise LookupError("no settings\\nfound")
 
+def frozen():
+    return Line().requires_grad_(False)
+
+class Constant(nn.Module):
+    def forward(self, images):
+        return torch.zeros(len(images), 10)
+
+class Noting(Line):
+    def get_extra_state(self):
+        return {"seen": 3}
+    def set_extra_state(self, state):
+        pass
+
+class PerImage(Line):
+    def added_loss(self, record, labels):
+        return record.logits.mean((1, 2))
+
+class Backward(Line):
+    def forward(self, images):
+        logits = super().forward(images)
+        if logits.requires_grad:
+            logits.register_hook(self.refuse)
+        return logits
+    def refuse(self, gradient):
+        raise ValueError("only backward")
+
+class Uncopied(Line):
+    def __init__(self):
+        super().__init__()
+        self.scaled = 2 * self.line.weight
+
 class Painter(Draw):
     def __init__(self, height, width, channels, gain=1.0):
         super().__init__(height, width, channels, steps=2, hidden=8, latent=4)
@@ -383,6 +414,23 @@ WRONG_CLASSIFIERS = {
 def test_a_wrong_classifier_is_a_sentence(place, tmp_path, name, words):
     failed(evaluate(name, place), *words)
     failed(drawbench("classify", "--model", name, *tiny(**OWN), *place), *words)
+    assert not (tmp_path / "runs").exists()
+
+
+UNTRAINABLE = {
+    "mymodels:frozen": ["no weights to train"],
+    "mymodels:Constant": ["no weights to train"],
+    "mymodels:Noting": ["cannot be saved: _extra_state is of type dict"],
+    "mymodels:PerImage": ["mymodels:PerImage raised RuntimeError", "scalar"],
+    "mymodels:Backward": ["mymodels:Backward raised ValueError: only backward"],
+    "mymodels:Uncopied": ["mymodels:Uncopied raised RuntimeError", "deepcopy"],
+}
+
+
+@pytest.mark.parametrize(("name", "words"), UNTRAINABLE.items())
+def test_what_cannot_be_trained_is_a_sentence(place, tmp_path, name, words):
+    refused = drawbench("classify", "--model", name, *tiny(**OWN), *place)
+    failed(refused, *words)
     assert not (tmp_path / "runs").exists()
 
 

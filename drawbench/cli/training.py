@@ -16,6 +16,7 @@ from drawbench.errors import Problem
 from drawbench.reporters import Guarded, Reporter, Several, TensorBoard
 from drawbench.runs import LAST, Run, check_available, command_line
 from drawbench.tasks import task as lifecycle
+from drawbench.tasks import user_model
 from drawbench.tasks.task import Measurement, Task
 from drawbench.training import (
     Interrupted,
@@ -83,6 +84,8 @@ def start(
     task = create(config, screen=screen, **place)
     if weights is not None:  # while nothing is replaced yet
         check_start(weights, task.model)
+    if ":" in config.model.model:
+        user_model.check_training(task)
     task.config = plan(task, task.config, screen.say)
     folder = folder_for(runs, name or free_name(runs, name_of(task)))
     if origin and origin.folder.resolve() == folder.resolve():

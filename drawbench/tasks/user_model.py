@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drawbench import models
+from drawbench import models, training
 from drawbench.data.dataset import Dataset
 from drawbench.errors import Problem
 from drawbench.models.cnn import Answer
@@ -107,6 +107,25 @@ def check_model(config: Any, model: nn.Module, dataset: Dataset) -> None:
     else:
         check_classifier(model, images)
     model.train(training)
+
+
+def check_training(task: Any) -> None:
+    """Try an update of a user's model, before there is a run folder.
+
+    Raises:
+        Problem: it has no weights to train, a state that cannot be saved, or raises.
+    """
+    name, model = task.config.model.model, task.model
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise Problem(f"{name} has no weights to train: no parameter of it requires a gradient")
+    for key, value in model.state_dict().items():
+        if not isinstance(value, Tensor):
+            raise Problem(
+                f"{name} has a state that cannot be saved: {key} is of type "
+                f"{type(value).__name__}, not a tensor"
+            )
+    with blamed(name):
+        training.try_update(task)
 
 
 def check_classifier(model: nn.Module, images: Tensor) -> None:
