@@ -392,6 +392,15 @@ def test_learning_curves_show_the_numbers_passed():
     assert older.get_legend() is None
 
 
+def test_no_curve_ends_in_a_mean_over_few_updates():
+    frame = metrics()
+    frame.loc[5, "images_seen"] = 5010
+    loss, _, error = figures.learning_curves(frame, {}).axes
+    ends = [line.get_ydata().tolist() for line in (loss.lines[0], *error.lines[:2])]
+    train, wrong, valid = frame["train_loss"], frame["train_error"], frame["validation_error"]
+    assert ends == [train[:5].tolist(), wrong[:5].tolist(), valid.tolist()]
+
+
 @pytest.mark.parametrize("values", [[0.0, 50.0], [np.nan, np.nan], [3.0, 3.0]])
 def test_learning_curves_of_awkward_runs(values, tmp_path):
     frame = metrics(2).assign(validation_error=values, train_error=values)

@@ -18,6 +18,7 @@ REFERENCE_DASHES = ((0, (6, 2)), (0, (1, 1.5)), (0, (6, 2, 1, 2)), (0, (3, 3)))
 _TRAINING = {"color": RED, "linestyle": (0, (5, 2)), "marker": "s", "markersize": 2.5}
 _VALIDATION = {"color": BLUE, "linestyle": "-", "marker": "o", "markersize": 2.5}
 _FEW = 30  # points of a curve that get markers
+_SHORT = 0.2  # of the usual interval between rows
 _NO_ROWS = "there is nothing to plot: the metrics have no rows yet; wait for the first evaluation"
 
 
@@ -104,6 +105,18 @@ def _star(axes: Axes, x, y, unit: str) -> None:
     axes.set_title(f"\N{BLACK STAR} best: {y[best]:.2f}{unit}", loc="right", weight="bold")
 
 
+def _settled(metrics: pd.DataFrame) -> pd.DataFrame:
+    """Return metrics without training means over a small part of the usual interval.
+
+    Where the length is no multiple of the interval, the last mean is over a few updates and would
+    end a curve in a jump.
+    """
+    intervals = metrics["images_seen"].diff().fillna(metrics["images_seen"])
+    short = intervals < _SHORT * intervals.median()
+    means = metrics.filter(regex="^train_").mask(short)
+    return metrics.assign(**means)
+
+
 @styled
 def learning_curves(metrics: pd.DataFrame, references: Mapping[str, float]) -> Figure:
     """Show how a training went: loss, learning rate and errors against the images seen.
@@ -122,6 +135,7 @@ def learning_curves(metrics: pd.DataFrame, references: Mapping[str, float]) -> F
     """
     if metrics.empty:
         raise ValueError(_NO_ROWS)
+    metrics = _settled(metrics)
     divisor, unit = count_unit(metrics["images_seen"].max())
     x = metrics["images_seen"].to_numpy(float) / divisor
     figure = Figure(figsize=(WIDTH, 2.7), layout="constrained")
@@ -204,7 +218,7 @@ def generator_curve(metrics: pd.DataFrame, references: Mapping[str, float]) -> F
         raise ValueError(f"the metrics lack {', '.join(missing)}; they have {columns}")
     if metrics.empty:
         raise ValueError(_NO_ROWS)
-    metrics = metrics.sort_values("images_seen")
+    metrics = _settled(metrics.sort_values("images_seen"))
     divisor, unit = count_unit(metrics["images_seen"].max())
     x = metrics["images_seen"].to_numpy(float) / divisor
     train, valid, missed, kl = (metrics[name].to_numpy(float) for name in terms)
