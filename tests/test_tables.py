@@ -127,6 +127,15 @@ def test_runs_of_nearly_the_same_length_share_a_row(tmp_path, steps, together):
         assert result[0].updates == (1000 if steps == 1000 else "1,000 to 1,090")
 
 
+@pytest.mark.parametrize(("limit", "together"), [(2000, 1), (3000, 2)])
+def test_runs_until_a_plateau_share_a_row_where_their_limits_are_alike(tmp_path, limit, together):
+    finished_run(tmp_path / "a", {"steps": 1000}, plateau=0.3, steps=2000)
+    finished_run(tmp_path / "b", {"steps": 1500}, plateau=0.3, steps=limit, seed=1)
+    result = rows(records.find([tmp_path], print))
+    assert len(result) == together
+    assert result[0].updates == ("1,000 to 1,500" if together == 1 else 1000)
+
+
 def test_what_departs_from_the_paper_is_noted(tmp_path):
     changes = {"distortion": 0.5, "weight_decay": 0.02, "intermediate": 0.3}
     finished_run(tmp_path / "run", start="/home/somebody/runs/first", **changes)

@@ -2,7 +2,8 @@
 
 The runs of a row have the same data, test images and settings, apart from the seed and settings
 with the role ``machine`` or ``report``, and nearly the same length: a time budget becomes a number
-of updates that differs a little from run to run.
+of updates that differs a little from run to run. Runs until a plateau end where their validations
+say so: they share a row if their limits are alike.
 """
 
 import math
@@ -168,9 +169,9 @@ def by_dataset(records: Iterable[Record], first: str = "") -> dict[str, list[Rec
 def rows(records: Iterable[Record]) -> list[Row]:
     """Group runs into rows, ordered by model, glimpses, notes and name."""
     groups: dict[str, list[list[Record]]] = {}
-    for record in sorted(records, key=lambda record: (_length(record), record.seed, record.name)):
+    for record in sorted(records, key=lambda record: (_limit(record), record.seed, record.name)):
         alike = groups.setdefault(_key(record), [])
-        if alike and _length(record) <= MAX_LENGTH_RATIO * _length(alike[-1][0]):
+        if alike and _limit(record) <= MAX_LENGTH_RATIO * _limit(alike[-1][0]):
             alike[-1].append(record)
         else:
             alike.append([record])
@@ -188,6 +189,12 @@ def rows(records: Iterable[Record]) -> list[Row]:
 def _length(record: Record) -> int:
     """Return the training updates; 0 where they are unknown."""
     return record.result.get("steps") or 0
+
+
+def _limit(record: Record) -> int:
+    """Return the most updates that a run could make: its length, unless a plateau ended it."""
+    until_plateau = record.settings.get("plateau") is not None
+    return record.settings["steps"] if until_plateau else _length(record)
 
 
 def _compared(record: Record) -> dict[str, Any]:
