@@ -171,7 +171,7 @@ def plan(task: Any, config: Any, say: Callable[[str], object]) -> Any:
 def _copied(task: Any, training: Training) -> tuple[Any, torch.optim.Adam]:
     """Return a task with a copy of the model, to try updates on, and its optimizer."""
     trial = copy.copy(task)
-    trial.model = copy.deepcopy(task.model)
+    trial.model = copy.deepcopy(task.model).train()
     return trial, _adam(trial.model, training)
 
 

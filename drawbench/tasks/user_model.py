@@ -6,10 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from drawbench import models, training
+from drawbench import models
 from drawbench.data.dataset import Dataset
 from drawbench.errors import Problem
 from drawbench.models.cnn import Answer
+from drawbench.training import try_update
 from drawbench.user_code import blamed, factory
 
 TRIED = 16  # images that a model is tried on before it is measured
@@ -125,7 +126,7 @@ def check_training(task: Any) -> None:
                 f"{type(value).__name__}, not a tensor"
             )
     with blamed(name):
-        training.try_update(task)
+        try_update(task)
 
 
 def check_classifier(model: nn.Module, images: Tensor) -> None:
