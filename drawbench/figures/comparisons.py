@@ -83,30 +83,38 @@ def bound_curves(
 
 
 @styled
-def error_against_images(metrics: Mapping[str, pd.DataFrame], models: Sequence[str]) -> Figure:
+def error_against_images(
+    metrics: Mapping[str, Sequence[pd.DataFrame]], models: Sequence[str]
+) -> Figure:
     """Draw the validation error of classifiers against the training images seen, on two log axes.
 
     Args:
-        metrics: name -> a row per validation, with ``images_seen`` and ``validation_error``
-            (percent); missing values and errors of zero are skipped.
-        models: the model of each curve, which chooses its colour.
+        metrics: name -> of each seed, a row per validation with ``images_seen`` and
+            ``validation_error`` (percent); missing values and errors of zero are skipped. The first
+            seed has a strong line, the others faint ones.
+        models: the model of each name, which chooses its colour.
 
     Raises:
-        ValueError: if there is no model, or one without rows.
+        ValueError: if there is no model, or a seed without rows.
     """
     columns = ["images_seen", "validation_error"]
-    curves = {name: frame.dropna(subset=columns)[columns] for name, frame in metrics.items()}
-    curves = {name: frame[(frame > 0).all(axis=1)] for name, frame in curves.items()}
-    if not curves or any(frame.empty for frame in curves.values()):
+    curves = {
+        name: [frame.loc[(frame[columns] > 0).all(axis=1), columns] for frame in frames]
+        for name, frames in metrics.items()
+    }
+    if not curves or any(frame.empty for frames in curves.values() for frame in frames):
         raise ValueError("there is nothing to plot: each model needs at least one validation")
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.add_subplot()
     plain_log_ticks(axes, "x")
     plain_log_ticks(axes, "y")
-    for (name, frame), line in zip(curves.items(), looks(models), strict=True):
-        x, y = frame.sort_values("images_seen").to_numpy(float).T / [[1e6], [1]]
-        axes.plot(x, y, **line | {"marker": None}, linewidth=1.1)
-        label_end(axes, x[-1], y[-1], name, line["color"])
+    for (name, frames), line in zip(curves.items(), looks(models), strict=True):
+        for number, frame in enumerate(frames):
+            x, y = frame.sort_values("images_seen").to_numpy(float).T / [[1e6], [1]]
+            strength = {"linewidth": 0.7, "alpha": 0.45} if number else {"linewidth": 1.1}
+            axes.plot(x, y, **line | {"marker": None} | strength)
+            if number == 0:
+                label_end(axes, x[-1], y[-1], name, line["color"])
     axes.set(xlabel="training images seen (million)", ylabel="validation error (%)")
     settle(figure)
     separate_labels(axes)

@@ -115,12 +115,19 @@ def _learning(classifiers: list[Row]) -> Iterator[NamedFigure]:
             best.setdefault(row.model, row)
     if not best:
         return
-    frames = {_label(row): row.first.tables["metrics.csv"] for row in best.values()}
+    frames = {
+        _label(row): [
+            each.tables["metrics.csv"]
+            for each in row.records
+            if equal_images.curve(each) is not None
+        ]
+        for row in best.values()
+    }
     notes = "; ".join(f"{_label(row)}: {row.notes}" for row in best.values() if row.notes)
     caption = (
-        "Validation error against training images seen, 100x100 cluttered MNIST, the first seed of "
-        "one row of each model, that with most seeds or else the best. The rate falls to zero with "
-        f"the length of each training. {notes}"
+        "Validation error against training images seen, 100x100 cluttered MNIST, one row of each "
+        "model, that with most seeds or else the best. Strong lines are first seeds, faint ones the "
+        f"others. The rate falls to zero with the length of each training. {notes}"
     ).strip()
     models = [row.first.result["model"] for row in best.values()]
     figure = comparisons.error_against_images(frames, models)
