@@ -521,7 +521,8 @@ def test_errors_against_images_skip_what_a_log_axis_cannot_show():
     seen = np.array([1e5, 2e5, 4e5])
     frame = pd.DataFrame({"images_seen": seen, "validation_error": [20.0, 10.0, 0.0]})
     other = frame.assign(validation_error=[30.0, np.nan, 5.0])
-    (axes,) = figures.error_against_images({"a": [frame, other]}, ["draw"]).axes
+    perfect = frame.assign(validation_error=0.0)
+    (axes,) = figures.error_against_images({"a": [frame, other, perfect]}, ["draw"]).axes
     first, second = axes.lines
     assert first.get_xydata().tolist() == [[0.1, 20.0], [0.2, 10.0]]
     assert second.get_xydata().tolist() == [[0.1, 30.0], [0.4, 5.0]]

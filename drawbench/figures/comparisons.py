@@ -95,14 +95,14 @@ def error_against_images(
         models: the model of each name, which chooses its colour.
 
     Raises:
-        ValueError: if there is no model, or a seed without rows.
+        ValueError: if there is no model, or one without rows.
     """
     columns = ["images_seen", "validation_error"]
-    curves = {
-        name: [frame.loc[(frame[columns] > 0).all(axis=1), columns] for frame in frames]
-        for name, frames in metrics.items()
-    }
-    if not curves or any(frame.empty for frames in curves.values() for frame in frames):
+    curves = {}
+    for name, frames in metrics.items():
+        shown = [frame.loc[(frame[columns] > 0).all(axis=1), columns] for frame in frames]
+        curves[name] = [frame for frame in shown if len(frame)]
+    if not curves or not all(curves.values()):
         raise ValueError("there is nothing to plot: each model needs at least one validation")
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     axes = figure.add_subplot()

@@ -126,8 +126,8 @@ def _learning(classifiers: list[Row]) -> Iterator[NamedFigure]:
     notes = "; ".join(f"{_label(row)}: {row.notes}" for row in best.values() if row.notes)
     caption = (
         "Validation error against training images seen, 100x100 cluttered MNIST, one row of each "
-        "model, that with most seeds or else the best. Strong lines are first seeds, faint ones the "
-        f"others. The rate falls to zero with the length of each training. {notes}"
+        "model, that with most seeds or else the best. Strong lines are first seeds, faint ones "
+        f"the others. The rate falls to zero with the length of each training. {notes}"
     ).strip()
     models = [row.first.result["model"] for row in best.values()]
     figure = comparisons.error_against_images(frames, models)
